@@ -1,0 +1,138 @@
+"""Argument checks that run at trace time and say what came and what was expected.
+
+Every check costs nothing on the device: it looks at shapes, dtypes and Python
+values only, and leaves traced values alone.
+"""
+
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_concrete(*values) -> bool:
+    """True if no leaf of `values` is a tracer, so its numbers may be read."""
+    return not any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(values))
+
+
+def shape_of(x) -> tuple[int, ...]:
+    return tuple(np.shape(x))
+
+
+def check_floating(caller: str, name: str, x) -> None:
+    if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        raise TypeError(
+            f"{caller}: {name} has dtype {jnp.result_type(x)}, expected floating point"
+        )
+
+
+def check_rank(caller: str, name: str, x, rank: int, letters: str) -> None:
+    if len(shape_of(x)) != rank:
+        raise ValueError(
+            f"{caller}: {name} has shape {shape_of(x)}, expected {rank} axes {letters}"
+        )
+
+
+def check_logits_labels(caller: str, logits, labels, *, soft: bool = False) -> None:
+    """Checks `logits` [..., K] float and `labels` [...] int (or [..., K] float)."""
+    check_floating(caller, "logits", logits)
+    shape = shape_of(logits)
+    if len(shape) < 1:
+        raise ValueError(
+            f"{caller}: logits has shape {shape}, expected [B, K] (classes last)"
+        )
+    label_dtype = jnp.result_type(labels)
+    if jnp.issubdtype(label_dtype, jnp.integer):
+        if shape_of(labels) != shape[:-1]:
+            raise ValueError(
+                f"{caller}: labels have shape {shape_of(labels)}, expected {shape[:-1]}"
+                f" (logits {shape} without the class axis)"
+            )
+    elif jnp.issubdtype(label_dtype, jnp.floating) and soft:
+        if shape_of(labels) != shape:
+            raise ValueError(
+                f"{caller}: labels are distributions of shape {shape_of(labels)},"
+                f" expected the shape of logits {shape}"
+            )
+    else:
+        hint = " or distributions [B, K] (floating)" if soft else ""
+        raise TypeError(
+            f"{caller}: labels have dtype {label_dtype},"
+            f" expected class indices [B] (integer){hint}"
+        )
+
+
+def check_class_vector(caller: str, name: str, values, num_classes: int) -> None:
+    """Checks that `values` is one number per class, [K]."""
+    if shape_of(values) != (num_classes,):
+        raise ValueError(
+            f"{caller}: {name} has shape {shape_of(values)},"
+            f" but there are {num_classes} classes, expected ({num_classes},)"
+        )
+
+
+def check_counts(caller: str, class_counts, num_classes: int | None = None) -> None:
+    """Checks `class_counts` [K]: the length, and non-negativity where readable."""
+    if num_classes is None:
+        check_rank(caller, "class_counts", class_counts, 1, "[K]")
+    elif shape_of(class_counts) != (num_classes,):
+        raise ValueError(
+            f"{caller}: class_counts has shape {shape_of(class_counts)},"
+            f" but logits have {num_classes} classes (last axis)"
+        )
+    if is_concrete(class_counts):
+        counts = np.asarray(jax.device_get(class_counts))
+        bad = np.flatnonzero(~(counts >= 0))
+        if bad.size:
+            raise ValueError(
+                f"{caller}: class_counts must be >= 0, but class {bad[0]} has"
+                f" {counts[bad[0]]}"
+            )
+
+
+def check_where(caller: str, where, shape: tuple[int, ...]) -> None:
+    if where is None:
+        return
+    if shape_of(where) != shape:
+        raise ValueError(
+            f"{caller}: where has shape {shape_of(where)}, expected {shape}"
+        )
+    if jnp.result_type(where) != jnp.bool_:
+        raise TypeError(
+            f"{caller}: where has dtype {jnp.result_type(where)}, expected bool"
+        )
+
+
+def check_range(
+    caller: str,
+    name: str,
+    value,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Checks a scalar hyper-parameter if it is readable; traced ones pass."""
+    if not is_concrete(value):
+        return
+    if not isinstance(value, numbers.Real) and shape_of(value) != ():
+        raise ValueError(
+            f"{caller}: {name} has shape {shape_of(value)}, expected a scalar"
+        )
+    number = float(value)
+    below = number <= low if open_low else number < low
+    above = number >= high if open_high else number > high
+    if below or above or np.isnan(number):
+        interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
+        raise ValueError(
+            f"{caller}: {name} is {value}, expected a number in {interval}"
+        )
+
+
+def check_choice(caller: str, name: str, value, choices) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"{caller}: {name} is {value!r}, expected one of {list(choices)}"
+        )

@@ -1,0 +1,85 @@
+"""Numerically safe building blocks shared by the floors above."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax._checks import is_concrete
+
+
+def namespace(*values):
+    """numpy (host, float64) if every value is concrete, else jax.numpy."""
+    return np if is_concrete(*values) else jnp
+
+
+def host(x):
+    """`x` as a numpy array if it can be read, unchanged if it is traced."""
+    return np.asarray(jax.device_get(x)) if is_concrete(x) else x
+
+
+def at_least_float32(x) -> jax.Array:
+    """Upcasts half precision, so that exp, log and sums are taken in float32."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def class_lookup(table, labels) -> jax.Array:
+    """`table[labels]`, with NaN for labels outside [0, K).
+
+    Plain indexing clamps or wraps such labels in JAX; a NaN cannot be missed.
+
+    Args:
+        table: [K] or [..., K] float; leading axes broadcast against `labels`.
+        labels: [...] int.
+
+    Returns:
+        [...] of the table's dtype.
+    """
+    table = jnp.asarray(table)
+    num_classes = table.shape[-1]
+    labels = jnp.asarray(labels)
+    if table.ndim == 1:
+        table = jnp.broadcast_to(table, (*labels.shape, num_classes))
+    # A negative index counts from the end; send it past the end instead.
+    index = jnp.where(labels < 0, num_classes, labels)[..., None]
+    picked = jnp.take_along_axis(table, index, axis=-1, mode="fill", fill_value=jnp.nan)
+    return picked[..., 0]
+
+
+def mask_rows(where, *arrays):
+    """Replaces masked rows by 0 (or class 0), so that no NaN reaches a gradient.
+
+    Masking the *output* only is not enough: the gradient of `where(m, f(x), 0)` at
+    a masked NaN is 0 * NaN = NaN.
+    """
+    if where is None:
+        return arrays if len(arrays) > 1 else arrays[0]
+    masked = []
+    for x in arrays:
+        x = jnp.asarray(x)
+        keep = where.reshape(where.shape + (1,) * (x.ndim - where.ndim))
+        masked.append(jnp.where(keep, x, jnp.zeros((), x.dtype)))
+    return tuple(masked) if len(masked) > 1 else masked[0]
+
+
+def mask_values(values, where) -> jax.Array:
+    """Per-example values with exactly 0 where `where` is False."""
+    if where is None:
+        return values
+    return jnp.where(where, values, jnp.zeros((), values.dtype))
+
+
+def safe_norm(x, axis=-1, *, floor: float = 1e-12, keepdims: bool = False):
+    """Euclidean norm, at least `floor`, with a zero gradient at x = 0."""
+    squared = jnp.sum(jnp.square(x), axis=axis, keepdims=keepdims)
+    return jnp.sqrt(jnp.maximum(squared, floor * floor))
+
+
+def l2_normalize(x, axis=-1, *, floor: float = 1e-12):
+    """`x` scaled to unit norm; finite value and gradient at x = 0.
+
+    The floor sits on the squared sum, inside the root, as 1 / max(norm, floor) does in
+    the published code, but without its NaN gradient (methods card 3).
+    """
+    squared = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squared, floor * floor))

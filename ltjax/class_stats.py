@@ -1,0 +1,291 @@
+r"""Class statistics: what a long-tail method needs to know about the training set.
+
+Everything here is a function of `class_counts` [K], the number of *training* examples
+of each class. Concrete counts are processed on the host in float64 and come back as
+numpy arrays; under tracing the same formulas run in jax.numpy.
+
+.. math:: \pi_k = n_k / N, \qquad N = \sum_k n_k, \qquad \rho = n_{\max} / n_{\min}
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ltjax._checks import check_counts, check_range, check_rank, is_concrete
+from ltjax._numerics import host, namespace
+
+Array = np.ndarray | jax.Array
+
+# Under tracing a zero count cannot raise; its log-prior is finite and very small.
+_TRACED_PRIOR_FLOOR = 1e-30
+
+
+def _counts(caller: str, class_counts: ArrayLike) -> Array:
+    check_counts(caller, class_counts)
+    if is_concrete(class_counts):
+        return host(class_counts).astype(np.float64)
+    counts = jnp.asarray(class_counts)
+    return counts.astype(jnp.promote_types(counts.dtype, jnp.float32))
+
+
+def count_labels(labels: ArrayLike, num_classes: int) -> Array:
+    """Number of examples of each class.
+
+    Args:
+        labels: [N] int class indices.
+        num_classes: K.
+
+    Returns:
+        [K] int64 (numpy), or int32 (jax) if `labels` is traced; traced labels outside
+        [0, K) are not counted.
+
+    Raises:
+        ValueError: if a readable label lies outside [0, K).
+        TypeError: if labels are not integers.
+
+    Example:
+        >>> count_labels([0, 2, 0], 3)
+        array([2, 0, 1])
+    """
+    check_rank("count_labels", "labels", labels, 1, "[N]")
+    if not is_concrete(labels):
+        one_hot = jnp.asarray(labels)[:, None] == jnp.arange(num_classes)
+        return jnp.sum(one_hot, axis=0, dtype=jnp.int32)
+    labels = host(labels)
+    if labels.size and not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"count_labels: labels have dtype {labels.dtype}, expected int")
+    labels = labels.astype(np.int64)
+    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if bad.size:
+        raise ValueError(
+            f"count_labels: labels must lie in [0, {num_classes}), but labels[{bad[0]}]"
+            f" is {labels[bad[0]]} ({bad.size} such label(s))"
+        )
+    return np.bincount(labels, minlength=num_classes)
+
+
+def prior(class_counts: ArrayLike) -> Array:
+    r"""Empirical class prior :math:`\pi_k = n_k / N`.
+
+    Args:
+        class_counts: [K] non-negative, number of training examples per class.
+
+    Returns:
+        [K] float, sums to 1.
+
+    Raises:
+        ValueError: if a count is negative or all of them are zero.
+
+    Example:
+        >>> [round(float(p), 2) for p in prior([100, 20, 5])]
+        [0.8, 0.16, 0.04]
+    """
+    counts = _counts("prior", class_counts)
+    total = counts.sum()
+    if is_concrete(counts) and total <= 0:
+        raise ValueError("prior: class_counts are all zero, expected a positive count")
+    return counts / total
+
+
+def log_prior(class_counts: ArrayLike, *, smoothing: float | ArrayLike = 0.0) -> Array:
+    r"""Log class prior, :math:`\log\frac{n_k + s}{\sum_j (n_j + s)}`.
+
+    Args:
+        class_counts: [K] non-negative.
+        smoothing: pseudo-count s >= 0 added to every class (units: examples).
+
+    Returns:
+        [K] float in nats. Under tracing a zero count without smoothing gives the
+        finite floor log(1e-30) instead of -inf.
+
+    Raises:
+        ValueError: for a readable zero count without smoothing.
+
+    Example:
+        >>> [round(float(v), 4) for v in log_prior([100, 20, 5])]
+        [-0.2231, -1.8326, -3.2189]
+    """
+    check_range("log_prior", "smoothing", smoothing, low=0.0)
+    counts = _counts("log_prior", class_counts)
+    xp = namespace(counts, smoothing)
+    smoothed = counts + smoothing
+    if xp is np:
+        empty = np.flatnonzero(smoothed <= 0)
+        if empty.size:
+            raise ValueError(
+                f"log_prior: class {empty[0]} has count 0 ({empty.size} empty),"
+                " so its log-prior is -inf; pass smoothing > 0 or drop the class"
+            )
+        return np.log(smoothed) - np.log(smoothed.sum())
+    return jnp.log(jnp.maximum(smoothed / jnp.sum(smoothed), _TRACED_PRIOR_FLOOR))
+
+
+def effective_number(class_counts: ArrayLike, *, beta: float | ArrayLike) -> Array:
+    r"""Effective number of samples :math:`E_n = (1 - \beta^n) / (1 - \beta)`.
+
+    Evaluated as :math:`-\mathrm{expm1}(n \log\beta) / (1-\beta)`; the power cancels for
+    :math:`\beta \to 1`.
+
+    Args:
+        class_counts: [K] non-negative.
+        beta: in [0, 1). 0 gives 1 for every class that has an example. The limit 1 is
+            `inverse_power_weights(..., power=1)`, not a value of `beta`. Counts near
+            1e5 need beta closer to 1 than 0.9999.
+
+    Returns:
+        [K] float (units: examples).
+
+    Raises:
+        ValueError: if beta is not in [0, 1).
+
+    Example:
+        >>> [round(float(e), 4) for e in effective_number([100, 20, 5], beta=0.99)]
+        [63.3968, 18.2093, 4.901]
+
+    References:
+        Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR
+        2019, eq. 4.
+    """
+    check_range("effective_number", "beta", beta, low=0.0, high=1.0, open_high=True)
+    counts = _counts("effective_number", class_counts)
+    xp = namespace(counts, beta)
+    beta = xp.asarray(beta, counts.dtype)
+    log_beta = xp.log(xp.where(beta > 0, beta, xp.ones_like(beta)))
+    powered = -xp.expm1(counts * log_beta) / (1 - beta)
+    return xp.where(beta > 0, powered, xp.where(counts > 0, 1.0, 0.0))
+
+
+def _sum_to_num_classes(inverse: Array, counts: Array) -> Array:
+    """Weights `inverse`, 0 for empty classes, scaled to sum to K."""
+    xp = namespace(inverse, counts)
+    weights = xp.where(counts > 0, inverse, xp.zeros_like(inverse))
+    total = xp.sum(weights)
+    if xp is np and total <= 0:
+        raise ValueError("class weights: class_counts are all zero")
+    return weights * (counts.shape[0] / total)
+
+
+def class_balanced_weights(
+    class_counts: ArrayLike, *, beta: float | ArrayLike
+) -> Array:
+    r"""Class weights :math:`w_k \propto 1 / E_{n_k}`, scaled to sum to K.
+
+    Args:
+        class_counts: [K] non-negative.
+        beta: in [0, 1); 0 gives equal weights, values near 1 inverse frequencies.
+
+    Returns:
+        [K] float; an empty class has weight 0 and the others still sum to K.
+
+    Raises:
+        ValueError: if beta is not in [0, 1) or all counts are zero.
+
+    Example:
+        >>> weights = class_balanced_weights([100, 20, 5], beta=0.99)
+        >>> [round(float(w), 4) for w in weights]
+        [0.1722, 0.5997, 2.2281]
+
+    References:
+        Cui et al., CVPR 2019, sec. 4. The normalization to K is the authors'.
+    """
+    counts = _counts("class_balanced_weights", class_counts)
+    effective = effective_number(class_counts, beta=beta)
+    xp = namespace(effective)
+    safe = xp.where(counts > 0, effective, xp.ones_like(effective))
+    return _sum_to_num_classes(1 / safe, counts)
+
+
+def inverse_power_weights(
+    class_counts: ArrayLike, *, power: float | ArrayLike
+) -> Array:
+    r"""Class weights :math:`w_k \propto n_k^{-p}`, scaled to sum to K.
+
+    p = 1 is inverse frequency, p = 1/2 inverse square root, p = nu the weights of ADRW.
+
+    Args:
+        class_counts: [K] non-negative.
+        power: p; 0 gives equal weights.
+
+    Returns:
+        [K] float; an empty class has weight 0 and the others still sum to K.
+
+    Raises:
+        ValueError: if all counts are zero.
+
+    Example:
+        >>> weights = inverse_power_weights([100, 20, 5], power=0.25)
+        >>> [round(float(w), 4) for w in weights]
+        [0.6507, 0.9731, 1.3762]
+
+    References:
+        Wang et al., "A Unified Generalization Analysis of Re-Weighting and
+        Logit-Adjustment for Imbalanced Learning", NeurIPS 2023, Algorithm 1.
+    """
+    counts = _counts("inverse_power_weights", class_counts)
+    xp = namespace(counts, power)
+    safe = xp.where(counts > 0, counts, xp.ones_like(counts))
+    return _sum_to_num_classes(xp.exp(-power * xp.log(safe)), counts)
+
+
+def shot_groups(
+    class_counts: ArrayLike, *, many: int = 100, few: int = 20
+) -> dict[str, np.ndarray]:
+    """Splits the classes by their number of training examples.
+
+    Args:
+        class_counts: [K] concrete.
+        many: a class is "many" if it has *more* than this number of examples.
+        few: a class is "few" if it has *fewer* than this; the others are "medium".
+
+    Returns:
+        {"many", "medium", "few"}, each bool [K]; every class is in exactly one group.
+
+    Raises:
+        ValueError: if few > many + 1, where a class could be both.
+
+    Example:
+        >>> groups = shot_groups([500, 100, 20, 19])
+        >>> {name: members.tolist() for name, members in groups.items()}["medium"]
+        [False, True, True, False]
+
+    References:
+        Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019;
+        boundaries as in facebookresearch/classifier-balancing.
+    """
+    if few > many + 1:
+        raise ValueError(
+            f"shot_groups: few is {few}, expected at most many + 1 = {many + 1}"
+        )
+    counts = _counts("shot_groups", class_counts)
+    if not is_concrete(counts):
+        raise TypeError(
+            "shot_groups: class_counts are traced, expected concrete counts"
+        )
+    is_many, is_few = counts > many, counts < few
+    return {"many": is_many, "medium": ~is_many & ~is_few, "few": is_few}
+
+
+def imbalance_factor(class_counts: ArrayLike) -> float:
+    r"""Imbalance factor :math:`\rho = n_{\max} / n_{\min} \ge 1`.
+
+    Some code bases call its inverse by the same name.
+
+    Args:
+        class_counts: [K] concrete and positive.
+
+    Returns:
+        rho.
+
+    Raises:
+        ValueError: for a zero count.
+
+    Example:
+        >>> imbalance_factor([100, 20, 5])
+        20.0
+    """
+    counts = _counts("imbalance_factor", class_counts)
+    if np.any(counts <= 0):
+        empty = int(np.flatnonzero(counts <= 0)[0])
+        raise ValueError(f"imbalance_factor: class {empty} has count 0, expected > 0")
+    return float(counts.max() / counts.min())

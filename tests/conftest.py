@@ -1,0 +1,55 @@
+"""Test settings: eight CPU devices, strict promotion of ranks, cached compilation."""
+
+import os
+import pathlib
+import warnings
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("LTJAX_SMOKE", "1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def tfds_dir() -> pathlib.Path | None:
+    """Where prepared TFDS folders lie, or None (such tests are skipped)."""
+    named = os.environ.get("LTJAX_DATA_DIR")
+    for place in [named] if named else [ROOT.parent / "shared" / "data" / "tfds"]:
+        if place and (pathlib.Path(place) / "mnist").is_dir():
+            return pathlib.Path(place).resolve()
+    return None
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> pathlib.Path:
+    """The TFDS data directory that holds MNIST."""
+    place = tfds_dir()
+    if place is None:
+        pytest.skip(
+            "no prepared MNIST: set LTJAX_DATA_DIR to a TFDS folder that holds mnist/"
+        )
+    return place
+
+
+@pytest.fixture
+def x64():
+    """float64 for the duration of one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _absl_flags_parsed():
+    # grain's worker processes read absl flags, which nobody parses under pytest.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from absl import flags
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
