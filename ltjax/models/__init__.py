@@ -1,0 +1,30 @@
+"""Networks (Flax Linen) and heads as pure functions; see `Model` and `build_model`."""
+
+from ltjax.models.conv1d import Conv1D
+from ltjax.models.conv2d import Conv2D
+from ltjax.models.forward import Classifier, Model, count_parameters, from_linen
+from ltjax.models.heads import HEADS, CosineHead, FrameHead, LinearHead, make_head
+from ltjax.models.mlp import MLP
+from ltjax.models.norms import NORMS, make_norm
+from ltjax.models.registry import MODELS, build_model
+from ltjax.models.resnet_cifar import ResNetCifar
+
+__all__ = [
+    "HEADS",
+    "MLP",
+    "MODELS",
+    "NORMS",
+    "Classifier",
+    "Conv1D",
+    "Conv2D",
+    "CosineHead",
+    "FrameHead",
+    "LinearHead",
+    "Model",
+    "ResNetCifar",
+    "build_model",
+    "count_parameters",
+    "from_linen",
+    "make_head",
+    "make_norm",
+]

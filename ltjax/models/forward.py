@@ -1,0 +1,222 @@
+"""The one thing the rest of the library knows of a network: `init` and `forward`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ltjax._checks import check_where, shape_of
+from ltjax._numerics import at_least_float32, mask_rows
+
+
+class Model(NamedTuple):
+    """A network as two pure functions and what a method must know about it.
+
+    Attributes:
+        init: (key, sample_inputs) -> (params, model_state). Only the shape and dtype of
+            `sample_inputs` matter (a `jax.ShapeDtypeStruct` will do); nothing is
+            computed but the initial values.
+        forward: (params, model_state, inputs, *, train, rngs=None, mask=None) ->
+            (outputs, new model_state). `outputs` holds "logits" [B, K] and "features"
+            [B, D] in at least float32; `rngs` is a dict of keys by name ("dropout");
+            `mask` [B] bool marks real rows, the others do not count in batch statistics
+            and may hold anything.
+        rows_independent: True if in train mode no example's outputs depend on another
+            example of the batch (no batch normalization), which is what running only
+            some rows of a batch needs.
+        num_features: D, the width of `outputs["features"]`.
+        describe: one line for logs.
+    """
+
+    init: Callable[..., tuple[Any, Any]]
+    forward: Callable[..., tuple[dict[str, jax.Array], Any]]
+    rows_independent: bool
+    num_features: int
+    describe: str
+
+
+class Classifier(nn.Module):
+    """A backbone and a head; their parameters lie under these two names.
+
+    Attributes:
+        backbone: module `(inputs, *, train, mask) -> features [B, D]` with attributes
+            `num_features` and `rows_independent`.
+        head: module `(features, *, train, mask) -> (features, logits)`, the first being
+            the features as the classifier sees them (normalized by some heads), with
+            an attribute `rows_independent`.
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+
+    @property
+    def num_features(self) -> int:
+        """Width of the features."""
+        return self.backbone.num_features
+
+    @property
+    def rows_independent(self) -> bool:
+        """Whether train mode couples no two examples."""
+        return self.backbone.rows_independent and self.head.rows_independent
+
+    def __call__(self, inputs, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """Features and logits of a batch; the head always computes in float32."""
+        features = self.backbone(inputs, train=train, mask=mask)
+        features, logits = self.head(at_least_float32(features), train=train, mask=mask)
+        return {"logits": logits, "features": features}
+
+
+def from_linen(
+    module: nn.Module,
+    *,
+    rows_independent: bool | None = None,
+    num_features: int | None = None,
+    describe: str = "",
+) -> Model:
+    """Makes a Flax Linen module into a `Model`.
+
+    Args:
+        module: called as `module(inputs, train=..., mask=...)`, returns a dict with at
+            least "logits" [B, K] and "features" [B, D]. Every collection besides
+            "params" becomes part of `model_state` and may change in train mode.
+        rows_independent: see `Model`; by default the module's attribute of that name.
+        num_features: D; by default the module's attribute of that name.
+        describe: one line for logs; by default the module's class.
+
+    Returns:
+        A `Model`.
+
+    Raises:
+        TypeError: if `rows_independent` or `num_features` is neither given nor an
+            attribute of the module.
+
+    Example:
+        >>> from ltjax.models import LinearHead, MLP
+        >>> model = from_linen(Classifier(MLP(hidden=(8,)), LinearHead(num_classes=3)))
+        >>> params, model_state = model.init(jax.random.key(0), jnp.zeros((1, 5)))
+        >>> outputs, _ = model.forward(
+        ...     params, model_state, jnp.ones((2, 5)), train=False
+        ... )
+        >>> outputs["logits"].shape, outputs["features"].shape
+        ((2, 3), (2, 8))
+    """
+    rows_independent = _declared(module, "rows_independent", rows_independent)
+    num_features = _declared(module, "num_features", num_features)
+
+    def init(key: jax.Array, sample_inputs: ArrayLike):
+        sample = jax.ShapeDtypeStruct(
+            shape_of(sample_inputs), jnp.result_type(sample_inputs)
+        )
+        variables = dict(
+            module.lazy_init({"params": key}, sample, train=False, mask=None)
+        )
+        params = variables.pop("params", {})
+        return params, variables
+
+    def forward(
+        params: Any,
+        model_state: Mapping[str, Any],
+        inputs: ArrayLike,
+        *,
+        train: bool,
+        rngs: Mapping[str, jax.Array] | None = None,
+        mask: ArrayLike | None = None,
+    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        inputs = real_rows("forward", inputs, mask)
+        variables = {"params": params, **model_state}
+        if not train:
+            outputs = module.apply(variables, inputs, train=False, mask=mask)
+            return tidy_outputs(outputs), dict(model_state)
+        outputs, changed = module.apply(
+            variables,
+            inputs,
+            train=True,
+            mask=mask,
+            rngs=dict(rngs) if rngs else None,
+            mutable=list(model_state),
+        )
+        return tidy_outputs(outputs), {**model_state, **changed}
+
+    return Model(
+        init,
+        forward,
+        rows_independent,
+        num_features,
+        describe or type(module).__name__,
+    )
+
+
+def _declared(module: nn.Module, name: str, given):
+    value = getattr(module, name, None) if given is None else given
+    if value is None:
+        raise TypeError(
+            f"from_linen: {type(module).__name__} has no attribute {name},"
+            f" expected the argument {name}="
+        )
+    return value
+
+
+def real_rows(caller: str, inputs: ArrayLike, mask: ArrayLike | None) -> jax.Array:
+    """`inputs` with zeros in padding rows, so that their content can do no harm.
+
+    A NaN there would otherwise reach the gradients, as 0 * NaN.
+
+    Args:
+        caller: name for error messages.
+        inputs: [B, ...].
+        mask: [B] bool or None, True = real.
+
+    Returns:
+        [B, ...] of the dtype of `inputs`.
+
+    Raises:
+        ValueError: if `mask` does not have the shape [B].
+        TypeError: if `mask` is not bool.
+    """
+    inputs = jnp.asarray(inputs)
+    if mask is not None:
+        check_where(f"{caller} (mask)", mask, inputs.shape[:1])
+        inputs = mask_rows(jnp.asarray(mask), inputs)
+    return inputs
+
+
+def tidy_outputs(outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The outputs with every floating array in at least float32.
+
+    Args:
+        outputs: arrays by name.
+
+    Returns:
+        A dict with the same names.
+
+    Raises:
+        TypeError: if `outputs` is not a mapping with "logits".
+    """
+    if not isinstance(outputs, Mapping) or "logits" not in outputs:
+        raise TypeError(
+            f"forward: the module returned {type(outputs).__name__}, expected a dict"
+            " with 'logits' [B, K] and 'features' [B, D]"
+        )
+    return {
+        name: at_least_float32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        for name, x in outputs.items()
+    }
+
+
+def count_parameters(params: Any) -> int:
+    """Number of scalars in a tree of arrays or shapes.
+
+    Args:
+        params: tree of arrays, or of `jax.ShapeDtypeStruct` from `jax.eval_shape`.
+
+    Returns:
+        The number as a Python int.
+
+    Example:
+        >>> count_parameters({"kernel": jnp.zeros((3, 4)), "bias": jnp.zeros(4)})
+        16
+    """
+    return sum(x.size for x in jax.tree.leaves(params))

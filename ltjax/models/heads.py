@@ -1,0 +1,222 @@
+"""Classifier heads: features [B, D] to (features as the classifier sees them, logits).
+
+Every head is a Linen module `(features, *, train, mask=None) -> (features, logits)`
+that computes in float32 and lies under the name "head" in the parameters. Kernels
+are [D, K], one column per class.
+"""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.linen.initializers import variance_scaling
+from jax.typing import ArrayLike
+
+from ltjax._checks import check_choice, shape_of
+from ltjax._numerics import l2_normalize
+from ltjax.models._lookup import build_module, lookup_name
+from ltjax.models.norms import make_norm
+
+
+def uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
+    r"""Initializer U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default.
+
+    Args:
+        fan_in: number of inputs of the layer.
+
+    Returns:
+        Function (key, shape, dtype) -> array.
+    """
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class LinearHead(nn.Module):
+    r"""The ordinary linear classifier, logits = h W + b.
+
+    Attributes:
+        num_classes: K.
+        kernel_init: "uniform" for U(+-1/sqrt(D)) (PyTorch's default) or "he" for
+            N(0, 2/D), untruncated (the published CIFAR residual networks).
+        use_bias: whether there is a bias b [K].
+        init_bias: "uniform" for U(+-1/sqrt(D)), "sigmoid" for -log(K - 1), which makes
+            every one-vs-rest probability 1/K at the start (class-balanced sigmoid
+            and focal losses), or a number.
+
+    References:
+        K. He et al., Deep residual learning for image recognition, CVPR 2016.
+        Y. Cui et al., Class-balanced loss based on effective number of samples,
+        CVPR 2019, section 5.1 (initial bias).
+    """
+
+    num_classes: int
+    kernel_init: str = "uniform"
+    use_bias: bool = True
+    init_bias: str | float = "uniform"
+
+    rows_independent = True
+
+    def _bias_init(self, fan_in: int):
+        if isinstance(self.init_bias, str):
+            choices = ("uniform", "sigmoid")
+            check_choice("LinearHead", "init_bias", self.init_bias, choices)
+            if self.init_bias == "uniform":
+                return uniform_fan_in(fan_in)
+            return nn.initializers.constant(-math.log(max(self.num_classes - 1, 1)))
+        return nn.initializers.constant(self.init_bias)
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None):
+        """(features, logits)."""
+        check_choice("LinearHead", "kernel_init", self.kernel_init, ("uniform", "he"))
+        dim = features.shape[-1]
+        he = variance_scaling(2.0, "fan_in", "normal")
+        kernel_init = he if self.kernel_init == "he" else uniform_fan_in(dim)
+        kernel = self.param("kernel", kernel_init, (dim, self.num_classes))
+        logits = features @ kernel
+        if self.use_bias:
+            bias = self.param("bias", self._bias_init(dim), (self.num_classes,))
+            logits = logits + bias[None, :]
+        return features, logits
+
+
+def unit_columns(key, shape, dtype=jnp.float32):
+    """Initializer: U(-1, 1), then every column scaled to unit norm.
+
+    Args:
+        key: random key.
+        shape: (D, K).
+        dtype: of the result.
+
+    Returns:
+        [D, K].
+    """
+    return l2_normalize(jax.random.uniform(key, shape, dtype, -1.0, 1.0), axis=0)
+
+
+class CosineHead(nn.Module):
+    r"""The normalized linear classifier ("NormedLinear") that LDAM needs.
+
+    .. math:: z_k = \frac{h^\top w_k}{\max(\|h\|, 10^{-12})\max(\|w_k\|, 10^{-12})}
+
+    The logits lie in [-1, 1]; the loss brings the scale. There is no bias. Weight decay
+    on the kernel does not change the function but keeps the angles learning: keep it.
+    Value and gradient are finite at h = 0.
+
+    Attributes:
+        num_classes: K.
+
+    References:
+        K. Cao et al., Learning imbalanced datasets with label-distribution-aware margin
+        loss, NeurIPS 2019, section 3.4; initialization as in the official code.
+    """
+
+    num_classes: int
+
+    rows_independent = True
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None):
+        """(features, cosines)."""
+        shape = (features.shape[-1], self.num_classes)
+        kernel = self.param("kernel", unit_columns, shape)
+        return features, l2_normalize(features) @ l2_normalize(kernel, axis=0)
+
+
+class FrameHead(nn.Module):
+    r"""A fixed classifier: logits = h M with a given frame M [D, K] (ETF classifier).
+
+    The frame is no parameter: it lies in the collection "frames" of the model state, so
+    that it gets no gradient and no decay but is saved. The features that the head
+    returns are those the frame sees; dot regression takes them together with the frame.
+
+    Attributes:
+        num_classes: K.
+        frame: [D, K] array, or a function (key, (D, K)) -> array.
+        batch_norm: whether a batch normalization (learned scale and bias) comes first.
+        normalize: "l2" for unit features (floor 1e-8 on the norm) or "none".
+
+    References:
+        Y. Yang et al., Inducing neural collapse in imbalanced learning: do we really
+        need a learnable classifier at the end of deep neural network?, NeurIPS 2022,
+        equation 2. Batch and l2 normalization before the frame are in the official
+        code, not in the paper; its ImageNet head has no l2 normalization.
+    """
+
+    num_classes: int
+    frame: ArrayLike | Callable[..., ArrayLike]
+    batch_norm: bool = True
+    normalize: str = "l2"
+
+    @property
+    def rows_independent(self) -> bool:
+        """Whether train mode couples no two examples."""
+        return not self.batch_norm
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None):
+        """(features, logits)."""
+        check_choice("FrameHead", "normalize", self.normalize, ("l2", "none"))
+        expected = (features.shape[-1], self.num_classes)
+
+        def build():
+            frame = self.frame
+            if callable(frame):
+                frame = frame(self.make_rng("params"), expected)
+            if shape_of(frame) != expected:
+                raise ValueError(
+                    f"FrameHead: frame has shape {shape_of(frame)}, expected"
+                    f" {expected} (features, classes)"
+                )
+            return jnp.asarray(frame, jnp.float32)
+
+        frame = self.variable("frames", "frame", build).value
+        if self.batch_norm:
+            features = make_norm("batch", train=train, mask=mask)(features, "norm")
+        if self.normalize == "l2":
+            features = l2_normalize(features, floor=1e-8)
+        return features, features @ frame
+
+
+HEADS = {"linear": LinearHead, "cosine": CosineHead, "etf": FrameHead}
+
+
+def make_head(name: str, *, num_classes: int, **options) -> nn.Module:
+    """Builds a head by name.
+
+    Args:
+        name: one of `HEADS`: "linear", "cosine", "etf".
+        num_classes: K >= 1.
+        **options: attributes of the head, such as `init_bias` or `frame`.
+
+    Returns:
+        A Linen module.
+
+    Raises:
+        ValueError: for an unknown name, an unknown option or num_classes < 1.
+
+    Example:
+        >>> make_head("cosine", num_classes=10).num_classes
+        10
+    """
+    head = lookup_name("make_head", "head", name, HEADS)
+    if num_classes < 1:
+        raise ValueError(
+            f"make_head: num_classes is {num_classes}, expected at least 1"
+        )
+    if head is FrameHead:
+        if options.get("frame") is None:
+            raise ValueError(
+                "make_head: head 'etf' needs frame=, an array [D, K] or a function"
+                " (key, (D, K)) -> array"
+            )
+        if isinstance(options["frame"], list):
+            options = {**options, "frame": np.asarray(options["frame"])}
+    return build_module("make_head", head, num_classes=num_classes, **options)

@@ -1,0 +1,101 @@
+"""Networks by name, for configs; in code, the modules can be built directly."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from ltjax.models._lookup import build_module, lookup_name
+from ltjax.models.conv1d import Conv1D
+from ltjax.models.conv2d import Conv2D
+from ltjax.models.forward import Classifier, Model, from_linen
+from ltjax.models.heads import make_head
+from ltjax.models.mlp import MLP
+from ltjax.models.norms import check_norm
+from ltjax.models.resnet_cifar import ResNetCifar
+
+
+def _named(module_class, **fixed):
+    return functools.partial(build_module, "build_model", module_class, **fixed)
+
+
+MODELS = {
+    "mlp": (_named(MLP), "dense layers for feature vectors"),
+    "conv1d": (_named(Conv1D), "three convolutions for 1-D signals (MNIST-1D)"),
+    "conv2d": (_named(Conv2D), "three convolutions for small images (MNIST)"),
+    "resnet20": (_named(ResNetCifar, depth=20), "CIFAR ResNet-20, 0.27 M parameters"),
+    "resnet32": (_named(ResNetCifar, depth=32), "CIFAR ResNet-32, 0.46 M parameters"),
+    "resnet44": (_named(ResNetCifar, depth=44), "CIFAR ResNet-44, 0.66 M parameters"),
+    "resnet56": (_named(ResNetCifar, depth=56), "CIFAR ResNet-56, 0.85 M parameters"),
+    "resnet110": (_named(ResNetCifar, depth=110), "CIFAR ResNet-110, 1.7 M parameters"),
+}
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int,
+    head: str = "linear",
+    dtype: str = "float32",
+    norm: str | None = None,
+    head_options: Mapping[str, Any] | None = None,
+    models: Mapping[str, tuple] = MODELS,
+    **options,
+) -> Model:
+    """Builds a network and its head by name.
+
+    Args:
+        name: a key of `models`.
+        num_classes: K.
+        head: a key of `ltjax.models.heads.HEADS`: "linear", "cosine" (needed by LDAM)
+            or "etf" (needs `head_options={"frame": ...}`).
+        dtype: of the backbone's computation, "float32" or "bfloat16". Parameters, batch
+            statistics, head and outputs stay float32.
+        norm: "batch", "group", "layer", "frozen" or "none"; None keeps the network's
+            own choice.
+        head_options: attributes of the head, such as {"init_bias": "sigmoid"}.
+        models: table name -> (builder, description), for a project with own networks.
+        **options: attributes of the backbone, such as `width` or `hidden`.
+
+    Returns:
+        A `Model`; its parameters lie under "backbone" and "head".
+
+    Raises:
+        ValueError: for an unknown name, head, option, norm or dtype, naming the
+            nearest valid one.
+
+    Example:
+        >>> build_model("resnet32", num_classes=100, head="cosine").num_features
+        64
+    """
+    builder, _ = lookup_name("build_model", "name", name, models)
+    _check_dtype(dtype)
+    if norm is not None:
+        check_norm("build_model", norm)
+        options["norm"] = norm
+    backbone = builder(dtype=str(jnp.dtype(dtype)), **options)
+    head_options = dict(head_options or {})
+    if head == "linear":
+        head_options.setdefault("kernel_init", backbone.head_init)
+    module = Classifier(
+        backbone, make_head(head, num_classes=num_classes, **head_options)
+    )
+    told = {"norm": backbone.norm, "dtype": backbone.dtype, **options}
+    told = ", ".join(f"{key}={value}" for key, value in told.items())
+    return from_linen(
+        module,
+        describe=f"{name} ({told}), {module.num_features} features,"
+        f" {head} head, {num_classes} classes",
+    )
+
+
+def _check_dtype(dtype) -> None:
+    try:
+        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise ValueError(
+            f"build_model: dtype is {dtype!r}, expected 'float32' or 'bfloat16'"
+        )
