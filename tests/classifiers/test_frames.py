@@ -1,0 +1,154 @@
+"""Fixed frames: Gram matrices of the cards, known optima, Haar orientation."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.optimize
+
+from ltjax.classifiers.frames import (
+    grassmannian_frame,
+    orthonormal_columns,
+    simplex_etf,
+)
+
+KEY = jax.random.key(3)
+
+
+def off_diagonal(gram):
+    return gram[~np.eye(len(gram), dtype=bool)]
+
+
+@pytest.mark.parametrize("dim", [2, 3, 4, 9])
+def test_simplex_has_the_gram_matrix_of_the_card(dim):
+    frame = simplex_etf(KEY, 3, dim)
+    assert frame.shape == (dim, 3)
+    assert frame.dtype == np.float64
+    expected = np.array([[1, -0.5, -0.5], [-0.5, 1, -0.5], [-0.5, -0.5, 1]])
+    np.testing.assert_allclose(frame.T @ frame, expected, atol=1e-14)
+    np.testing.assert_allclose(frame.sum(axis=1), 0, atol=1e-14)
+
+
+def test_simplex_is_the_card_formula_in_rotated_coordinates():
+    # With U = I the columns are (.8165, -.4082, -.4082) and its permutations; any other
+    # orientation is an orthogonal map of that one (Procrustes residual 0).
+    frame = simplex_etf(KEY, 3, 3)
+    identity_frame = np.full((3, 3), -0.408248290)
+    np.fill_diagonal(identity_frame, 0.816496581)
+    u, _, vt = np.linalg.svd(frame @ identity_frame.T)
+    np.testing.assert_allclose(u @ vt @ identity_frame, frame, atol=1e-8)
+
+
+@pytest.mark.parametrize("dim", [9, 10, 32])
+def test_simplex_is_tight(dim):
+    frame = simplex_etf(KEY, 10, dim)
+    eigenvalues = np.linalg.eigvalsh(frame @ frame.T)
+    expected = np.concatenate([np.zeros(dim - 9), np.full(9, 10 / 9)])
+    np.testing.assert_allclose(eigenvalues, expected, atol=1e-12)
+    np.testing.assert_allclose(off_diagonal(frame.T @ frame), -1 / 9, atol=1e-13)
+
+
+@pytest.mark.parametrize("dim", [4, 6])
+def test_simplex_of_a_traced_key_is_the_same_matrix(dim):
+    keys = jax.random.split(KEY, 2)
+    traced = jax.jit(jax.vmap(lambda key: simplex_etf(key, 5, dim)))(keys)
+    for key, frame in zip(keys, traced, strict=True):
+        np.testing.assert_allclose(frame, simplex_etf(key, 5, dim), atol=2e-6)
+
+
+def test_orientation_is_haar():
+    # E[q_11] = 0 and E[q_11^2] = 1/3 for Haar Q; LAPACK's own signs give E[q_11] < -.4.
+    corners = np.array(
+        [orthonormal_columns(jax.random.key(s), 3, 3)[0, 0] for s in range(600)]
+    )
+    assert abs(corners.mean()) < 4 * np.sqrt(1 / 3 / 600)
+    # Var(q_11^2) = E[q^4] - 1/9 = 3/15 - 1/9.
+    assert abs((corners**2).mean() - 1 / 3) < 4 * np.sqrt((1 / 5 - 1 / 9) / 600)
+
+
+def test_keys_orient_the_frame():
+    first, second = (simplex_etf(jax.random.key(s), 4, 6) for s in (0, 1))
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_array_equal(first, simplex_etf(jax.random.key(0), 4, 6))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: simplex_etf(KEY, 10, 8), "need dim >= 9, but dim is 8"),
+        (lambda: simplex_etf(KEY, 1, 8), "num_classes is 1"),
+        (lambda: orthonormal_columns(KEY, 2, 3), "do not fit"),
+        (lambda: grassmannian_frame(KEY, 5, 1), "expected dim >= 2"),
+        (lambda: grassmannian_frame(KEY, 5, 3, features="loose"), "'loose'"),
+        (lambda: grassmannian_frame(KEY, 5, 3, restarts=0), "at least 1"),
+    ],
+)
+def test_bad_sizes_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_solver_refuses_a_traced_key():
+    with pytest.raises(TypeError, match="traced"):
+        jax.jit(lambda key: grassmannian_frame(key, 6, 3).vectors)(KEY)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "dim", "inner_product"),
+    [
+        (4, 3, -1 / 3),  # simplex
+        (5, 2, np.cos(2 * np.pi / 5)),  # polygon, .30901699
+        (6, 3, 0.0),  # octahedron
+        (12, 3, 1 / np.sqrt(5)),  # icosahedron, .44721360
+    ],
+)
+def test_known_spherical_codes(num_classes, dim, inner_product):
+    frame = grassmannian_frame(KEY, num_classes, dim, restarts=8, steps=200)
+    vectors = frame.vectors
+    assert vectors.shape == (dim, num_classes)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, atol=1e-12)
+    assert off_diagonal(vectors.T @ vectors).max() == frame.max_inner_product
+    assert frame.max_inner_product == pytest.approx(inner_product, abs=1e-6)
+    assert frame.margin == pytest.approx(1 - inner_product, abs=1e-6)
+    # No code can do better than the simplex, nor than 0 once K >= D + 2.
+    bound = 0.0 if num_classes >= dim + 2 else -1 / (num_classes - 1)
+    assert frame.max_inner_product >= bound - 1e-12
+    assert np.all(np.diff(frame.history) > -1e-3)
+
+
+@pytest.mark.slow
+def test_the_24_cell():
+    frame = grassmannian_frame(KEY, 24, 4)
+    assert frame.max_inner_product == pytest.approx(0.5, abs=1e-6)
+
+
+def hull_distance(vectors, y):
+    """Distance of vectors[:, y] from the convex hull of the other columns."""
+    others = np.delete(vectors, y, axis=1)
+    fit = scipy.optimize.minimize(
+        lambda mix: np.sum((vectors[:, y] - others @ mix) ** 2),
+        np.full(others.shape[1], 1 / others.shape[1]),
+        jac=lambda mix: 2 * others.T @ (others @ mix - vectors[:, y]),
+        bounds=[(0, 1)] * others.shape[1],
+        constraints={"type": "eq", "fun": lambda mix: mix.sum() - 1},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    return np.sqrt(fit.fun)
+
+
+def test_free_features_reach_the_one_vs_rest_margin():
+    # By duality max_z min_c <w_y - w_c, z> is the distance of w_y from the hull of the
+    # others, so the features the solver found must be the best ones for its vectors.
+    frame = grassmannian_frame(KEY, 7, 3, features="free", restarts=8, steps=200)
+    margin = min(hull_distance(frame.vectors, y) for y in range(7))
+    assert frame.margin == pytest.approx(margin, abs=1e-4)
+    # The best 7 points on the sphere are 77.87 degrees apart (Schuette and van der
+    # Waerden 1951), and tying the features can only lose margin.
+    assert frame.margin >= 1 - np.cos(np.radians(77.8696)) - 1e-4
+
+
+def test_same_key_same_frame():
+    first, second = (
+        grassmannian_frame(KEY, 6, 3, restarts=8, steps=200) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.vectors, second.vectors)
