@@ -1,0 +1,31 @@
+"""Data: long-tailed subsets, sources, augmentation on device, feeds."""
+
+from ltjax.data.long_tail import (
+    LongTailSubset,
+    long_tail_counts,
+    long_tail_indices,
+    long_tail_subset,
+)
+from ltjax.data.source import (
+    DATASETS,
+    Dataset,
+    Source,
+    array_source,
+    find_dataset,
+    load_source,
+    resolve_data_dir,
+)
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "LongTailSubset",
+    "Source",
+    "array_source",
+    "find_dataset",
+    "load_source",
+    "long_tail_counts",
+    "long_tail_indices",
+    "long_tail_subset",
+    "resolve_data_dir",
+]

@@ -1,0 +1,153 @@
+"""Readers: random access to the inputs of a split, in memory or on disk.
+
+A reader is called with an array of positions and returns the inputs there as one
+array. Readers can be pickled (the worker processes of the streaming feed get a copy)
+and open their files on first use.
+"""
+
+import dataclasses
+import io
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Contents(NamedTuple):
+    """What opening a split yields, before validation.
+
+    Attributes:
+        labels: [N] int.
+        reader: positions [n] -> inputs [n, *shape].
+        shape: shape of one input.
+        dtype: uint8 or float32.
+        num_classes: K, or None if the data do not say.
+        class_names: K names, or None.
+    """
+
+    labels: np.ndarray
+    reader: Callable[[np.ndarray], np.ndarray]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    num_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArrayReader:
+    """Inputs held in memory, [N, ...]."""
+
+    inputs: np.ndarray
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """The inputs at `positions`, a copy."""
+        return self.inputs[positions]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizing:
+    """How an image is brought to a fixed size when it is read.
+
+    Attributes:
+        resize: length of the shorter side in pixels, or None to keep the size.
+        crop: side of the square cut from the center, or None for no crop.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+
+    def __post_init__(self):
+        for name, value in (("resize", self.resize), ("crop", self.crop)):
+            if value is not None and value < 1:
+                raise ValueError(f"Sizing: {name} is {value}, expected at least 1")
+        if self.resize and self.crop and self.crop > self.resize:
+            raise ValueError(
+                f"Sizing: crop {self.crop} exceeds the shorter side {self.resize}"
+            )
+
+    def __bool__(self) -> bool:
+        return self.resize is not None or self.crop is not None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FileReader:
+    """Image files below a folder, decoded when they are read.
+
+    Attributes:
+        root: folder that the paths are relative to.
+        paths: N relative paths.
+        sizing: resize and center crop.
+    """
+
+    root: str
+    paths: Sequence[str]
+    sizing: Sizing
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """uint8 [n, height, width, 3]."""
+        return stack_images([self._read(int(i)) for i in positions], "image files")
+
+    def _read(self, position: int) -> np.ndarray:
+        path = pathlib.Path(self.root, self.paths[position])
+        try:
+            return decode_image(path.read_bytes(), self.sizing)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"image {path} does not exist, but entry {position} (0-based) of the"
+                " image list names it"
+            ) from error
+        except OSError as error:
+            raise OSError(f"image {path} cannot be decoded: {error}") from error
+
+
+def stack_images(images: list[np.ndarray], what: str) -> np.ndarray:
+    """Stacks decoded images [h, w, c] and says so if their sizes differ."""
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{what} have different shapes {sorted(shapes)}; pass resize and crop to"
+            " bring them to one size"
+        )
+    return np.stack(images)
+
+
+def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
+    """Decodes a JPEG, PNG, ... and brings it to size.
+
+    The shorter side is resized with an antialiased bilinear filter and the center is
+    cut out, the usual evaluation transform of ImageNet.
+
+    Args:
+        data: content of the image file.
+        sizing: resize and center crop.
+        channels: 1 (gray) or 3 (RGB).
+
+    Returns:
+        uint8 [height, width, channels].
+
+    Raises:
+        ValueError: if the image is smaller than the crop.
+    """
+    import PIL.Image
+
+    with PIL.Image.open(io.BytesIO(data)) as opened:
+        image = opened.convert("RGB" if channels == 3 else "L")
+    width, height = image.size
+    if sizing.resize is not None:
+        short = min(width, height)
+        # The longer side is truncated, as torchvision does.
+        width = sizing.resize * width // short
+        height = sizing.resize * height // short
+        image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
+    if sizing.crop is not None:
+        if sizing.crop > min(width, height):
+            raise ValueError(
+                f"decode_image: an image of {height}x{width} pixels is smaller than"
+                f" the crop {sizing.crop}; pass resize >= crop"
+            )
+        left = round((width - sizing.crop) / 2)
+        top = round((height - sizing.crop) / 2)
+        image = image.crop((left, top, left + sizing.crop, top + sizing.crop))
+    pixels = np.asarray(image, np.uint8)
+    return pixels if channels == 3 else pixels[..., None]

@@ -1,0 +1,242 @@
+"""TFDS folders in ArrayRecord format, read without TensorFlow and without network.
+
+TFRecord cannot be read without TensorFlow, and Parquet ignores slices of a split, so
+ArrayRecord is the only format accepted.
+"""
+
+import dataclasses
+import functools
+import re
+
+import numpy as np
+
+from ltjax.data.readers import Contents, Sizing, decode_image, stack_images
+
+
+def labels_file(builder_dir, split: str, label_key: str):
+    """Where `ltjax.data.prepare` leaves the labels of a split, as a .npy file."""
+    return builder_dir / f"ltjax-{split}-{label_key}.npy"
+
+
+def find_builder_dir(name: str, data_dir: str):
+    """The folder of the newest prepared version of a TFDS data set.
+
+    Args:
+        name: TFDS name, with "/config" where the data set has several.
+        data_dir: folder that TFDS prepared into (may be remote, as gs://...).
+
+    Returns:
+        epath.Path of `data_dir/name/[config/]version`.
+
+    Raises:
+        FileNotFoundError: naming the command that prepares the data set.
+        ValueError: if several configurations are prepared and the name gives none.
+    """
+    from etils import epath
+
+    base = epath.Path(data_dir) / name
+    found = [path.parent for path in base.glob("*/dataset_info.json")]
+    configured = [path.parent for path in base.glob("*/*/dataset_info.json")]
+    if not found and len({path.parent for path in configured}) > 1:
+        names = sorted({f"{name}/{path.parent.name}" for path in configured})
+        raise ValueError(
+            f"tfds:{name} has several configurations in {data_dir}: {names}; name one"
+        )
+    versions = found or configured
+    if not versions:
+        raise FileNotFoundError(
+            f"data set {name!r} is not prepared in {data_dir}; prepare it with"
+            f" `ltjax prepare {name}`, or point data_dir or LTJAX_DATA_DIR to the"
+            " folder that holds it"
+        )
+    return max(versions, key=lambda path: _version_key(path.name))
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+@functools.lru_cache(maxsize=16)
+def _builder(builder_dir: str):
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(builder_dir)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecordReader:
+    """Inputs of one split of a prepared TFDS data set.
+
+    Attributes:
+        builder_dir: folder of the prepared version.
+        split: name of the split as TFDS stores it.
+        input_key: feature that holds the input.
+        sizing: resize and center crop; for images only.
+        channels: of the image, or None if the input is not an image.
+    """
+
+    builder_dir: str
+    split: str
+    input_key: str
+    sizing: Sizing
+    channels: int | None
+
+    @functools.cached_property
+    def _records(self):
+        import tensorflow_datasets as tfds
+
+        # Images that change size are decoded by us, the others by their feature.
+        skip = {self.input_key: tfds.decode.SkipDecoding()} if self.sizing else None
+        return _builder(self.builder_dir).as_data_source(self.split, decoders=skip)
+
+    def __getstate__(self):
+        # A worker process opens its own files.
+        return {k: v for k, v in self.__dict__.items() if k != "_records"}
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """The inputs at `positions`."""
+        records = self._records.__getitems__([int(i) for i in positions])
+        inputs = [record[self.input_key] for record in records]
+        if self.sizing:
+            inputs = [decode_image(x, self.sizing, self.channels) for x in inputs]
+        return stack_images([np.asarray(x) for x in inputs], f"{self.split} inputs")
+
+
+def open_records(
+    split: str,
+    *,
+    name: str,
+    data_dir: str,
+    input_key: str | None = None,
+    label_key: str | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+) -> Contents:
+    """Opens one split of a prepared TFDS data set.
+
+    Only the labels are read, from the file that `ltjax prepare` left beside the records
+    or else by one pass over the records without decoding images.
+
+    Args:
+        split: name of the split as TFDS stores it; no slices.
+        name: TFDS name, with "/config" where needed.
+        data_dir: folder that TFDS prepared into.
+        input_key: feature that holds the inputs, by default the supervised input.
+        label_key: feature that holds the labels, by default the supervised target.
+        resize: shorter side of the images in pixels, or None to keep their size.
+        crop: side of the center crop in pixels, or None for no crop.
+
+    Returns:
+        Contents of the split.
+
+    Raises:
+        FileNotFoundError: if the data set is not prepared.
+        ValueError: for an unknown split or feature, another file format, incomplete
+            files, or inputs without a fixed size where resize and crop are not given.
+    """
+    import tensorflow_datasets as tfds
+
+    builder_dir = find_builder_dir(name, data_dir)
+    builder = _builder(str(builder_dir))
+    info = builder.info
+    if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise ValueError(
+            f"tfds:{name} in {builder_dir} is stored as {info.file_format.value},"
+            f" expected array_record; prepare it again with `ltjax prepare {name}`"
+        )
+    if split not in info.splits:
+        raise ValueError(
+            f"tfds:{name} has no split {split!r}, expected one of"
+            f" {sorted(info.splits)} (slices are not supported)"
+        )
+    supervised = info.supervised_keys or ("image", "label")
+    input_key = input_key or supervised[0]
+    label_key = label_key or supervised[1]
+    for key in (input_key, label_key):
+        if key not in info.features:
+            raise ValueError(
+                f"tfds:{name} has no feature {key!r}, expected one of"
+                f" {sorted(info.features)}"
+            )
+    feature, label = info.features[input_key], info.features[label_key]
+    is_image = isinstance(feature, tfds.features.Image)
+    sizing = Sizing(resize, crop)
+    if sizing and not is_image:
+        raise ValueError(
+            f"tfds:{name}: resize {resize} and crop {crop} need images, but"
+            f" {input_key!r} is {type(feature).__name__}"
+        )
+    reader = RecordReader(
+        builder_dir=str(builder_dir),
+        split=split,
+        input_key=input_key,
+        sizing=sizing,
+        channels=feature.shape[-1] if is_image else None,
+    )
+    _check_complete(reader, info.splits[split].num_examples, name)
+    if None in feature.shape and crop is None:
+        raise ValueError(
+            f"tfds:{name}: {input_key!r} has no fixed size ({feature.shape}); pass"
+            " resize and crop"
+        )
+    first = reader(np.array([0]))
+    labels = _labels(str(builder_dir), split, label_key)
+    return Contents(
+        labels=labels,
+        reader=reader,
+        shape=first.shape[1:],
+        dtype=first.dtype,
+        num_classes=getattr(label, "num_classes", None) or int(labels.max()) + 1,
+        class_names=tuple(label.names) if getattr(label, "names", None) else None,
+    )
+
+
+def _check_complete(reader: RecordReader, num_examples: int, name: str) -> None:
+    if len(reader._records) != num_examples:
+        raise ValueError(
+            f"tfds:{name} split {reader.split!r} holds {len(reader._records)} records,"
+            f" but its description says {num_examples}: the files in"
+            f" {reader.builder_dir} are incomplete"
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def _labels(builder_dir: str, split: str, label_key: str) -> np.ndarray:
+    from etils import epath
+
+    file = labels_file(epath.Path(builder_dir), split, label_key)
+    if file.exists():
+        with file.open("rb") as opened:
+            labels = np.load(opened, allow_pickle=False)
+    else:
+        labels = scan_labels(builder_dir, split, label_key)
+    labels.setflags(write=False)
+    return labels
+
+
+def scan_labels(builder_dir: str, split: str, label_key: str) -> np.ndarray:
+    """Reads the labels of a split from its records, int32 [N]; images stay encoded.
+
+    Args:
+        builder_dir: folder of the prepared version.
+        split: name of the split as TFDS stores it.
+        label_key: feature that holds the labels.
+
+    Returns:
+        [N] int32 in the order of the records.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _builder(builder_dir)
+    images = (tfds.features.Image, tfds.features.Video, tfds.features.Audio)
+    decoders = {
+        key: tfds.decode.SkipDecoding()
+        for key, feature in builder.info.features.items()
+        if isinstance(feature, images)
+    }
+    records = builder.as_data_source(split, decoders=decoders or None)
+    labels, chunk = [], 1024
+    for start in range(0, len(records), chunk):
+        rows = range(start, min(start + chunk, len(records)))
+        labels += [record[label_key] for record in records.__getitems__(list(rows))]
+    return np.asarray(labels, np.int32)
