@@ -1,0 +1,617 @@
+r"""The sharpness-aware family as lists of terms (ascent weights, descent weights, rho).
+
+Every first-order method of the family applies, for a short list of terms k,
+
+.. math:: \sum_k \nabla \Big[\sum_i d_{k,i}\, \ell_i\Big](\theta + \epsilon_k), \qquad
+          \epsilon_k = \rho_k\, D^2 g_k / (\|D g_k\| + \delta), \quad
+          g_k = \nabla \Big[\sum_i a_{k,i}\, \ell_i\Big](\theta)
+
+so a method is nothing but its weights over the per-example losses. The constructors
+below build them from labels; `ltjax.sharpness.gradient` executes them.
+
+**Class weights, masks and the choice of mean live here**, in one vector `base` [B]: the
+descent weights of the plain reduction, so that sum_i base_i l_i is the loss that plain
+SGD would minimize (1/B, w_i/B, w_i/sum w, 0 for padding; see `reduction_weights`). A
+constructor multiplies it by its own per-example factor (a group's indicator, a focal
+coefficient, a density weight), which is the same as putting the class weight inside the
+per-example loss. For losses with several named parts `base`, and where they differ
+`labels`, are dicts with the parts' names (mixup: two parts, two label vectors, lambda
+and 1 - lambda in `base`).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ltjax._checks import check_choice, check_counts, check_range, check_where, shape_of
+from ltjax._numerics import class_lookup, mask_values
+from ltjax.class_stats import prior
+
+Weights = jax.Array | Mapping[str, jax.Array]
+
+# The factor on ImbSAM's tail gradient: the paper's objective, and the released code
+# since 2023-09-15 (a re-weighting that the paper does not have).
+IMBSAM_TAIL_SCALE = {"paper": 1.0, "official-2023-09": 2.0}
+
+
+class Term(NamedTuple):
+    """One term of a sharpness-aware gradient; a pytree.
+
+    Attributes:
+        ascent: [B] weights of the loss whose gradient gives the perturbation, a dict of
+            such vectors by part, or None for a term taken at the unperturbed point.
+        descent: [B] weights of the loss whose gradient is applied, or a dict.
+        rho: radius of the perturbation, a scalar that may be traced; ignored if
+            `ascent` is None.
+    """
+
+    ascent: Weights | None
+    descent: Weights
+    rho: ArrayLike
+
+
+def reduction_weights(
+    batch_size: int,
+    weights: ArrayLike | None = None,
+    *,
+    where: ArrayLike | None = None,
+    normalize: str = "examples",
+) -> jax.Array:
+    r"""Per-example weights b of a mean: sum_i b_i v_i = weighted_mean(v, ...).
+
+    .. math:: \text{examples: } b_i = w_i / B \qquad
+              \text{weights: } b_i = w_i / \textstyle\sum_j w_j
+
+    Args:
+        batch_size: B.
+        weights: optional [B] float, one per example (class weights looked up by label).
+        where: optional [B] bool; False rows get 0 and are not counted in B.
+        normalize: "examples" or "weights", as in `ltjax.reduce.weighted_mean`.
+
+    Returns:
+        [B] float32 (float64 under x64); all zero if nothing is left to average.
+
+    Raises:
+        ValueError: if shapes disagree or `normalize` is unknown.
+
+    Example:
+        >>> print(reduction_weights(4, jnp.array([3.0, 1, 2, 2]), normalize="weights"))
+        [0.375 0.125 0.25  0.25 ]
+
+    References:
+        Cui et al., CVPR 2019 (examples); Cao et al., NeurIPS 2019, released code
+        (weights).
+    """
+    caller = "reduction_weights"
+    check_choice(caller, "normalize", normalize, ("examples", "weights"))
+    check_where(caller, where, (batch_size,))
+    ones = mask_values(jnp.ones((batch_size,), jnp.result_type(float)), where)
+    if weights is None:
+        weights = ones
+    elif shape_of(weights) != (batch_size,):
+        raise ValueError(
+            f"{caller}: weights have shape {shape_of(weights)}, expected"
+            f" ({batch_size},), one per example"
+        )
+    else:
+        weights = mask_values(jnp.asarray(weights, ones.dtype), where)
+    total = jnp.sum(weights if normalize == "weights" else ones)
+    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1), 0)
+
+
+def tail_classes(class_counts: ArrayLike, *, eta: float) -> np.ndarray:
+    """Which classes are tail: those with strictly fewer than `eta` examples.
+
+    Args:
+        class_counts: [K] concrete, number of training examples per class.
+        eta: threshold (units: examples).
+
+    Returns:
+        [K] bool.
+
+    Example:
+        >>> tail_classes([500, 20, 19], eta=20)
+        array([False, False,  True])
+
+    References:
+        Zhou et al., ICCV 2023, released code.
+    """
+    check_counts("tail_classes", class_counts)
+    return np.asarray(jax.device_get(class_counts)) < eta
+
+
+def focal_coefficients(
+    class_counts: ArrayLike, *, gamma: ArrayLike, lam: ArrayLike
+) -> jax.Array:
+    r"""Focal-SAM's class coefficients :math:`c_y = \lambda (1 - \pi_y)^\gamma`.
+
+    They may exceed 1 (lambda > 1), where the unperturbed term has negative weights.
+
+    Args:
+        class_counts: [K], number of training examples per class.
+        gamma: >= 0, may be traced; 0 gives every class the coefficient lambda.
+        lam: lambda >= 0, may be traced.
+
+    Returns:
+        [K] float.
+
+    Example:
+        >>> print(focal_coefficients([90, 10], gamma=2.0, lam=0.8).round(4))
+        [0.008 0.648]
+
+    References:
+        Li et al., "Focal-SAM", ICML 2025.
+    """
+    check_range("focal_coefficients", "gamma", gamma, low=0.0)
+    check_range("focal_coefficients", "lam", lam, low=0.0)
+    rest = jnp.asarray(1 - prior(class_counts), jnp.result_type(float))
+    safe = jnp.where(rest > 0, rest, 1)
+    powered = jnp.exp(gamma * jnp.log(safe))
+    # A single class owns everything: 0^gamma, which is 1 for gamma = 0.
+    return lam * jnp.where(rest > 0, powered, jnp.where(jnp.equal(gamma, 0), 1, 0))
+
+
+def sse_switch_epoch(total_epochs: int, *, gamma: float | None) -> int:
+    """First epoch (0-based) of SSE-SAM's second stage.
+
+    Args:
+        total_epochs: E.
+        gamma: fraction of the training spent in stage 1. 0 starts in stage 2; None or
+            >= 1 never leaves stage 1.
+
+    Returns:
+        ceil(gamma E), in [0, total_epochs]; total_epochs means "never".
+
+    Example:
+        >>> sse_switch_epoch(200, gamma=0.7), sse_switch_epoch(200, gamma=0.55)
+        (140, 110)
+
+    References:
+        Lyu et al., "SSE-SAM", AAAI 2025. The released code crashes for gamma = 0.
+    """
+    if gamma is None:
+        return total_epochs
+    check_range("sse_switch_epoch", "gamma", gamma, low=0.0)
+    # 0.55 * 200 is 110.00000000000001 in binary.
+    return min(total_epochs, math.ceil(gamma * total_epochs - 1e-9))
+
+
+def plain(
+    batch_size: int, *, base: Weights | None = None, where: ArrayLike | None = None
+) -> tuple[Term, ...]:
+    """Terms of the ordinary gradient.
+
+    Args:
+        batch_size: B.
+        base: optional [B] descent weights of the reduction, default the mean.
+        where: optional [B] bool; False rows get weight 0.
+
+    Returns:
+        One unperturbed term.
+
+    Example:
+        >>> print(plain(2)[0].descent)
+        [0.5 0.5]
+    """
+    return (_unperturbed(_base("plain", batch_size, base, where)),)
+
+
+def sam(
+    batch_size: int,
+    *,
+    rho: ArrayLike,
+    base: Weights | None = None,
+    where: ArrayLike | None = None,
+) -> tuple[Term, ...]:
+    r"""Terms of sharpness-aware minimization: the gradient at the worst near-by point.
+
+    With the scale rule `asam` the same terms are ASAM; with class weights in `base`
+    they are SAM on a re-weighted loss.
+
+    Args:
+        batch_size: B.
+        rho: radius >= 0, may be traced.
+        base: optional [B] descent weights of the reduction, default the mean.
+        where: optional [B] bool; False rows get weight 0.
+
+    Returns:
+        One term, (base, base, rho).
+
+    Example:
+        >>> print(sam(2, rho=0.05)[0].ascent)
+        [0.5 0.5]
+
+    Limits: rho=0 is the plain gradient.
+
+    References:
+        Foret et al., "Sharpness-Aware Minimization for Efficiently Improving
+        Generalization", ICLR 2021, Algorithm 1; Kwon et al., "ASAM", ICML 2021;
+        Rangwani et al., "Escaping Saddle Points for Effective Generalization on
+        Class-Imbalanced Data", NeurIPS 2022 (re-weighted).
+    """
+    base = _base("sam", batch_size, base, where)
+    return (_perturbed("sam", base, base, rho),)
+
+
+def imbsam(
+    labels: ArrayLike | Mapping[str, ArrayLike],
+    is_tail: ArrayLike,
+    *,
+    rho: ArrayLike,
+    tail_scale: ArrayLike = 1.0,
+    normalize: str = "batch",
+    base: Weights | None = None,
+    where: ArrayLike | None = None,
+    tail_rows: int | None = None,
+    blocks: int = 1,
+) -> tuple[Term, ...]:
+    r"""Terms of ImbSAM: tail classes sharpness-aware, head classes ordinary.
+
+    .. math:: \nabla L_{head}(\theta) + \kappa \nabla L_{tail}(\theta + \epsilon_{tail})
+
+    Args:
+        labels: [B] int, or a dict of such vectors by part.
+        is_tail: [K] bool, from `tail_classes`.
+        rho: radius >= 0, may be traced.
+        tail_scale: kappa; see `IMBSAM_TAIL_SCALE`.
+        normalize: "batch" divides both groups' sums by the batch size (the paper);
+            "group_mean" scales each group's weights to sum to one, which multiplies the
+            tail by one over its share of the batch.
+        base: optional [B] descent weights of the reduction, default the mean.
+        where: optional [B] bool; False rows get weight 0.
+        tail_rows: optional static K: all tail rows lie among the first K rows (of every
+            block: the first K / blocks), see `ltjax.sharpness.compaction`. Then the
+            tail term has length K; 0 leaves it out. A tail row elsewhere gives NaN.
+        blocks: number of equal blocks of rows, one per device.
+
+    Returns:
+        (head term, tail term).
+
+    Raises:
+        ValueError: if shapes disagree, an option is unknown, or rho < 0.
+
+    Example:
+        >>> head, tail = imbsam(jnp.array([0, 1, 0, 0]), np.array([False, True]),
+        ...                     rho=0.05)
+        >>> print(head.descent, tail.descent)
+        [0.25 0.   0.25 0.25] [0.   0.25 0.   0.  ]
+
+    Limits: without tail classes plain SGD; with tail classes only SAM.
+
+    References:
+        Zhou et al., "ImbSAM", ICCV 2023 (normalize="batch", tail_scale=1). The released
+        code doubles the tail gradient since 2023-09-15; the re-implementation by the
+        authors of SSE-SAM takes group means.
+    """
+    check_choice("imbsam", "normalize", normalize, ("batch", "group_mean"))
+    head, tail = _split("imbsam", labels, is_tail, base, where)
+    if normalize == "group_mean":
+        head, tail = _sum_to_one(head), _sum_to_one(tail)
+    head, tail = _compact(head, tail, tail_rows, blocks)
+    terms = [_unperturbed(head)]
+    if tail is not None:
+        descent = jax.tree.map(lambda t: tail_scale * t, tail)
+        terms.append(_perturbed("imbsam", tail, descent, rho))
+    return tuple(terms)
+
+
+def sse_sam(
+    labels: ArrayLike | Mapping[str, ArrayLike],
+    is_tail: ArrayLike,
+    *,
+    rho_head: ArrayLike,
+    rho_tail: ArrayLike,
+    stage: int,
+    base: Weights | None = None,
+    where: ArrayLike | None = None,
+    tail_rows: int | None = None,
+    blocks: int = 1,
+) -> tuple[Term, ...]:
+    r"""Terms of SSE-SAM: head and tail perturbed separately at first, then tail only.
+
+    .. math:: \text{stage 1: } \nabla L_{head}(\theta + \epsilon_{head})
+              + \nabla L_{tail}(\theta + \epsilon_{tail}), \qquad
+              \text{stage 2: } \nabla L_{head}(\theta)
+              + \nabla L_{tail}(\theta + \epsilon_{tail})
+
+    Both groups' sums are divided by the full batch size, and both perturbations start
+    from the same theta; stage 1 is therefore not SAM. Stage 2 costs less, so `stage` is
+    static. Where one program must serve both, keep stage 1 and let a traced `rho_head`
+    become 0: the same gradient at stage 1's price.
+
+    Args:
+        labels: [B] int, or a dict of such vectors by part.
+        is_tail: [K] bool, from `tail_classes`.
+        rho_head: radius of the head's perturbation, may be traced.
+        rho_tail: radius of the tail's perturbation, may be traced.
+        stage: 1 or 2, see `sse_switch_epoch`.
+        base: optional [B] descent weights of the reduction, default the mean.
+        where: optional [B] bool; False rows get weight 0.
+        tail_rows: as in `imbsam`.
+        blocks: as in `imbsam`.
+
+    Returns:
+        (head term, tail term).
+
+    Raises:
+        ValueError: if shapes disagree, stage is not 1 or 2, or a radius is negative.
+
+    Example:
+        >>> terms = sse_sam(jnp.array([0, 1]), np.array([False, True]), rho_head=0.05,
+        ...                 rho_tail=0.1, stage=2)
+        >>> terms[0].ascent is None, float(terms[1].rho) > 0
+        (True, True)
+
+    Limits: both radii 0 is plain SGD; stage 2 is ImbSAM.
+
+    References:
+        Lyu et al., "SSE-SAM: Balancing Head and Tail Classes Gradually through
+        Stage-Wise SAM", AAAI 2025. The released code recomputes the gradient at theta
+        for each group (four forwards); the result is the same.
+    """
+    check_choice("sse_sam", "stage", stage, (1, 2))
+    head, tail = _split("sse_sam", labels, is_tail, base, where)
+    head, tail = _compact(head, tail, tail_rows, blocks)
+    if stage == 1:
+        terms = [_perturbed("sse_sam", head, head, rho_head, name="rho_head")]
+    else:
+        terms = [_unperturbed(head)]
+    if tail is not None:
+        terms.append(_perturbed("sse_sam", tail, tail, rho_tail, name="rho_tail"))
+    return tuple(terms)
+
+
+def rwsam(
+    weights: ArrayLike,
+    *,
+    rho: ArrayLike,
+    base: Weights | None = None,
+    where: ArrayLike | None = None,
+) -> tuple[Term, ...]:
+    r"""Terms of re-weighted SAM: a weighted ascent, an unweighted descent.
+
+    Args:
+        weights: [B] float >= 0, one per example: `density_weights` looked up by the
+            example's index. Their common scale does not matter.
+        rho: radius >= 0, may be traced.
+        base: optional [B] descent weights of the reduction, default the mean.
+        where: optional [B] bool; False rows get weight 0.
+
+    Returns:
+        One term, (weights * base, base, rho).
+
+    Raises:
+        ValueError: if weights is not a vector or rho < 0.
+
+    Example:
+        >>> (term,) = rwsam(jnp.array([1.0, 3.0]), rho=0.1)
+        >>> print(term.ascent, term.descent)
+        [0.5 1.5] [0.5 0.5]
+
+    Limits: equal weights give SAM.
+
+    References:
+        Liu et al., "Self-supervised Learning is More Robust to Dataset Imbalance", ICLR
+        2022, sec. 5 and Algorithm 1. The default branch of the released SimSiam loss
+        ignores the weights; the paper's equation is followed.
+    """
+    if len(shape_of(weights)) != 1:
+        raise ValueError(f"rwsam: weights have shape {shape_of(weights)}, expected [B]")
+    base = _base("rwsam", shape_of(weights)[0], base, where)
+    weights = jnp.asarray(weights)
+    ascent = jax.tree.map(
+        lambda b: mask_values(weights.astype(b.dtype) * b, where), base
+    )
+    return (_perturbed("rwsam", ascent, base, rho),)
+
+
+def focal_sam(
+    labels: ArrayLike | Mapping[str, ArrayLike],
+    coefficients: ArrayLike,
+    *,
+    rho: ArrayLike,
+    base: Weights | None = None,
+    where: ArrayLike | None = None,
+) -> tuple[Term, ...]:
+    r"""Terms of Focal-SAM: class-wise sharpness weighted by c_y, in one perturbation.
+
+    .. math:: \nabla \tfrac1B \sum_i (1 - c_{y_i}) \ell_i(\theta)
+              + \nabla \tfrac1B \sum_i c_{y_i} \ell_i(\theta + \epsilon)
+
+    Args:
+        labels: [B] int, or a dict of such vectors by part.
+        coefficients: [K] c >= 0, from `focal_coefficients`; may be traced and exceed 1.
+        rho: radius >= 0, may be traced.
+        base: optional [B] descent weights of the reduction, default the mean.
+        where: optional [B] bool; False rows get weight 0.
+
+    Returns:
+        (unperturbed term, perturbed term).
+
+    Raises:
+        ValueError: if shapes disagree or rho < 0.
+
+    Example:
+        >>> rest, focal = focal_sam(jnp.array([0, 1]), jnp.array([0.25, 1.5]), rho=0.1)
+        >>> print(rest.descent, focal.descent)
+        [ 0.375 -0.25 ] [0.125 0.75 ]
+
+    Limits: c = 1 is SAM, c = 0 is SGD, c = the tail's indicator is ImbSAM.
+
+    References:
+        Li et al., "Focal-SAM: Focal Sharpness-Aware Minimization for Long-Tailed
+        Classification", ICML 2025, Algorithm 1.
+    """
+    base = _base("focal_sam", _rows("focal_sam", labels), base, where)
+    table = _class_table("focal_sam", "coefficients", coefficients)
+    focal = _times_class_value(table, labels, base, where)
+    rest = _times_class_value(1 - table, labels, base, where)
+    return (_unperturbed(rest), _perturbed("focal_sam", focal, focal, rho))
+
+
+def ascend_on(terms: tuple[Term, ...], *parts: str) -> tuple[Term, ...]:
+    """Restricts the ascent of every term to some named parts of the loss.
+
+    GLMC with SAM leaves its contrastive part out of the ascent but not of the descent.
+
+    Args:
+        terms: terms whose weights are dicts by part.
+        *parts: names of the parts that take part in the ascent.
+
+    Returns:
+        The terms with the other parts removed from `ascent`.
+
+    Raises:
+        ValueError: if a term has plain vectors, or lacks one of the parts.
+
+    Example:
+        >>> base = {"ce": jnp.ones(2) / 2, "contrastive": jnp.ones(2) / 2}
+        >>> (term,) = ascend_on(sam(2, rho=0.1, base=base), "ce")
+        >>> sorted(term.ascent), sorted(term.descent)
+        (['ce'], ['ce', 'contrastive'])
+    """
+
+    def restrict(term: Term) -> Term:
+        if term.ascent is None:
+            return term
+        if not isinstance(term.ascent, Mapping) or set(parts) - set(term.ascent):
+            have = sorted(term.ascent) if isinstance(term.ascent, Mapping) else "[B]"
+            raise ValueError(
+                f"ascend_on: parts {sorted(parts)} expected in the ascent weights, but"
+                f" they are {have}; pass `base` as a dict with one vector per part"
+            )
+        return term._replace(ascent={name: term.ascent[name] for name in parts})
+
+    return tuple(restrict(term) for term in terms)
+
+
+def leading_rows(x: jax.Array, rows: int, blocks: int = 1) -> jax.Array:
+    """The first `rows` / `blocks` rows of each of `blocks` equal blocks of rows.
+
+    One block per device keeps the rows where they are when the batch is sharded.
+    """
+    if blocks == 1:
+        return x[:rows]
+    block = x.reshape(blocks, x.shape[0] // blocks, *x.shape[1:])
+    return block[:, : rows // blocks].reshape(rows, *x.shape[1:])
+
+
+# ---------------------------------------------------------------- building blocks
+
+
+def _unperturbed(descent: Weights) -> Term:
+    return Term(None, descent, jnp.zeros((), jnp.result_type(float)))
+
+
+def _perturbed(
+    caller: str, ascent: Weights, descent: Weights, rho: ArrayLike, name: str = "rho"
+) -> Term:
+    check_range(caller, name, rho, low=0.0)
+    if shape_of(rho) != ():
+        raise ValueError(
+            f"{caller}: {name} has shape {shape_of(rho)}, expected a scalar"
+        )
+    return Term(ascent, descent, jnp.asarray(rho, jnp.result_type(float)))
+
+
+def _rows(caller: str, labels) -> int:
+    """B, from one label vector or from one per part."""
+    shapes = {shape_of(part) for part in jax.tree.leaves(labels)}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        raise ValueError(
+            f"{caller}: labels have shapes {sorted(shapes)}, expected one [B]"
+        )
+    for part in jax.tree.leaves(labels):
+        if not jnp.issubdtype(jnp.result_type(part), jnp.integer):
+            raise TypeError(
+                f"{caller}: labels have dtype {jnp.result_type(part)}, expected class"
+                " indices (integer)"
+            )
+    return next(iter(shapes))[0]
+
+
+def _base(caller: str, batch_size: int, base: Weights | None, where) -> Weights:
+    """The descent weights of the plain reduction, with padding rows at 0."""
+    if base is None:
+        return reduction_weights(batch_size, where=where)
+    check_where(caller, where, (batch_size,))
+
+    def prepare(part):
+        if shape_of(part) != (batch_size,):
+            raise ValueError(
+                f"{caller}: base has shape {shape_of(part)}, expected ({batch_size},)"
+            )
+        return mask_values(jnp.asarray(part, jnp.result_type(float)), where)
+
+    if isinstance(base, Mapping):
+        return {name: prepare(part) for name, part in base.items()}
+    return prepare(base)
+
+
+def _class_table(caller: str, name: str, values) -> jax.Array:
+    if len(shape_of(values)) != 1:
+        raise ValueError(f"{caller}: {name} has shape {shape_of(values)}, expected [K]")
+    return jnp.asarray(values, jnp.result_type(float))
+
+
+def _times_class_value(table, labels, base: Weights, where) -> Weights:
+    """table[labels] * base for every part; a label out of range gives NaN."""
+    if isinstance(labels, Mapping) and not isinstance(base, Mapping):
+        base = {name: base for name in labels}
+
+    def weigh(part_labels, part):
+        return mask_values(class_lookup(table, part_labels) * part, where)
+
+    if not isinstance(base, Mapping):
+        return weigh(labels, base)
+    if isinstance(labels, Mapping) and set(labels) != set(base):
+        raise ValueError(
+            f"terms: labels have parts {sorted(labels)}, but base has {sorted(base)}"
+        )
+    return {
+        name: weigh(labels[name] if isinstance(labels, Mapping) else labels, part)
+        for name, part in base.items()
+    }
+
+
+def _split(caller: str, labels, is_tail, base, where) -> tuple[Weights, Weights]:
+    """Base weights of the head rows and of the tail rows."""
+    base = _base(caller, _rows(caller, labels), base, where)
+    table = _class_table(caller, "is_tail", is_tail)
+    head = _times_class_value(1 - table, labels, base, where)
+    return head, _times_class_value(table, labels, base, where)
+
+
+def _sum_to_one(weights: Weights) -> Weights:
+    total = sum(jnp.sum(part) for part in jax.tree.leaves(weights))
+    safe = jnp.where(total == 0, 1, total)
+    return jax.tree.map(lambda part: part / safe, weights)
+
+
+def _compact(head: Weights, tail: Weights, tail_rows: int | None, blocks: int):
+    """Cuts the tail weights to the leading rows; a tail row elsewhere poisons the head.
+
+    The host promised that there is none. A NaN is missed less easily than a lost row.
+    """
+    if tail_rows is None:
+        return head, tail
+    if isinstance(tail, Mapping):
+        raise ValueError(
+            "tail_rows: only plain weight vectors can be compacted, but the weights are"
+            f" a dict with parts {sorted(tail)}"
+        )
+    rows = tail.shape[0]
+    if not 0 <= tail_rows <= rows or tail_rows % blocks or rows % blocks:
+        raise ValueError(
+            f"tail_rows is {tail_rows} of {rows} rows in {blocks} block(s), expected a"
+            " number of rows that the blocks share equally"
+        )
+    kept = leading_rows(tail, tail_rows, blocks)
+    lost = jnp.sum(tail != 0) != jnp.sum(kept != 0)
+    head = jnp.where(lost, jnp.nan, head)
+    return head, (kept if tail_rows else None)
