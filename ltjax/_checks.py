@@ -72,6 +72,15 @@ def check_class_vector(caller: str, name: str, values, num_classes: int) -> None
         )
 
 
+def check_class_matrix(caller: str, name: str, values, num_classes: int) -> None:
+    """Checks that `values` is one row of K numbers per class, [K, K]."""
+    if shape_of(values) != (num_classes, num_classes):
+        raise ValueError(
+            f"{caller}: {name} has shape {shape_of(values)}, but there are"
+            f" {num_classes} classes, expected ({num_classes}, {num_classes})"
+        )
+
+
 def check_counts(caller: str, class_counts, num_classes: int | None = None) -> None:
     """Checks `class_counts` [K]: the length, and non-negativity where readable."""
     if num_classes is None:

@@ -46,6 +46,25 @@ def class_lookup(table, labels) -> jax.Array:
     return picked[..., 0]
 
 
+def class_rows(table, labels, *, like) -> jax.Array:
+    """`table[labels]` by rows, with a row of NaN for labels outside [0, K).
+
+    Args:
+        table: [K, C] float, one row per class.
+        labels: [...] int.
+        like: [..., C] array that the result will meet; on an Explicit mesh the rows
+            take its sharding, which the gather could not choose by itself.
+
+    Returns:
+        [..., C] of the table's dtype.
+    """
+    table = jnp.asarray(table)
+    labels = jnp.asarray(labels)
+    index = jnp.where(labels < 0, table.shape[0], labels)
+    sharding = jax.typeof(like).sharding
+    return table.at[index].get(mode="fill", fill_value=jnp.nan, out_sharding=sharding)
+
+
 def mask_rows(where, *arrays):
     """Replaces masked rows by 0 (or class 0), so that no NaN reaches a gradient.
 
@@ -54,6 +73,7 @@ def mask_rows(where, *arrays):
     """
     if where is None:
         return arrays if len(arrays) > 1 else arrays[0]
+    where = jnp.asarray(where)
     masked = []
     for x in arrays:
         x = jnp.asarray(x)

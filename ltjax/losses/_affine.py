@@ -1,0 +1,161 @@
+r"""The one template under the softmax losses.
+
+.. math:: \ell(z, y) = \alpha_y\,
+          \mathrm{CE}\big(s(\beta \odot z + \Delta_{y,\cdot}),\, y\big)
+
+Two kernels compute it. `affine_cross_entropy` sums over all classes, with s folded into
+beta and Delta. `rival_log_odds` leaves the true class out of the sum,
+
+.. math:: r = \log \sum_{k \ne y} e^{a_k} - a_y, \qquad
+          \mathrm{CE} = \mathrm{softplus}(r), \qquad
+          \log(1 - p_y) = -\mathrm{softplus}(-r)
+
+which is what margins (r + margin) and focal modulators (log(1 - p)) need: no
+cancellation, however confident the network is.
+
+Both are written so that XLA makes one [B, K] temporary, the exponentials, as plain
+cross-entropy does: every other pass fuses into a reduction.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ltjax._checks import (
+    check_counts,
+    check_logits_labels,
+    check_where,
+    is_concrete,
+    shape_of,
+)
+from ltjax._numerics import (
+    at_least_float32,
+    class_lookup,
+    class_rows,
+    host,
+    mask_rows,
+)
+
+
+def prepare(caller, logits, labels, where, *, soft=False):
+    """Checked logits [B, K] (at least float32) and labels, masked rows set to 0."""
+    check_logits_labels(caller, logits, labels, soft=soft)
+    check_where(caller, where, shape_of(logits)[:-1])
+    logits, labels = at_least_float32(logits), jnp.asarray(labels)
+    if not is_index(labels):
+        labels = labels.astype(logits.dtype)
+    return mask_rows(where, logits, labels)
+
+
+def is_index(labels) -> bool:
+    """True for class indices, False for distributions over the classes."""
+    return jnp.issubdtype(labels.dtype, jnp.integer)
+
+
+def check_positive_counts(caller, class_counts, num_classes) -> None:
+    """Refuses counts of the wrong length and, where readable, empty classes."""
+    check_counts(caller, class_counts, num_classes)
+    if is_concrete(class_counts):
+        empty = (host(class_counts) == 0).nonzero()[0]
+        if empty.size:
+            raise ValueError(
+                f"{caller}: class_counts must be > 0, but class {empty[0]} has 0"
+                f" ({empty.size} empty); drop the class or add a pseudo-count"
+            )
+
+
+def over_examples(vector, logits):
+    """A class vector [K] (or a scalar) with leading axes of 1, in the logits' dtype."""
+    vector = jnp.asarray(vector).astype(logits.dtype)
+    return jnp.expand_dims(vector, range(logits.ndim - vector.ndim))
+
+
+def is_target(logits, labels):
+    """[B, K] bool, True at the true class; a row without one if it is out of range."""
+    classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
+    return jnp.expand_dims(classes, range(labels.ndim)) == labels[..., None]
+
+
+def _stabilizer(logits, scale, shift):
+    """max_k (scale * logits + shift), [B], 0 where it is not finite; no gradient.
+
+    Taken as -min(-scale * logits - shift): with the same product as in the exponential
+    XLA would share it between the two, that is, write it to memory.
+    """
+    negated = -logits if scale is None else -scale * logits
+    if shift is not None:
+        negated = negated - shift
+    top = -jnp.min(jax.lax.stop_gradient(negated), axis=-1)
+    return jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
+
+
+def affine_cross_entropy(logits, labels, *, weight=None, scale=None, shift=None):
+    """alpha_y CE(scale * z + shift, y), [B].
+
+    Args:
+        logits: [B, K].
+        labels: [B] int, or [B, K] distributions.
+        weight: alpha, [K] or None.
+        scale: [K], scalar or None.
+        shift: [K], [K, K] with a row per true class (labels are indices then) or None.
+    """
+    dtype = logits.dtype
+    factor = None if scale is None else over_examples(scale, logits)
+    by_row = shift is not None and jnp.ndim(shift) == 2
+    if shift is None:
+        offset = None
+    elif by_row:
+        shift = jnp.asarray(shift).astype(dtype)
+        offset = class_rows(shift, labels, like=logits)
+    else:
+        offset = over_examples(shift, logits)
+    top = _stabilizer(logits, factor, offset)
+    # shift - top first: both terms of the loss then round alike, and it stays >= 0.
+    low = -top[..., None] if offset is None else offset - top[..., None]
+    centered = (logits if factor is None else factor * logits) + low
+    log_sum = jnp.log(jnp.sum(jnp.exp(centered), axis=-1))
+    if not is_index(labels):
+        if weight is not None:
+            labels = labels * over_examples(weight, logits)
+        # 0 * -inf: a class masked by -inf costs nothing where the label gives it 0.
+        cost = jnp.where(labels == 0, jnp.zeros_like(centered), labels * centered)
+        return jnp.sum(labels, axis=-1) * log_sum - jnp.sum(cost, axis=-1)
+    # From the raw logits, so that the gradient's scatter goes into the final buffer.
+    picked = class_lookup(logits, labels)
+    if scale is not None:
+        picked = picked * _at_label(scale, labels, dtype)
+    if shift is None:
+        picked = picked - top
+    else:
+        own = jnp.diagonal(shift) if by_row else shift
+        picked = picked + (_at_label(own, labels, dtype) - top)
+    loss = log_sum - picked
+    return loss if weight is None else loss * _at_label(weight, labels, dtype)
+
+
+def rival_log_odds(logits, labels, *, scale=None, row_shift=None):
+    """log of (sum over k != y of e^{a_k}) / e^{a_y}, [B]; -inf without a rival.
+
+    Args:
+        logits: [B, K].
+        labels: [B] int.
+        scale: scalar s or None; a = s * z.
+        row_shift: [B, K] added to the rivals only, or None.
+    """
+    scaled = logits if scale is None else scale * logits
+    if row_shift is not None:
+        scaled = scaled + row_shift
+    rivals = jnp.where(is_target(logits, labels), -jnp.inf, scaled)
+    top = jax.lax.stop_gradient(jnp.max(rivals, axis=-1))
+    some = top != -jnp.inf  # True for NaN, which must come through
+    top = jnp.where(some, top, jnp.zeros_like(top))
+    total = jnp.sum(jnp.exp(rivals - top[..., None]), axis=-1)
+    log_sum = jnp.log(jnp.where(some, total, jnp.ones_like(total)))
+    picked = class_lookup(logits, labels)
+    picked = picked if scale is None else scale * picked
+    return jnp.where(some, log_sum + (top - picked), -jnp.inf - picked)
+
+
+def _at_label(table, labels, dtype):
+    """table[y] for a class vector, or the scalar itself."""
+    table = jnp.asarray(table).astype(dtype)
+    return table if table.ndim == 0 else class_lookup(table, labels)
