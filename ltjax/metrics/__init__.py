@@ -14,6 +14,11 @@ from ltjax.metrics.calibration import (
     reliability_curve,
     top_confidence,
 )
+from ltjax.metrics.class_geometry import (
+    equiangle_deviation,
+    equinorm_deviation,
+    minority_collapse,
+)
 from ltjax.metrics.classification import (
     ClassificationState,
     ClassTotals,
@@ -35,11 +40,23 @@ from ltjax.metrics.classification import (
     summarize,
     worst_class,
 )
+from ltjax.metrics.neural_collapse import (
+    ClassMeanState,
+    CollapseGeometry,
+    CollapseMetrics,
+    CollapseState,
+    collapse_geometry,
+    collapse_metrics,
+)
 
 __all__ = [
     "BinSums",
+    "ClassMeanState",
     "ClassTotals",
     "ClassificationState",
+    "CollapseGeometry",
+    "CollapseMetrics",
+    "CollapseState",
     "GroupAccuracy",
     "ReliabilityCurve",
     "accuracy",
@@ -50,7 +67,11 @@ __all__ = [
     "bin_sums",
     "class_bins",
     "class_totals",
+    "collapse_geometry",
+    "collapse_metrics",
     "ece",
+    "equiangle_deviation",
+    "equinorm_deviation",
     "expected_calibration_error",
     "g_mean",
     "group_accuracy",
@@ -60,6 +81,7 @@ __all__ = [
     "macro_recall",
     "maximum_calibration_error",
     "mce",
+    "minority_collapse",
     "per_class_f1",
     "per_class_precision",
     "per_class_recall",
