@@ -152,17 +152,22 @@ def sum_and_stack(fn: Callable, groups, count: int, loop: str):
 
 def merge(out: SharpOutput, size: int) -> SharpOutput:
     """Outputs of all groups, stacked on a leading axis, as those of one batch."""
+    return _merged(_kinds(out, size, axis=1), out)
 
-    def of_leaf(kind, x):
-        if kind == "rows":
-            return x.reshape(-1, *x.shape[2:])
-        if kind == "sum":
-            return jnp.sum(x, axis=0)
-        if jnp.issubdtype(x.dtype, jnp.inexact):
-            return jnp.mean(x, axis=0)
-        return jnp.max(x, axis=0)
 
-    return jax.tree.map(of_leaf, _kinds(out, size, axis=1), out)
+def merge_rows(tree: Any, size: int) -> Any:
+    """Per-example values of all groups as those of one batch."""
+    return _merged(_rows_or_mean(tree, size, axis=1), tree)
+
+
+def merge_aux(aux: dict, size: int) -> dict:
+    """Auxiliary dicts of all groups as that of one batch."""
+    return _merged(_aux_kinds(aux, size, axis=1), aux)
+
+
+def mean_state(state: Any) -> Any:
+    """Model states of all groups as that of one batch."""
+    return _merged(jax.tree.map(lambda _: "mean", state), state)
 
 
 def fold_in(rng: Any, number) -> Any:
@@ -171,29 +176,43 @@ def fold_in(rng: Any, number) -> Any:
 
 
 def _kinds(out: SharpOutput, size: int, *, axis: int) -> SharpOutput:
-    """How each leaf of a group's output combines: "rows", "sum" or "mean".
-
-    Leaves whose axis `axis` has one entry per row of the group are rows, except in the
-    model state, whose axes mean something else.
-    """
-
-    def rows_or_mean(tree: Any):
-        return jax.tree.map(
-            lambda x: "rows" if x.shape[axis : axis + 1] == (size,) else "mean", tree
-        )
-
-    aux = rows_or_mean(out.aux)
-    aux["model_state"] = jax.tree.map(lambda _: "mean", out.aux["model_state"])
+    """How each leaf of a group's output combines: "rows", "sum" or "mean"."""
     return SharpOutput(
         loss="sum",
-        losses=rows_or_mean(out.losses),
-        aux=aux,
+        losses=_rows_or_mean(out.losses, size, axis=axis),
+        aux=_aux_kinds(out.aux, size, axis=axis),
         terms=tuple(
             {name: "sum" if name == "gap" else "mean" for name in numbers}
             for numbers in out.terms
         ),
-        rises=rows_or_mean(out.rises),
+        rises=_rows_or_mean(out.rises, size, axis=axis),
     )
+
+
+def _rows_or_mean(tree: Any, size: int, *, axis: int) -> Any:
+    """Rows are the leaves whose axis `axis` has one entry per row of the group."""
+    return jax.tree.map(
+        lambda x: "rows" if x.shape[axis : axis + 1] == (size,) else "mean", tree
+    )
+
+
+def _aux_kinds(aux: dict, size: int, *, axis: int) -> dict:
+    kinds = _rows_or_mean(aux, size, axis=axis)
+    if "model_state" in aux:  # its axes mean something else
+        kinds["model_state"] = jax.tree.map(lambda _: "mean", aux["model_state"])
+    return kinds
+
+
+def _merged(kinds: Any, tree: Any) -> Any:
+    def of_leaf(kind, x):
+        if kind == "rows":
+            return x.reshape(-1, *x.shape[2:])
+        if kind == "sum":
+            return jnp.sum(x, axis=0)
+        mean = jnp.issubdtype(x.dtype, jnp.inexact)
+        return jnp.mean(x, axis=0) if mean else jnp.max(x, axis=0)
+
+    return jax.tree.map(of_leaf, kinds, tree)
 
 
 def _reduce(kind: str, x, axes):

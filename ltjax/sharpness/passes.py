@@ -87,27 +87,42 @@ class SharpOutput(NamedTuple):
 def sharp_step(rules: Rules, params, model_state, batch, rng, terms):
     """The whole procedure on one batch; gaps are sums until `normalize_gaps`."""
     first = first_pass(rules, params, model_state, batch, rng, terms)
-    gradient, state = first.plain, _next_state(rules, first.aux, model_state)
+
+    def at(perturbed, state, term, _):
+        loss = _loss_for(rules, term, batch, first)
+        return pulled(loss, perturbed, state, rng, term.descent)
+
+    out, gradient = assemble(rules, params, model_state, first, at)
+    return out, gradient, first.terms
+
+
+def assemble(rules: Rules, params, model_state, first: FirstPass, at: Callable):
+    """(output, gradient) from the first pass and the perturbed passes.
+
+    `at(perturbed, model_state, term, k)` takes the k-th term's descent gradient at
+    perturbed parameters: (gradient, losses, new model state).
+    """
+    gradient, state = first.plain, model_state
+    if rules.stats != "none":
+        state = first.aux.get("model_state", model_state)
+    read = state if rules.stats == "every" else model_state
     metrics, rises = [], []
-    for term, ascent in zip(first.terms, first.ascents, strict=True):
+    for k, (term, ascent) in enumerate(zip(first.terms, first.ascents, strict=True)):
         if term.ascent is None:
             metrics.append(unperturbed_metrics(rules, first.losses))
             rises.append(None)
             continue
         perturbed, numbers = move(rules, params, ascent, term)
-        pulled, losses, after = perturbed_pass(
-            rules, perturbed, state, batch, rng, term, first.losses, first.aux
-        )
-        gradient = add(gradient, pulled)
+        summand, losses, after = at(perturbed, read, term, k)
+        if rules.stats == "every":
+            read = state = after
+        gradient = add(gradient, summand)
         rise, numbers["gap"] = compare(rules, term, losses, first.losses)
         metrics.append(numbers)
         rises.append(rise)
-        if rules.stats == "every":
-            state = after
     aux = {**first.aux, "model_state": state}
     loss = descent_loss(rules, first.terms, first.losses)
-    out = SharpOutput(loss, first.losses, aux, tuple(metrics), tuple(rises))
-    return out, gradient, first.terms
+    return SharpOutput(loss, first.losses, aux, tuple(metrics), tuple(rises)), gradient
 
 
 def first_pass(rules: Rules, params, model_state, batch, rng, terms) -> FirstPass:
@@ -147,7 +162,7 @@ def first_pass(rules: Rules, params, model_state, batch, rng, terms) -> FirstPas
             ascents.append(gradient(weights))
         else:
             few = _loss_on(rules, rows, batch, parts, aux)
-            ascents.append(_pulled(few, params, model_state, rng, term.ascent)[0])
+            ascents.append(pulled(few, params, model_state, rng, term.ascent)[0])
     plain = None if plain is None else gradient(plain)
     return FirstPass(losses, aux, plain, tuple(ascents), tuple(terms))
 
@@ -168,22 +183,20 @@ def move(rules: Rules, params, ascent, term: Term):
     return jax.tree.map(jnp.add, params, found.epsilon), numbers
 
 
-def perturbed_pass(
-    rules: Rules, perturbed, model_state, batch, rng, term: Term, losses, aux
-):
-    """(gradient of the descent loss, losses, model state) at theta + eps.
+def pulled(loss, theta, model_state, rng, weights):
+    """(gradient of <weights, losses>, losses, model state) at theta."""
 
-    `losses` and `aux` are those of the first pass.
-    """
-    parts = as_parts(losses)
-    rows = by_part(term.descent, parts)[1]
-    if rows != by_part(term.ascent, parts)[1]:
-        raise ValueError(
-            "sharp_value_and_grad: a term's ascent and descent weights cover different"
-            " numbers of rows, expected the same for both"
-        )
-    loss = _loss_on(rules, rows, batch, parts, aux)
-    return _pulled(loss, perturbed, model_state, rng, term.descent)
+    def forward(theta):
+        losses, aux = loss(theta, model_state, rng)
+        parts = as_parts(losses)
+        cotangents, rows = by_part(weights, parts)
+        _refuse_rows("a perturbed term", rows, parts)
+        state = aux.get("model_state", model_state)
+        return {name: parts[name] for name in cotangents}, (losses, cotangents, state)
+
+    values, pull, (losses, weights, state) = jax.vjp(forward, theta, has_aux=True)
+    cotangents = {n: weights[n].astype(value.dtype) for n, value in values.items()}
+    return pull(cotangents)[0], losses, state
 
 
 def compare(rules: Rules, term: Term, losses, at_theta):
@@ -330,25 +343,16 @@ def _names_at_theta(terms, parts) -> list[str]:
     return [name for name in parts if name in names]
 
 
-def _pulled(loss, theta, model_state, rng, weights):
-    """(gradient of <weights, losses>, losses, model state) at theta."""
-
-    def forward(theta):
-        losses, aux = loss(theta, model_state, rng)
-        parts = as_parts(losses)
-        cotangents, rows = by_part(weights, parts)
-        _refuse_rows("a perturbed term", rows, parts)
-        state = aux.get("model_state", model_state)
-        return {name: parts[name] for name in cotangents}, (losses, cotangents, state)
-
-    values, pull, (losses, weights, state) = jax.vjp(forward, theta, has_aux=True)
-    cotangents = {n: weights[n].astype(value.dtype) for n, value in values.items()}
-    return pull(cotangents)[0], losses, state
-
-
-def _next_state(rules: Rules, aux, model_state):
-    """The state that the next pass reads, or that the step returns."""
-    return model_state if rules.stats == "none" else aux.get("model_state", model_state)
+def _loss_for(rules: Rules, term: Term, batch, first: FirstPass):
+    """The loss function on the rows that a perturbed term covers."""
+    parts = as_parts(first.losses)
+    rows = by_part(term.descent, parts)[1]
+    if rows != by_part(term.ascent, parts)[1]:
+        raise ValueError(
+            "sharp_value_and_grad: a term's ascent and descent weights cover different"
+            " numbers of rows, expected the same for both"
+        )
+    return _loss_on(rules, rows, batch, parts, first.aux)
 
 
 def _refuse_rows(what: str, rows, parts) -> None:

@@ -1,0 +1,82 @@
+"""Sharpness by class: what a step's losses at theta + eps say about each class."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ltjax._checks import check_rank, check_where, shape_of
+from ltjax._numerics import at_least_float32, mask_values
+from ltjax.sharpness.passes import SharpOutput
+
+
+def class_gap(
+    rise: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    r"""Sharpness gap of every class, as sums and counts to be added up over steps.
+
+    .. math:: s_c = \sum_{y_i = c} [\ell_i(\theta + \epsilon) - \ell_i(\theta)], \qquad
+              \text{gap}_c = s_c / n_c
+
+    Args:
+        rise: [B] float, an entry of `SharpOutput.rises`.
+        labels: [B] int.
+        num_classes: K.
+        where: optional [B] bool; False rows are not counted.
+
+    Returns:
+        (sums [K] in nats, counts [K]), both float32 (float64 for float64 rises).
+        Labels outside [0, K) are not counted.
+
+    Raises:
+        ValueError: if shapes disagree.
+
+    Example:
+        >>> rise = jnp.array([0.5, 1.0, 0.25])
+        >>> sums, counts = class_gap(rise, jnp.array([0, 1, 0]), 3)
+        >>> print(sums, counts)
+        [0.75 1.   0.  ] [2. 1. 0.]
+    """
+    check_rank("class_gap", "rise", rise, 1, "[B]")
+    if shape_of(labels) != shape_of(rise):
+        raise ValueError(
+            f"class_gap: labels have shape {shape_of(labels)}, expected"
+            f" {shape_of(rise)}"
+        )
+    check_where("class_gap", where, shape_of(rise))
+    rise = mask_values(at_least_float32(rise), where)
+    members = jnp.asarray(labels)[:, None] == jnp.arange(num_classes)[None, :]
+    counted = members if where is None else members & where[:, None]
+    sums = jnp.sum(jnp.where(counted, rise[:, None], 0), axis=0)
+    return sums, jnp.sum(counted, axis=0, dtype=rise.dtype)
+
+
+def sharpness_metrics(out: SharpOutput) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """A step's sharpness numbers as (sum, count) pairs by name.
+
+    Args:
+        out: what `sharp_value_and_grad` returned.
+
+    Returns:
+        "term<k>/<name>" -> (value, 1) for every perturbed term k; norms and gaps count
+        only where the perturbation is active, so that their means are over the steps
+        that had one.
+
+    Example:
+        >>> numbers = {"gap": jnp.array(0.25), "active": jnp.ones(())}
+        >>> out = SharpOutput(jnp.ones(()), jnp.ones(2), {}, (numbers,), (jnp.ones(2),))
+        >>> [float(v) for v in sharpness_metrics(out)["term0/gap"]]
+        [0.25, 1.0]
+    """
+    metrics = {}
+    for k, (numbers, rise) in enumerate(zip(out.terms, out.rises, strict=True)):
+        if rise is None:  # an unperturbed term
+            continue
+        active = numbers["active"]
+        for name, value in numbers.items():
+            count = jnp.ones_like(active) if name == "active" else active
+            metrics[f"term{k}/{name}"] = (value * count, count)
+    return metrics
