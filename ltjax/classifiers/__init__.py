@@ -6,10 +6,46 @@ from ltjax.classifiers.frames import (
     orthonormal_columns,
     simplex_etf,
 )
+from ltjax.classifiers.nearest_mean import (
+    ClassMeans,
+    ClassSums,
+    class_mean_scores,
+    class_means,
+    global_mean,
+    init_class_sums,
+    nearest_class_mean,
+    transform_features,
+    update_class_sums,
+)
+from ltjax.classifiers.rebalance import (
+    fresh_linear_head,
+    init_weight_scaling,
+    inverse_norm_scale,
+    learnable_weight_scaling,
+    replace_head,
+    tau_normalize,
+    tau_normalize_logits,
+)
 
 __all__ = [
+    "ClassMeans",
+    "ClassSums",
     "Frame",
+    "class_mean_scores",
+    "class_means",
+    "fresh_linear_head",
+    "global_mean",
     "grassmannian_frame",
+    "init_class_sums",
+    "init_weight_scaling",
+    "inverse_norm_scale",
+    "learnable_weight_scaling",
+    "nearest_class_mean",
     "orthonormal_columns",
+    "replace_head",
     "simplex_etf",
+    "tau_normalize",
+    "tau_normalize_logits",
+    "transform_features",
+    "update_class_sums",
 ]
