@@ -8,7 +8,9 @@ from ltjax.data.long_tail import (
 )
 from ltjax.data.source import (
     DATASETS,
+    DataError,
     Dataset,
+    MissingDataError,
     Source,
     array_source,
     find_dataset,
@@ -18,8 +20,10 @@ from ltjax.data.source import (
 
 __all__ = [
     "DATASETS",
+    "DataError",
     "Dataset",
     "LongTailSubset",
+    "MissingDataError",
     "Source",
     "array_source",
     "find_dataset",

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax.data.readers import ArrayReader, Contents
+from ltjax.data.readers import ArrayReader, Contents, DataError, MissingDataError
 
 
 def array_contents(
@@ -23,7 +23,7 @@ def array_contents(
         Contents held in memory.
 
     Raises:
-        ValueError: if the lengths differ or a float input is not finite.
+        DataError: if the lengths differ or a float input is not finite.
         TypeError: if labels are not integers or inputs neither uint8 nor floating.
     """
     inputs, labels = np.asarray(inputs), np.asarray(labels)
@@ -33,13 +33,13 @@ def array_contents(
             " expected integers [N]"
         )
     if inputs.ndim < 1 or len(inputs) != len(labels):
-        raise ValueError(
+        raise DataError(
             f"{caller}: inputs have shape {inputs.shape}, but there are {len(labels)}"
             " labels, expected the same length"
         )
     if np.issubdtype(inputs.dtype, np.floating):
         inputs = inputs.astype(np.float32)
-        _check_finite(caller, inputs)
+        check_finite(caller, inputs)
     elif inputs.dtype != np.uint8:
         raise TypeError(
             f"{caller}: inputs have dtype {inputs.dtype}, expected uint8 or floating"
@@ -51,12 +51,27 @@ def array_contents(
     )
 
 
-def _check_finite(caller: str, inputs: np.ndarray) -> None:
+def check_finite(
+    caller: str, inputs: np.ndarray, indices: np.ndarray | None = None
+) -> None:
+    """Refuses float inputs that contain NaN or infinities.
+
+    Args:
+        caller: who asks, for messages.
+        inputs: [n, ...] of any dtype.
+        indices: [n] their numbers, if these are not 0 ... n - 1.
+
+    Raises:
+        DataError: naming the first example that is not finite.
+    """
+    if not np.issubdtype(inputs.dtype, np.floating):
+        return
     finite = np.isfinite(inputs).all(axis=tuple(range(1, inputs.ndim)))
     if not finite.all():
-        raise ValueError(
-            f"{caller}: input {int(np.argmin(finite))} is not finite"
-            f" ({int((~finite).sum())} such example(s)); remove or repair it"
+        first = int(np.argmin(finite))
+        raise DataError(
+            f"{caller}: input {first if indices is None else indices[first]} is not"
+            f" finite ({int((~finite).sum())} such example(s)); remove or repair it"
         )
 
 
@@ -79,18 +94,18 @@ def open_npz(
         Contents held in memory. Pickled objects in the file are refused.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if an array is missing or the arrays do not fit together.
+        MissingDataError: if there is no such file.
+        DataError: if an array is missing or the arrays do not fit together.
     """
     file = pathlib.Path(path.format(split=split))
     if not file.is_file() and data_dir is not None:
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
-        raise FileNotFoundError(f"npz: there is no file {file}")
+        raise MissingDataError(f"npz: there is no file {file}")
     with np.load(file, allow_pickle=False) as arrays:
         key = "inputs" if "inputs" in arrays else "images"
         if key not in arrays or "labels" not in arrays:
-            raise ValueError(
+            raise DataError(
                 f"npz: {file} holds {sorted(arrays)}, expected 'inputs' (or 'images')"
                 " and 'labels'"
             )

@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data.readers import Contents, FileReader, Sizing
+from ltjax.data.readers import (
+    Contents,
+    DataError,
+    FileReader,
+    MissingDataError,
+    Sizing,
+)
 
 
 class ImageList(NamedTuple):
@@ -29,7 +35,7 @@ def read_image_list(path: str | pathlib.Path) -> ImageList:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the line that does not have exactly a path and a
+        DataError: naming the line that does not have exactly a path and a
             non-negative integer label, or if the list is empty.
 
     Example:
@@ -49,14 +55,14 @@ def read_image_list(path: str | pathlib.Path) -> ImageList:
         if not columns:
             continue
         if len(columns) != 2 or not columns[1].isdecimal():
-            raise ValueError(
+            raise DataError(
                 f"read_image_list: line {number} of {path} is {line!r}, expected"
                 " 'relative/path label' with an integer label >= 0"
             )
         paths.append(columns[0])
         labels.append(int(columns[1]))
     if not paths:
-        raise ValueError(f"read_image_list: {path} lists no image")
+        raise DataError(f"read_image_list: {path} lists no image")
     return ImageList(tuple(paths), np.array(labels, np.int32))
 
 
@@ -83,11 +89,11 @@ def open_folder(
         Contents of RGB images, uint8.
 
     Raises:
-        FileNotFoundError: if the list or its first image does not exist.
-        ValueError: for a malformed list.
+        MissingDataError: if the list or its first image does not exist.
+        DataError: for a malformed list.
     """
     if not pathlib.Path(list_file).is_file():
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"the image list of split {split!r} is expected at {list_file}; put the"
             " published list there or pass list_file"
         )

@@ -14,6 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 
+class DataError(ValueError):
+    """Data on disk or in memory that are damaged or do not fit together."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """Data that are not where they are expected."""
+
+
 class Contents(NamedTuple):
     """What opening a split yields, before validation.
 
@@ -93,19 +101,19 @@ class FileReader:
         try:
             return decode_image(path.read_bytes(), self.sizing)
         except FileNotFoundError as error:
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f"image {path} does not exist, but entry {position} (0-based) of the"
                 " image list names it"
             ) from error
         except OSError as error:
-            raise OSError(f"image {path} cannot be decoded: {error}") from error
+            raise DataError(f"image {path} cannot be decoded: {error}") from error
 
 
 def stack_images(images: list[np.ndarray], what: str) -> np.ndarray:
     """Stacks decoded images [h, w, c] and says so if their sizes differ."""
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
-        raise ValueError(
+        raise DataError(
             f"{what} have different shapes {sorted(shapes)}; pass resize and crop to"
             " bring them to one size"
         )
@@ -127,7 +135,7 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
         uint8 [height, width, channels].
 
     Raises:
-        ValueError: if the image is smaller than the crop.
+        DataError: if the image is smaller than the crop.
     """
     import PIL.Image
 
@@ -142,7 +150,7 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
         image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
     if sizing.crop is not None:
         if sizing.crop > min(width, height):
-            raise ValueError(
+            raise DataError(
                 f"decode_image: an image of {height}x{width} pixels is smaller than"
                 f" the crop {sizing.crop}; pass resize >= crop"
             )

@@ -10,7 +10,14 @@ import re
 
 import numpy as np
 
-from ltjax.data.readers import Contents, Sizing, decode_image, stack_images
+from ltjax.data.readers import (
+    Contents,
+    DataError,
+    MissingDataError,
+    Sizing,
+    decode_image,
+    stack_images,
+)
 
 
 def labels_file(builder_dir, split: str, label_key: str):
@@ -29,7 +36,7 @@ def find_builder_dir(name: str, data_dir: str):
         epath.Path of `data_dir/name/[config/]version`.
 
     Raises:
-        FileNotFoundError: naming the command that prepares the data set.
+        MissingDataError: naming the command that prepares the data set.
         ValueError: if several configurations are prepared and the name gives none.
     """
     from etils import epath
@@ -44,7 +51,7 @@ def find_builder_dir(name: str, data_dir: str):
         )
     versions = found or configured
     if not versions:
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"data set {name!r} is not prepared in {data_dir}; prepare it with"
             f" `ltjax prepare {name}`, or point data_dir or LTJAX_DATA_DIR to the"
             " folder that holds it"
@@ -130,9 +137,10 @@ def open_records(
         Contents of the split.
 
     Raises:
-        FileNotFoundError: if the data set is not prepared.
-        ValueError: for an unknown split or feature, another file format, incomplete
-            files, or inputs without a fixed size where resize and crop are not given.
+        MissingDataError: if the data set is not prepared.
+        DataError: for another file format, incomplete files, or inputs without a fixed
+            size where resize and crop are not given.
+        ValueError: for an unknown split or feature.
     """
     import tensorflow_datasets as tfds
 
@@ -140,7 +148,7 @@ def open_records(
     builder = _builder(str(builder_dir))
     info = builder.info
     if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-        raise ValueError(
+        raise DataError(
             f"tfds:{name} in {builder_dir} is stored as {info.file_format.value},"
             f" expected array_record; prepare it again with `ltjax prepare {name}`"
         )
@@ -175,7 +183,7 @@ def open_records(
     )
     _check_complete(reader, info.splits[split].num_examples, name)
     if None in feature.shape and crop is None:
-        raise ValueError(
+        raise DataError(
             f"tfds:{name}: {input_key!r} has no fixed size ({feature.shape}); pass"
             " resize and crop"
         )
@@ -193,7 +201,7 @@ def open_records(
 
 def _check_complete(reader: RecordReader, num_examples: int, name: str) -> None:
     if len(reader._records) != num_examples:
-        raise ValueError(
+        raise DataError(
             f"tfds:{name} split {reader.split!r} holds {len(reader._records)} records,"
             f" but its description says {num_examples}: the files in"
             f" {reader.builder_dir} are incomplete"

@@ -21,15 +21,17 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import check_rank
 from ltjax.class_stats import count_labels
-from ltjax.data.arrays import array_contents, open_npz
+from ltjax.data.arrays import array_contents, check_finite, open_npz
 from ltjax.data.catalog import DATASETS, Dataset, find_dataset
-from ltjax.data.readers import Contents
+from ltjax.data.readers import Contents, DataError, MissingDataError
 from ltjax.data.records import open_records
 
 __all__ = [
     "DATASETS",
     "DATA_DIR_VARIABLE",
+    "DataError",
     "Dataset",
+    "MissingDataError",
     "Source",
     "array_source",
     "find_dataset",
@@ -75,7 +77,7 @@ class Source:
         check_rank(f"Source {self.name}", "labels", self.labels, 1, "[N]")
         count_labels(self.labels, self.num_classes)  # checks the range
         if len(self.labels) == 0:
-            raise ValueError(f"Source {self.name}: there are no examples")
+            raise DataError(f"Source {self.name}: there are no examples")
         names = self.class_names
         if names is not None and len(names) != self.num_classes:
             raise ValueError(
@@ -116,16 +118,18 @@ class Source:
 
         Raises:
             IndexError: if an index lies outside [0, N).
-            ValueError: if the reader returns another shape or dtype than declared.
+            DataError: if an input is not finite (the first such index is named), or
+                if the reader returns another shape or dtype than declared.
         """
         indices = _positions(f"Source {self.name}", indices, len(self))
         inputs = self.reader(self.origin[indices])
         expected = (indices.size, *self.shape)
         if inputs.shape != expected or inputs.dtype != self.dtype:
-            raise ValueError(
+            raise DataError(
                 f"Source {self.name}: read {inputs.dtype} {inputs.shape}, expected"
                 f" {self.dtype} {expected}"
             )
+        check_finite(f"Source {self.name}", inputs, indices)
         return inputs
 
     def select(self, indices: ArrayLike) -> "Source":
@@ -201,8 +205,9 @@ def array_source(
         Source of N examples.
 
     Raises:
-        ValueError: if the lengths differ, a label lies outside [0, K), or a float
-            input is not finite (the first such example is named).
+        DataError: if the lengths differ, or a float input is not finite (the first such
+            example is named).
+        ValueError: if a label lies outside [0, K).
         TypeError: if labels are not integers or inputs neither uint8 nor floating.
 
     Example:
@@ -224,7 +229,7 @@ def resolve_data_dir(data_dir: str | os.PathLike | None) -> str:
         The path as a string.
 
     Raises:
-        ValueError: if neither is given.
+        MissingDataError: if neither is given.
 
     Example:
         >>> resolve_data_dir("/data")
@@ -232,7 +237,7 @@ def resolve_data_dir(data_dir: str | os.PathLike | None) -> str:
     """
     found = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if not found:
-        raise ValueError(
+        raise MissingDataError(
             f"no data directory: pass data_dir or set {DATA_DIR_VARIABLE} to the folder"
             " that `ltjax prepare` writes to"
         )
@@ -244,6 +249,7 @@ def load_source(
     split: str = "train",
     *,
     data_dir: str | os.PathLike | None = None,
+    list_file: str | os.PathLike | None = None,
     datasets: dict[str, Dataset] | None = None,
     **options: Any,
 ) -> Source:
@@ -252,26 +258,28 @@ def load_source(
     Args:
         name: key of `DATASETS`; "tfds:NAME" for any other TFDS data set prepared as
             ArrayRecord; "npz:PATH" for a file of arrays ("{split}" in the path is
-            replaced); "folder" for an image folder (options `list_file`,
-            `image_root`).
+            replaced); "folder" for an image folder (needs `list_file`, `image_root`).
         split: "train", "val" or "test" where they exist, or a stored name ("extra").
         data_dir: where the data lie, by default the environment variable
             LTJAX_DATA_DIR; not needed for mnist1d and absolute paths. Image folders are
             looked for in `data_dir/name`, with the published names of the lists.
+        list_file: list of the images of this split, for image folders; by default the
+            published name below `data_dir/name`.
         datasets: DATASETS, or a copy with entries added.
         **options: of the kind of data set: `train_per_class`, `test_per_class`, `seed`
             (mnist1d); `input_key`, `label_key`, `resize`, `crop` (TFDS); `num_classes`
-            (npz); `list_file`, `image_root`, `num_classes`, `resize`, `crop` (folders).
+            (npz); `image_root`, `num_classes`, `resize`, `crop` (folders).
 
     Returns:
         Source with validated labels. Classes without examples are reported by a
         warning.
 
     Raises:
-        ValueError: for an unknown name or split, or damaged data.
-        TypeError: for an unknown option.
-        FileNotFoundError: if the data are not there; names the command that prepares
-            them.
+        ValueError: for an unknown name or split.
+        TypeError: for an unknown or missing option.
+        MissingDataError: if the data are not there; names the command that prepares
+            them. Like DataError a ValueError, and a FileNotFoundError as well.
+        DataError: if they are damaged.
 
     Example:
         >>> test = load_source("mnist1d", "test", train_per_class=4, test_per_class=2)
@@ -280,6 +288,8 @@ def load_source(
     """
     dataset = find_dataset(name, datasets)
     accepted = inspect.signature(dataset.open).parameters
+    if list_file is not None:
+        options["list_file"] = list_file
     settable = sorted(set(accepted) - {"split", "data_dir", "name", "path"})
     for option in options:
         if option not in settable:

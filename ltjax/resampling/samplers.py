@@ -333,20 +333,23 @@ def progressive(
     check_range("progressive", "total_epochs", total_epochs, low=1)
     index = _class_index("progressive", labels, num_classes)
     steps = _steps_per_epoch("progressive", len(index.order), batch_size)
-    probabilities = functools.partial(
-        _interpolated, index.counts, steps, int(total_epochs)
-    )
+    ends = _power_law(index.counts, 1), _power_law(index.counts, 0)
+    probabilities = functools.partial(_interpolated, *ends, steps, int(total_epochs))
     draw = functools.partial(_draw_two_level, index, probabilities, batch_size)
     return Sampler(draw, batch_size, steps)
 
 
 def _interpolated(
-    counts: np.ndarray, steps_per_epoch: int, total_epochs: int, step: int
+    first: np.ndarray,
+    last: np.ndarray,
+    steps_per_epoch: int,
+    total_epochs: int,
+    step: int,
 ) -> np.ndarray:
-    progress = min(step // steps_per_epoch / max(total_epochs - 1, 1), 1.0)
     if total_epochs == 1:
-        progress = 0.0
-    return (1 - progress) * _power_law(counts, 1) + progress * _power_law(counts, 0)
+        return first
+    progress = min(step // steps_per_epoch / (total_epochs - 1), 1.0)
+    return (1 - progress) * first + progress * last
 
 
 def class_aware(labels: ArrayLike, num_classes: int, batch_size: int) -> Sampler:

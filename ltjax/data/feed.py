@@ -1,0 +1,327 @@
+"""Feeds: from the plan of a step to its batch.
+
+The plan of a step, indices and mask, is made on the host. A feed adds what the compiled
+step needs to turn it into a batch: nothing, if the data live on the device (`resident`:
+the step gathers), or the inputs themselves (`streaming`: Grain reads them ahead, in
+threads or worker processes). Either way position is a function of the step, so there is
+no iterator state to save, and both feeds make the same batch from the same plan.
+"""
+
+import functools
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax.data.source import Source
+from ltjax.resampling.samplers import Plan, Sampler
+
+Rows = dict[str, np.ndarray]
+Batch = dict[str, jax.Array]
+Planner = Callable[[int], Plan]
+
+_ALL = slice(None)
+
+
+class Feed(NamedTuple):
+    """How plans become batches.
+
+    Attributes:
+        arrays: pytree of numpy arrays; put it on the device once and pass it to the
+            compiled step. {"inputs" [N, ...], "label" int32 [N]} if resident, else {}.
+        rows: (indices, mask), both [..., B] -> what the host hands over for one step, a
+            dict of arrays with the same leading axes: "index" int32 and "mask" bool,
+            and if streaming "inputs" and "label" int32.
+        batch: (arrays, rows, key, *, train) -> batch, traced. `rows` is of one replica,
+            [B, ...]. The batch has "inputs" float32 [B, ...], "label" int32 [B],
+            "index" int32 [B] and "mask" bool [B]. Evaluation (train=False) ignores the
+            key.
+        iterate: (plan, start, stop, *, local=slice(None)) -> iterator over the rows of
+            the steps start, ..., stop - 1, in order. `plan` maps a step to (indices,
+            mask); `local` selects this process's part of their last axis.
+        close: ends the threads and processes of iterators that are still running.
+    """
+
+    arrays: dict[str, np.ndarray]
+    rows: Callable[[np.ndarray, np.ndarray], Rows]
+    batch: Callable[..., Batch]
+    iterate: Callable[..., Iterator[Rows]]
+    close: Callable[[], None]
+
+
+def resident(
+    source: Source,
+    train_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    eval_fn: Callable[[jax.Array], jax.Array],
+) -> Feed:
+    """A feed whose data live on the device; for data that fit there.
+
+    Args:
+        source: read completely, now.
+        train_fn: (key, inputs [B, ...]) -> float32 [B, ...], as `Pipeline.train`.
+        eval_fn: inputs [B, ...] -> float32 [B, ...], as `Pipeline.eval`.
+
+    Returns:
+        Feed whose rows are indices and masks, a few hundred bytes per step.
+
+    Example:
+        >>> from ltjax.data import array_source, augment
+        >>> source = array_source([[0.5], [1.5]], [0, 1])
+        >>> feed = resident(source, *augment.build("none"))
+        >>> rows = feed.rows(np.array([1, 0]), np.array([True, True]))
+        >>> feed.batch(feed.arrays, rows, None, train=False)["inputs"].tolist()
+        [[1.5], [0.5]]
+    """
+    rows = functools.partial(_index_rows, len(source))
+    return Feed(
+        arrays={
+            "inputs": source.read(np.arange(len(source))),
+            "label": source.labels,
+        },
+        rows=rows,
+        batch=functools.partial(_resident_batch, train_fn, eval_fn),
+        iterate=functools.partial(_iterate_resident, rows),
+        close=lambda: None,
+    )
+
+
+def _index_rows(num_examples: int, indices: np.ndarray, mask: np.ndarray) -> Rows:
+    """Checks a plan: on the device an index out of range would be clamped silently."""
+    indices, mask = np.asarray(indices), np.asarray(mask)
+    if indices.shape != mask.shape or mask.dtype != np.bool_:
+        raise ValueError(
+            f"feed: the plan has indices {indices.shape} and a mask of dtype"
+            f" {mask.dtype} and shape {mask.shape}, expected bool of the same shape"
+        )
+    outside = (indices < 0) | (indices >= num_examples)
+    if outside.any():
+        raise IndexError(
+            f"feed: the plan contains index {indices[outside][0]}, expected"
+            f" [0, {num_examples})"
+        )
+    return {"index": indices.astype(np.int32), "mask": mask}
+
+
+def _resident_batch(train_fn, eval_fn, arrays, rows, key, *, train: bool) -> Batch:
+    index = jnp.asarray(rows["index"])
+    inputs = jnp.asarray(arrays["inputs"])[index]
+    return {
+        "inputs": train_fn(key, inputs) if train else eval_fn(inputs),
+        "label": jnp.asarray(arrays["label"])[index],
+        "index": index,
+        "mask": jnp.asarray(rows["mask"]),
+    }
+
+
+def _local_plan(plan: Planner, step: int, local) -> Plan:
+    indices, mask = plan(step)
+    return indices[..., local], mask[..., local]
+
+
+def _iterate_resident(
+    rows: Callable[..., Rows], plan: Planner, start: int, stop: int, *, local=_ALL
+) -> Iterator[Rows]:
+    for step in range(start, stop):
+        yield rows(*_local_plan(plan, step, local))
+
+
+def streaming(
+    source: Source,
+    train_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    eval_fn: Callable[[jax.Array], jax.Array],
+    *,
+    num_workers: int = 0,
+    prefetch: int = 4,
+) -> Feed:
+    """A feed that reads every batch from the source, ahead of its use.
+
+    With worker processes, source and plan are sent to each of them: both must be
+    picklable (sources that `load_source` opens, samplers and `replica_plan` are), and a
+    script must start under `if __name__ == "__main__":`, because workers import it.
+
+    Args:
+        source: random access to the inputs.
+        train_fn: (key, inputs [B, ...]) -> float32 [B, ...], as `Pipeline.train`.
+        eval_fn: inputs [B, ...] -> float32 [B, ...], as `Pipeline.eval`.
+        num_workers: worker processes; 0 reads in threads of this process, which is
+            enough while decoding releases the interpreter lock.
+        prefetch: steps read ahead, over all workers; 0 reads a step when it is asked
+            for (without workers only).
+
+    Returns:
+        Feed whose rows contain the inputs as they are stored.
+
+    Raises:
+        ValueError: if num_workers or prefetch is negative, or prefetch is 0 with
+            workers.
+
+    Example:
+        >>> from ltjax.data import array_source, augment
+        >>> source = array_source([[0.5], [1.5]], [0, 1])
+        >>> feed = streaming(source, *augment.build("none"), prefetch=0)
+        >>> plan = lambda step: (np.array([step % 2]), np.array([True]))
+        >>> [rows["inputs"].tolist() for rows in feed.iterate(plan, 1, 3)]
+        [[[1.5]], [[0.5]]]
+    """
+    if num_workers < 0 or prefetch < (1 if num_workers else 0):
+        raise ValueError(
+            f"streaming: num_workers is {num_workers} and prefetch {prefetch}, expected"
+            " num_workers >= 0 and prefetch >= 1 (or 0 and 0)"
+        )
+    rows = functools.partial(_read_rows, source)
+    running: list[Any] = []
+    return Feed(
+        arrays={},
+        rows=rows,
+        batch=functools.partial(_streaming_batch, train_fn, eval_fn),
+        iterate=functools.partial(
+            _iterate_streaming, rows, running, num_workers, prefetch
+        ),
+        close=functools.partial(_close_all, running),
+    )
+
+
+def _read_rows(source: Source, indices: np.ndarray, mask: np.ndarray) -> Rows:
+    """Inputs and labels of a plan of any leading shape, read in one go."""
+    rows = _index_rows(len(source), indices, mask)
+    index = rows["index"]
+    inputs = source.read(index.reshape(-1)).reshape(*index.shape, *source.shape)
+    return {"inputs": inputs, "label": source.labels[index], **rows}
+
+
+def _streaming_batch(train_fn, eval_fn, arrays, rows, key, *, train: bool) -> Batch:
+    batch = {name: jnp.asarray(value) for name, value in rows.items()}
+    inputs = batch["inputs"]
+    return {**batch, "inputs": train_fn(key, inputs) if train else eval_fn(inputs)}
+
+
+class _Steps:
+    """The steps of a run as a random-access sequence, which is what Grain reads."""
+
+    def __init__(self, rows: Callable[..., Rows], plan: Planner, steps: range, local):
+        self._rows, self._plan, self._steps, self._local = rows, plan, steps, local
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, position: int) -> Rows:
+        step = self._steps[position]
+        return self._rows(*_local_plan(self._plan, step, self._local))
+
+    def __repr__(self) -> str:
+        return f"steps {self._steps}"
+
+
+def _iterate_streaming(
+    rows: Callable[..., Rows],
+    running: list[Any],
+    num_workers: int,
+    prefetch: int,
+    plan: Planner,
+    start: int,
+    stop: int,
+    *,
+    local=_ALL,
+) -> Iterator[Rows]:
+    import grain
+
+    if stop <= start:
+        return
+    _parse_flags()
+    steps = _Steps(rows, plan, range(start, stop), local)
+    if num_workers:
+        _check_picklable(steps)
+    each = -(-prefetch // max(num_workers, 1))
+    dataset = grain.MapDataset.source(steps).to_iter_dataset(
+        grain.ReadOptions(num_threads=each, prefetch_buffer_size=each)
+    )
+    if num_workers:
+        dataset = dataset.mp_prefetch(
+            grain.multiprocessing.MultiprocessingOptions(
+                num_workers=min(num_workers, len(steps)), per_worker_buffer_size=each
+            )
+        )
+    iterator = iter(dataset)
+    running.append(iterator)
+    try:
+        yield from iterator
+    finally:
+        if iterator in running:
+            running.remove(iterator)
+        iterator.close()
+
+
+def _close_all(running: list[Any]) -> None:
+    while running:
+        running.pop().close()
+
+
+def _parse_flags() -> None:
+    """Grain's workers read absl flags, which only absl.app parses."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def _check_picklable(steps: _Steps) -> None:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(steps)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise TypeError(
+            "streaming: with num_workers > 0 the source and the plan are sent to worker"
+            f" processes, but they cannot be pickled ({error}); use `replica_plan`, or"
+            " num_workers=0"
+        ) from error
+
+
+def replica_plan(
+    sampler: Sampler, seeds: Sequence[int], *, steps_per_call: int = 1
+) -> Planner:
+    """The plan of several replicas, and of several steps at once; can be pickled.
+
+    Args:
+        sampler: makes the plan of one replica and one step.
+        seeds: R sampler seeds.
+        steps_per_call: S; a call then stands for the S steps S t, ..., S t + S - 1.
+
+    Returns:
+        A function step -> (indices int32, mask bool), both [R, B], or [S, R, B] for
+        S > 1.
+
+    Raises:
+        ValueError: if there is no seed or S < 1.
+
+    Example:
+        >>> from ltjax.resampling import instance
+        >>> plan = replica_plan(instance(8, 4), seeds=[0, 1, 2])
+        >>> plan(0)[0].shape
+        (3, 4)
+    """
+    if len(seeds) == 0 or steps_per_call < 1:
+        raise ValueError(
+            f"replica_plan: seeds are {list(seeds)} and steps_per_call is"
+            f" {steps_per_call}, expected at least one of each"
+        )
+    return functools.partial(
+        _replica_plan, sampler, tuple(int(seed) for seed in seeds), steps_per_call
+    )
+
+
+def _replica_plan(
+    sampler: Sampler, seeds: tuple[int, ...], steps_per_call: int, step: int
+) -> Plan:
+    first = step * steps_per_call
+    shape = (len(seeds), sampler.batch_size)
+    if steps_per_call > 1:
+        shape = (steps_per_call, *shape)
+    drawn = [
+        sampler(seed, s) for s in range(first, first + steps_per_call) for seed in seeds
+    ]
+    indices, mask = (np.stack(part) for part in zip(*drawn, strict=True))
+    return indices.reshape(shape), mask.reshape(shape)
