@@ -1,0 +1,45 @@
+# `make demo` and `make test` are all a fresh machine needs; both set up .venv first.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed.stamp
+
+.PHONY: env demo test test-latest lint types unit build clean
+
+env: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: env
+	$(BIN)/python experiments/demo/run.py
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: env
+	$(BIN)/basedpyright --level error
+
+unit: env
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+build: env
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	$(BIN)/python tests/check_wheel.py dist
+
+test: lint types unit build
+
+# The suite against the newest allowed jax, in an environment of its own.
+test-latest:
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --upgrade pip
+	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
+	.venv-latest/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+clean:
+	rm -rf $(VENV) .venv-latest dist .jax_cache

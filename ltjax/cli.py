@@ -1,0 +1,233 @@
+"""The command line: `ltjax train · eval · report · list · prepare`.
+
+Parses, calls, and exits with a code: 0 done, 2 a mistake of the user's in one readable
+message, 75 stopped on request with all saved (start it again), 1 training failed.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+
+EXIT_USAGE = 2
+EXIT_FAILED = 1
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: what schedulers requeue on
+
+
+class UsageError(ValueError):
+    """A mistake on the command line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UsageError(f"{self.prog}: {message}; see '{self.prog} --help'")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: arguments after the program's name; default those of the process.
+
+    Returns:
+        The exit code.
+    """
+    # Failures of the user's are ValueErrors and OSErrors with a message of their own;
+    # anything else is a bug of ours and keeps its traceback.
+    try:
+        args, rest = _parser().parse_known_args(argv)
+        if rest and args.command != "train":
+            raise UsageError(f"ltjax {args.command}: unknown argument {rest[0]!r}")
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("jax").setLevel(logging.WARNING)
+        return args.run(args, rest)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, LookupError, ImportError) as error:
+        if os.environ.get("LTJAX_TRACEBACK"):
+            raise
+        print(f"error: {_message(error)}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}; install it with pip install 'ltjax[all]'"
+    # str() of a KeyError is the repr of its message.
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    return text or type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="ltjax", description="Learning from imbalanced and long-tailed data."
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, parser_class=_Parser, metavar="COMMAND"
+    )
+
+    train = commands.add_parser(
+        "train",
+        help="train (or resume) a run",
+        description="Trains the run of a config, or resumes it where it stopped."
+        " Arguments of the config file follow a colon; any field can be overridden:"
+        " --config configs/cifar_lt.py:method=ldam_drw,imf=100 --config.seed=1",
+        allow_abbrev=False,
+    )
+    train.add_argument("--workdir", required=True, help="where the run lives")
+    train.add_argument("--no-tensorboard", action="store_true")
+    train.add_argument(
+        "--multihost", action="store_true", help="join the processes of a cluster"
+    )
+    train.add_argument("--coordinator", help="host:port of process 0 (--multihost)")
+    train.add_argument("--num-processes", type=int)
+    train.add_argument("--process-id", type=int)
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("eval", help="evaluate a run's newest checkpoint")
+    evaluate.add_argument("workdir")
+    evaluate.add_argument(
+        "--posthoc-tau",
+        type=float,
+        help="also subtract tau times the log-prior from the logits",
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+    report = commands.add_parser("report", help="tables and figures of finished runs")
+    report.add_argument("workdirs", nargs="+", metavar="DIR")
+    report.add_argument(
+        "--out", default="", help="default: DIR/report of the first DIR"
+    )
+    report.set_defaults(run=_report)
+
+    listing = commands.add_parser(
+        "list", help="methods, losses, models and data sets, a line each"
+    )
+    listing.add_argument("kind", nargs="?", default="", help="one of these, or all")
+    listing.set_defaults(run=_list)
+
+    prepare = commands.add_parser(
+        "prepare", help="download a data set (the only command that does)"
+    )
+    prepare.add_argument("name")
+    prepare.add_argument("--data-dir", default="", help="default: LTJAX_DATA_DIR")
+    prepare.set_defaults(run=_prepare)
+    return parser
+
+
+def load_config(arguments: list[str]):
+    """The ConfigDict that "--config FILE:args --config.field=value ..." describe.
+
+    Args:
+        arguments: only `--config` options.
+
+    Returns:
+        The ConfigDict with its overrides.
+
+    Raises:
+        UsageError: for an argument that is none, a missing file, or a bad override.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    foreign = [a for a in arguments if not a.startswith("--config")]
+    named = any(a == "--config" or a.startswith("--config=") for a in arguments)
+    if not named:
+        raise UsageError("ltjax train: --config FILE is missing")
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    path = _config_path(arguments)
+    if not os.path.isfile(path):
+        raise UsageError(f"ltjax train: there is no config file {path!r}")
+    try:
+        left = values(["ltjax", *arguments])[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        raise UsageError(f"ltjax train: {_message(error)}") from None
+    if left:
+        raise UsageError(f"ltjax train: unknown argument {(foreign or left)[0]!r}")
+    return values.config
+
+
+def _config_path(arguments: list[str]) -> str:
+    for i, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            return argument.partition("=")[2].partition(":")[0]
+        if argument == "--config" and i + 1 < len(arguments):
+            return arguments[i + 1].partition(":")[0]
+    raise UsageError("ltjax train: --config FILE is missing")
+
+
+def _train(args, rest: list[str]) -> int:
+    config = load_config(rest)
+    from ltjax.train.loop import NonFinite, Preempted, run
+    from ltjax.train.mesh import initialize
+    from ltjax.train.validate import validate
+
+    checked = validate(config)
+    if args.multihost:
+        initialize(args.coordinator, args.num_processes, args.process_id)
+    from ltjax.train.build import build
+
+    try:
+        result = run(build(checked), args.workdir, tensorboard=not args.no_tensorboard)
+    except Preempted as stop:
+        print(stop, file=sys.stderr)
+        return EXIT_PREEMPTED
+    except NonFinite as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return EXIT_FAILED
+    import jax
+    import numpy as np
+
+    if jax.process_index() == 0:
+        for key, values in result.metrics.items():
+            values = np.atleast_1d(values)
+            spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
+            print(f"{key:<34} {values.mean():.4f}{spread}")
+    return 0
+
+
+def _evaluate(args, rest) -> int:
+    import numpy as np
+
+    from ltjax.train.restore import evaluate_run
+
+    for key, values in evaluate_run(args.workdir, posthoc_tau=args.posthoc_tau).items():
+        values = np.atleast_1d(values)
+        spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
+        print(f"{key:<34} {values.mean():.4f}{spread}")
+    return 0
+
+
+def _report(args, rest) -> int:
+    from ltjax.report import write_report
+
+    out = args.out or os.path.join(args.workdirs[0], "report")
+    paths = write_report(args.workdirs, out)
+    with open(paths["table.md"]) as table:
+        print(table.read())
+    for name, path in paths.items():
+        print(f"{name:<24} {path}")
+    return 0
+
+
+def _list(args, rest) -> int:
+    from ltjax.train.listing import listing
+
+    print(listing(args.kind))
+    return 0
+
+
+def _prepare(args, rest) -> int:
+    from ltjax.data.prepare import prepare
+
+    prepare(args.name, args.data_dir or None)
+    return 0
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("default")
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""From a checked config to a `Run`: data, model, method, optimizer, put together."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ltjax import class_stats
+from ltjax.data import augment, load_source, long_tail
+from ltjax.data import feed as feeds
+from ltjax.methods import gradients, supervised
+from ltjax.methods.method import Method
+from ltjax.models.registry import build_model
+from ltjax.resampling import samplers
+from ltjax.train import optim
+from ltjax.train import step as steps
+from ltjax.train.config import HYPER, ConfigError, TrainConfig, duration_steps
+from ltjax.train.evaluate import EvalSet
+from ltjax.train.state import TrainState, init_state
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """Facts about a run that tables and logs show."""
+
+    name: str
+    num_classes: int
+    class_counts: np.ndarray
+    steps_per_epoch: int
+    total_steps: int
+    replicas: tuple[dict, ...]  # {"seed": int, "hyper": {...}} each
+    num_params: int
+    subset: str  # fingerprint of the training examples
+    num_train: int
+    num_test: int
+
+
+class Run(NamedTuple):
+    """A run, ready for the loop, a notebook, or a loop of yours.
+
+    Attributes:
+        init: (seed, hyper) -> TrainState of one replica; jit- and vmap-able.
+        step: (state, batch, *, program=None) -> (state, metrics) of one replica.
+        plan: step -> (indices int32, mask bool), both [R, B]; pure, host only.
+        program: step -> static key of the compiled program of that step.
+        feed: turns plans into batches.
+        predict: (state, inputs) -> outputs of one replica.
+        eval_sets: the splits to evaluate on.
+        method: the method behind `step`.
+        config: what it was built from.
+        info: facts.
+    """
+
+    init: Callable[..., TrainState]
+    step: Callable[..., tuple[TrainState, dict]]
+    plan: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    program: Callable[[int], Hashable]
+    feed: feeds.Feed
+    predict: Callable[..., dict]
+    eval_sets: tuple[EvalSet, ...]
+    method: Method
+    config: TrainConfig
+    info: RunInfo
+
+
+def replica_table(config: TrainConfig) -> tuple[dict, ...]:
+    """Seeds x grid: {"seed": int, "hyper": {name: float}} of every replica."""
+    base = {
+        name: float(getattr(getattr(config, section), field))
+        for name, (section, field) in HYPER.items()
+    }
+    grid = {
+        name: np.atleast_1d(values) for name, values in config.replicas.grid.items()
+    }
+    table = []
+    for point in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, map(float, point), strict=True))
+        for seed in config.replicas.seeds:
+            table.append({"seed": config.seed + seed, "hyper": base | chosen})
+    return tuple(table)
+
+
+def load_data(config: TrainConfig) -> tuple[Any, Any]:
+    """The long-tailed training source and the untouched test source of a config.
+
+    Raises:
+        ConfigError: if counts do not fit the data or a class ends up empty.
+        ValueError, TypeError, OSError: see `ltjax.data.load_source`.
+    """
+    data = config.data
+
+    def load(split: str, list_file: str):
+        options = dict(data.options) | ({"list_file": list_file} if list_file else {})
+        return load_source(data.name, split, data_dir=data.data_dir or None, **options)
+
+    train = load(data.train_split, data.train_list)
+    test = load(data.test_split, data.test_list)
+    classes = train.num_classes
+    if test.num_classes != classes:
+        raise ConfigError(
+            [f"train split has {classes} classes, test split {test.num_classes}"]
+        )
+    available = class_stats.count_labels(train.labels, classes)
+    if data.profile != "none":
+        if data.profile == "counts":
+            counts = np.asarray(data.counts)
+            if counts.shape != (classes,) or (counts > available).any():
+                raise ConfigError(
+                    [
+                        f"config.data.counts is {data.counts}, expected {classes}"
+                        f" counts no larger than the available {available.tolist()}"
+                    ]
+                )
+        else:
+            # 0 = the smallest class, so that no class falls short of its profile.
+            counts = long_tail.long_tail_counts(
+                classes,
+                data.max_count or int(available.min()),
+                data.imbalance_factor,
+                data.profile,
+            )
+        chosen = long_tail.long_tail_indices(
+            train.labels, counts, seed=data.subset_seed
+        )
+        train = train.select(chosen)
+    realised = class_stats.count_labels(train.labels, classes)
+    empty = np.flatnonzero(realised == 0)
+    if empty.size:
+        raise ConfigError(
+            [
+                f"class {empty[0]} has no training example ({empty.size} empty), so its"
+                " prior is 0; drop it or choose another subset"
+            ]
+        )
+    return train, test
+
+
+def make_sampler(config: TrainConfig, labels, num_classes: int) -> samplers.Sampler:
+    """The sampler of a config; deferred ones are instance sampling until `start`."""
+    size = config.batch_size
+    instance = samplers.instance(len(labels), size, remainder=config.sampler.remainder)
+    timing = dict(steps_per_epoch=instance.steps_per_epoch, batch_size=size)
+    total = duration_steps(config.total, **timing)
+    counts = class_stats.count_labels(labels, num_classes)
+    name = config.sampler.name
+    args = (labels, num_classes, size)
+    if name == "instance":
+        return instance
+    if name == "class_balanced":
+        chosen = samplers.class_balanced(*args)
+    elif name == "square_root":
+        chosen = samplers.square_root(*args)
+    elif name == "class_power":
+        chosen = samplers.class_power(*args, power=config.sampler.power)
+    elif name == "class_aware":
+        chosen = samplers.class_aware(*args)
+    elif name == "progressive":
+        epochs = -(-total // instance.steps_per_epoch)
+        chosen = samplers.progressive(*args, total_epochs=epochs)
+    else:
+        weights = class_stats.class_balanced_weights(counts, beta=config.sampler.beta)
+        chosen = samplers.class_weighted(*args, weights=weights)
+    start = duration_steps(config.sampler.start, total_steps=total, **timing)
+    if start:
+        chosen = samplers.deferred(instance, chosen, switch_step=start)
+    return chosen
+
+
+def build(config: TrainConfig) -> Run:
+    """Builds everything a config describes; touches no device.
+
+    Args:
+        config: from `validate`.
+
+    Returns:
+        The `Run`.
+
+    Raises:
+        ConfigError: if data and config disagree.
+        ValueError, TypeError, OSError: if the data cannot be read.
+    """
+    train, test = load_data(config)
+    counts = class_stats.count_labels(train.labels, train.num_classes)
+    sampler = make_sampler(config, train.labels, train.num_classes)
+    timing = dict(steps_per_epoch=sampler.steps_per_epoch, batch_size=config.batch_size)
+    total = duration_steps(config.total, **timing)
+    timing["total_steps"] = total
+
+    loss = supervised.LOSSES[config.loss.name]
+    head = loss.head if config.model.head == "auto" else config.model.head
+    model = build_model(
+        config.model.name,
+        num_classes=train.num_classes,
+        head=head,
+        dtype=config.model.dtype,
+        norm=config.model.norm or None,
+        head_options={"init_bias": loss.init_bias} if head == "linear" else None,
+        **config.model.kwargs,
+    )
+    in_steps = functools.partial(duration_steps, **timing)
+    rule = gradients.build_rule(config.gradient, counts, steps=in_steps)
+    method = supervised.supervised(
+        model.forward,
+        loss,
+        counts,
+        rule=rule,
+        weights=config.weights.name,
+        beta=config.weights.beta,
+        normalize=config.weights.normalize,
+        late_step=in_steps(config.weights.start),
+        mixup=_mixup(config.loss.mixup),
+        evaluate_ema=config.evaluate_ema,
+        posthoc=config.loss.posthoc_tau > 0 or "posthoc_tau" in config.replicas.grid,
+    )
+    factor = optim.lr_factor(config.optimizer, **timing)
+    make_tx = optim.make_optimizer(config.optimizer, factor)
+    train_step = steps.make_train_step(
+        method, rule, make_tx, ema_decay=config.ema_decay, lr_factor=factor
+    )
+
+    train_feed, test_feed = (_feed(config, s) for s in (train, test))
+    sample = jax.ShapeDtypeStruct((1, *train.shape), np.float32)
+    init = functools.partial(
+        init_state,
+        init_model=lambda key: model.init(key, np.zeros(sample.shape, sample.dtype)),
+        init_method=method.init,
+        make_tx=make_tx,
+        ema=config.ema_decay > 0,
+    )
+    replicas = replica_table(config)
+    shapes = jax.eval_shape(init, 0, replicas[0]["hyper"])
+    info = RunInfo(
+        name=config.label or run_name(config),
+        num_classes=train.num_classes,
+        class_counts=counts,
+        steps_per_epoch=sampler.steps_per_epoch,
+        total_steps=total,
+        replicas=replicas,
+        num_params=sum(x.size for x in jax.tree.leaves(shapes.params)),
+        subset=train.fingerprint,
+        num_train=len(train.labels),
+        num_test=len(test.labels),
+    )
+    return Run(
+        init=init,
+        step=train_step,
+        plan=feeds.replica_plan(sampler, [replica["seed"] for replica in replicas]),
+        program=rule.program,
+        feed=train_feed,
+        predict=method.predict,
+        eval_sets=(EvalSet("test", test_feed, len(test.labels)),),
+        method=method,
+        config=config,
+        info=info,
+    )
+
+
+def run_name(config: TrainConfig) -> str:
+    """What a run is called in tables when its config gives no label."""
+    parts = [config.loss.name.upper()]
+    if config.weights.name != "none":
+        deferred = not config.weights.start.startswith("0")
+        parts.append("DRW" if deferred else config.weights.name)
+    if config.sampler.name != "instance":
+        parts.append(config.sampler.name)
+    if config.gradient.name != "plain":
+        parts.append(config.gradient.name)
+    return " + ".join(parts)
+
+
+def _feed(config: TrainConfig, source) -> feeds.Feed:
+    pipeline = augment.build(config.data.augment, mean=source.mean, std=source.std)
+    if config.data.feed == "resident":
+        return feeds.resident(source, pipeline.train, pipeline.eval)
+    return feeds.streaming(
+        source, pipeline.train, pipeline.eval, num_workers=config.data.workers
+    )
+
+
+def _mixup(alpha: float):
+    if not alpha:
+        return None
+    return functools.partial(augment.mixup, alpha=alpha)

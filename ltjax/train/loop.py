@@ -1,0 +1,509 @@
+"""The training loop: restore or start, step, log, evaluate, save, until done.
+
+One function, top to bottom. What a step computes is in `step.py`; what a run is made
+of, in `build.py`.
+"""
+
+import contextlib
+import dataclasses
+import faulthandler
+import json
+import logging
+import os
+import pathlib
+import signal
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltjax.class_stats import shot_groups
+from ltjax.metrics import classification
+from ltjax.train import provenance
+from ltjax.train.build import Run
+from ltjax.train.checkpoint import Checkpoints, restore_params
+from ltjax.train.config import ConfigError, TrainConfig, duration_steps, to_dict
+from ltjax.train.evaluate import make_evaluator
+from ltjax.train.mesh import Layout, check_divisible, make_mesh
+from ltjax.train.state import TrainState
+from ltjax.train.step import NEVER, empty_sums, make_program, replica_mode
+from ltjax.train.writers import JsonLines, Progress, TensorBoard, Writers
+
+_LOG = logging.getLogger(__name__)
+
+# Changing these on a resumed run does not change what it computes.
+_FREE_TO_CHANGE = (
+    "log_every",
+    "eval_every",
+    "eval_batch_size",
+    "checkpoint_every",
+    "keep_latest",
+    "keep_every",
+    "keep_best",
+    "watchdog_minutes",
+    "fsdp",
+    "label",
+    "data.data_dir",
+    "data.feed",
+    "data.workers",
+)
+
+
+class NonFinite(RuntimeError):
+    """Training produced a NaN or infinity; the last good checkpoint is kept."""
+
+
+class Preempted(RuntimeError):
+    """The run was asked to stop, has saved its state, and can be started again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished run leaves in memory.
+
+    Attributes:
+        state: final train state, every leaf with a leading replica axis.
+        metrics: last evaluation: "eval/<split>/<name>" -> [R].
+        evaluation: split -> accumulated arrays of `ltjax.metrics.classification`.
+        traces: how often the train step and the evaluations were traced.
+        start_step: 0, or the step resumed from.
+    """
+
+    state: TrainState
+    metrics: dict[str, np.ndarray]
+    evaluation: dict[str, dict[str, np.ndarray]]
+    traces: dict[str, int]
+    start_step: int
+
+
+def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Result:
+    """Trains `run` in `workdir`, resuming what is there.
+
+    Args:
+        run: from `ltjax.train.build.build`.
+        workdir: created if need be. Holds config.json, run.json, metrics.jsonl,
+            checkpoints/, evaluation/ and TensorBoard files.
+        tensorboard: whether to write TensorBoard files.
+
+    Returns:
+        The `Result`.
+
+    Raises:
+        ConfigError: if workdir holds a run of another config, or sizes do not divide.
+        NonFinite: naming step, replica and batch indices.
+        Preempted: after SIGTERM (or the platform's notice), once the state is saved.
+    """
+    config, info = run.config, run.info
+    workdir = _prepare(pathlib.Path(workdir), run)
+    count = len(info.replicas)
+    layout = _layout(config, count)
+    mode, size = replica_mode(config.replicas.layout, count), config.steps_per_call
+
+    def every(text: str) -> int:
+        steps = duration_steps(
+            text,
+            steps_per_epoch=info.steps_per_epoch,
+            batch_size=config.batch_size,
+            total_steps=info.total_steps,
+        )
+        return -(-steps // size) * size
+
+    log_every, eval_every = every(config.log_every), every(config.eval_every)
+    save_every, total = every(config.checkpoint_every), info.total_steps
+    if total % size:
+        raise ConfigError(
+            [f"config.total is {total} steps, expected a multiple of steps_per_call"]
+        )
+
+    # Compile-time description of the state: shapes, shardings.
+    seeds = np.asarray([r["seed"] for r in info.replicas], np.int32)
+    hypers = {
+        name: np.asarray([r["hyper"][name] for r in info.replicas], np.float32)
+        for name in info.replicas[0]["hyper"]
+    }
+    init = jax.vmap(run.init)
+    shapes = jax.eval_shape(init, seeds, hypers)
+    shardings = layout.state(shapes)
+
+    checkpoints = Checkpoints(
+        workdir,
+        keep_latest=config.keep_latest,
+        keep_every=every(config.keep_every),
+        keep_best=config.keep_best,
+    )
+    restored = checkpoints.restore(shapes, shardings)
+    start = restored.step if restored else 0
+    if restored:
+        state = restored.state
+        _LOG.info("resumed from the checkpoint of step %d", start)
+    else:
+        state = jax.jit(init, out_shardings=shardings)(seeds, hypers)
+        if config.init_from:
+            state = _init_from(state, config, shardings)
+
+    traces = {"step": 0, "eval": 0}
+
+    def traced(kind: str):
+        return lambda: traces.__setitem__(kind, traces[kind] + 1)
+
+    program = make_program(
+        run.step,
+        lambda arrays, rows, key: run.feed.batch(arrays, rows, key, train=True),
+        count=count,
+        layout=layout,
+        mode=mode,
+        steps_per_call=size,
+        on_trace=traced("step"),
+    )
+    plan_rows = _rows_of(run, size)
+    local = layout.local_rows(config.batch_size)
+    arrays = layout.put(run.feed.arrays, layout.replicated)
+    zeros = _zero_sums(run, shapes, arrays, plan_rows(0), count)
+    sums_sharding = layout.state(zeros) if mode == "devices" else layout.replicated
+    rows_sharding = layout.rows if size == 1 else _after_chunk_axis(layout)
+    compiled = jax.jit(
+        program,
+        static_argnames="program",
+        donate_argnums=(0, 1),
+        out_shardings=(shardings, sums_sharding),
+    )
+    evaluators = {
+        split.name: make_evaluator(
+            run.predict,
+            split,
+            num_classes=info.num_classes,
+            count=count,
+            layout=layout,
+            mode=mode,
+            batch_size=config.eval_batch_size,
+            on_trace=traced("eval"),
+        )
+        for split in run.eval_sets
+    }
+
+    main = jax.process_index() == 0
+    sinks: list = []
+    if main:
+        sinks.append(JsonLines(workdir / "metrics.jsonl", resume_step=start))
+        if tensorboard:
+            sinks.append(TensorBoard(workdir, resume_step=start))
+    writers = Writers(sinks)
+    progress = Progress(
+        total if main else 0,
+        start=start,
+        examples_per_step=config.batch_size * count,
+        label=info.name,
+    )
+    epoch = lambda step: step / info.steps_per_epoch  # noqa: E731
+
+    def fetch(step: int, sums) -> dict[str, np.ndarray]:
+        """Interval averages per replica; raises on the first non-finite step."""
+        sums = jax.device_get(jax.device_put(sums, layout.replicated))
+        if (sums["bad_step"] != NEVER).any():
+            _stop_non_finite(run, sums["bad_step"])
+        return {
+            f"train/{name}": total / np.where(n > 0, n, np.nan)
+            for name, (total, n) in sums["metrics"].items()
+        }
+
+    def log(step: int, values: dict) -> None:
+        line = writers.write(step, epoch(step), values | progress.rates())
+        if main:
+            progress.show(line)
+
+    groups = shot_groups(info.class_counts, many=config.many, few=config.few)
+
+    def evaluate(step: int, state) -> tuple[dict, dict]:
+        values, sets = {}, {}
+        for name, evaluator in evaluators.items():
+            sets[name] = evaluator(state)
+            summary = classification.summarize(
+                sets[name], info.class_counts, groups=groups
+            )
+            values |= {f"eval/{name}/{key}": v for key, v in summary.items()}
+            if main:
+                _save_arrays(workdir / "evaluation" / f"{name}_{step}.npz", sets[name])
+        return values, sets
+
+    def save(step: int, state, best=None) -> None:
+        extra = {"step": step, "config": to_dict(config), **provenance.versions()}
+        if checkpoints.save(step, state, extra, best=best):
+            _LOG.info("saved step %d", step)
+
+    sums = layout.put(zeros, sums_sharding)
+    pending: tuple[int, Any] | None = None
+    metrics: dict = {}
+    evaluation: dict = {}
+    batches = run.feed.iterate(plan_rows, start // size, total // size, local=local)
+    with _Stop(checkpoints) as stop, jax.transfer_guard("disallow"):
+        step = start
+        beat = _Watchdog(config.watchdog_minutes)
+        for rows in batches:
+            state, sums = compiled(
+                state,
+                sums,
+                arrays,
+                layout.put(rows, rows_sharding),
+                program=run.program(step),
+            )
+            step += size
+            if step == start + size:  # compilation does not count
+                jax.block_until_ready(sums)
+                progress.advance(step)
+                progress.resume()
+            progress.advance(step)
+            beat()
+            # The record of an interval is fetched one interval late, when the device
+            # has long finished it, so that the queue never runs dry.
+            if step % log_every == 0 or step == total:
+                if pending:
+                    log(pending[0], fetch(*pending))
+                pending = (step, sums)
+                sums = layout.put(zeros, sums_sharding)
+            evaluating = step == total or (eval_every and step % eval_every == 0)
+            saving = step == total or (save_every and step % save_every == 0)
+            stopping = stop(step)
+            if not (evaluating or saving or stopping):
+                continue
+            if pending:
+                log(pending[0], fetch(*pending))
+                pending = None
+            fetch(step, sums)  # never save or judge a state that is not finite
+            progress.pause()
+            if evaluating:
+                metrics, evaluation = evaluate(step, state)
+                log(step, metrics)
+                progress.pause()
+            if saving or stopping:
+                best = metrics.get("eval/test/balanced_accuracy")
+                at_eval = evaluating and config.keep_best and best is not None
+                save(step, state, best=float(np.mean(best)) if at_eval else None)
+            if stopping and step < total:
+                _finish(writers, progress, checkpoints, run, beat)
+                raise Preempted(f"stopped at step {step} of {total}; state saved")
+            progress.resume()
+        if not evaluation:  # resumed a finished run
+            metrics, evaluation = evaluate(total, state)
+    _finish(writers, progress, checkpoints, run, beat)
+    return Result(state, metrics, evaluation, traces, start)
+
+
+def _prepare(workdir: pathlib.Path, run: Run) -> pathlib.Path:
+    """Creates workdir and its two JSON files, or checks that they fit this run."""
+    try:
+        (workdir / "evaluation").mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".write-test-{jax.process_index()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError([f"workdir {workdir} cannot be written: {error}"]) from None
+    ours = to_dict(run.config)
+    path = workdir / "config.json"
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        old, new = _flatten(theirs), _flatten(json.loads(json.dumps(ours)))
+        changed = sorted(
+            key
+            for key in old.keys() | new.keys()
+            if old.get(key) != new.get(key) and key not in _FREE_TO_CHANGE
+        )
+        if changed:
+            raise ConfigError(
+                [
+                    f"workdir {workdir} holds a run with {key} = {old.get(key)!r},"
+                    f" but this config has {new.get(key)!r}; use another workdir"
+                    for key in changed
+                ]
+            )
+    if jax.process_index() == 0:
+        _write_json(path, ours)
+        facts = dataclasses.asdict(run.info)
+        facts["class_counts"] = run.info.class_counts.tolist()
+        facts |= {
+            "method": run.info.name,
+            "data": run.config.data.name,
+            "imbalance_factor": run.config.data.imbalance_factor,
+            "shot_groups": {"many": run.config.many, "few": run.config.few},
+            **provenance.versions(),
+            **provenance.hardware(),
+        }
+        _write_json(workdir / "run.json", facts)
+    return workdir
+
+
+def _layout(config: TrainConfig, count: int) -> Layout:
+    devices = config.replicas.layout == "devices"
+    layout = Layout(make_mesh(config.fsdp), "devices" if devices else "batch")
+    try:
+        check_divisible(config.batch_size, layout, what="config.batch_size")
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+    if devices and count % layout.mesh.size:
+        raise ConfigError(
+            [
+                f"there are {count} replicas, expected a multiple of the"
+                f" {layout.mesh.size} devices for replicas.layout='devices'"
+            ]
+        )
+    return layout
+
+
+def _rows_of(run: Run, size: int):
+    """Plan of the feed: step (or chunk of `size` steps) -> (indices, mask)."""
+
+    def rows(index: int):
+        if size == 1:
+            return run.plan(index)
+        plans = [run.plan(index * size + k) for k in range(size)]
+        return tuple(np.stack([p[i] for p in plans]) for i in range(2))
+
+    return rows
+
+
+def _after_chunk_axis(layout: Layout):
+    return layout.sharding(None, *layout.rows.spec)
+
+
+def _zero_sums(run: Run, shapes, arrays, plan, count: int) -> dict:
+    """Zero accumulators [R] for whatever metrics the step returns."""
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
+    indices, mask = (part.reshape(-1, *part.shape[-1:])[0] for part in plan)
+
+    def metrics_of(state, arrays, rows, key):
+        batch = run.feed.batch(arrays, rows, key, train=True)
+        return run.step(state, batch, program=run.program(0))[1]
+
+    rows = run.feed.rows(indices, mask)
+    key = jax.eval_shape(jax.random.key, 0)
+    names = jax.eval_shape(metrics_of, one, arrays, rows, key)
+    return jax.tree.map(lambda x: np.stack([np.asarray(x)] * count), empty_sums(names))
+
+
+def _init_from(state: TrainState, config: TrainConfig, shardings) -> TrainState:
+    """The state with parameters and model state of another run's last checkpoint."""
+    try:
+        params, model_state, step = restore_params(config.init_from)
+    except FileNotFoundError as error:
+        raise ConfigError([f"config.init_from: {error}"]) from None
+    loaded = _flatten({"params": params, "model_state": model_state})
+    skip = tuple(
+        f"{kind}.{name}"
+        for kind in ("params", "model_state")
+        for name in config.init_skip
+    )
+    faults, used = [], 0
+
+    def pick(path, leaf):
+        nonlocal used
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if name.startswith(skip) if skip else False:
+            return leaf
+        value = loaded.get(name)
+        fits = value is not None and value.shape[1:] == leaf.shape[1:]
+        if not fits or value.shape[0] not in (1, leaf.shape[0]):
+            found = "missing" if value is None else f"of shape {value.shape}"
+            faults.append(f"{name} is {found} in {config.init_from}")
+            return leaf
+        used += 1
+        return np.broadcast_to(value, leaf.shape).astype(leaf.dtype)
+
+    fresh = {"params": state.params, "model_state": state.model_state}
+    chosen = jax.tree_util.tree_map_with_path(pick, fresh)
+    if faults:
+        raise ConfigError(faults)
+    _LOG.info("initialized %d arrays from step %d of %s", used, step, config.init_from)
+    placed = jax.device_put(
+        chosen, {"params": shardings.params, "model_state": shardings.model_state}
+    )
+    return state.replace(**placed)
+
+
+def _stop_non_finite(run: Run, bad_steps: np.ndarray) -> None:
+    replica = int(np.argmin(bad_steps))
+    step = int(bad_steps[replica])
+    indices = run.plan(step)[0][replica]
+    raise NonFinite(
+        f"loss or gradient is not finite at step {step} of replica {replica}"
+        f" ({run.info.replicas[replica]}); training-set rows of that batch:"
+        f" {indices.tolist()}"
+    )
+
+
+def _finish(writers, progress, checkpoints, run: Run, beat) -> None:
+    beat.stop()
+    progress.close()
+    writers.close()
+    checkpoints.close()
+    run.feed.close()
+
+
+def _flatten(tree, prefix: str = "") -> dict:
+    if isinstance(tree, dict):
+        return {
+            key: value
+            for name, sub in tree.items()
+            for key, value in _flatten(sub, f"{prefix}{name}.").items()
+        }
+    return {prefix[:-1]: tree}
+
+
+def _write_json(path: pathlib.Path, value) -> None:
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(fresh, path)
+
+
+def _save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    fresh = path.with_suffix(".tmp")
+    with fresh.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(fresh, path)
+
+
+class _Stop(contextlib.AbstractContextManager):
+    """Whether the run was asked to stop, by SIGTERM or the platform.
+
+    In a multi-process run the signal goes to JAX's coordination service, which makes
+    all processes agree on the step; alone, our own handler is enough.
+    """
+
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
+        self._asked = False
+        self._previous = None
+
+    def __enter__(self):
+        if jax.process_count() == 1:
+            with contextlib.suppress(ValueError):  # not the main thread
+                self._previous = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *exc):
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def _note(self, signum, frame):
+        self._asked = True
+
+    def __call__(self, step: int) -> bool:
+        if jax.process_count() == 1:
+            return self._asked
+        return self._checkpoints.reached_preemption(step)
+
+
+class _Watchdog:
+    """Dumps all stacks and ends the process if no step ends for `minutes`."""
+
+    def __init__(self, minutes: float):
+        self._seconds = minutes * 60
+        self._armed = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if self._seconds > 0 and now - self._armed > min(10, self._seconds / 4):
+            faulthandler.dump_traceback_later(self._seconds, exit=True)
+            self._armed = now
+
+    def stop(self) -> None:
+        faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,145 @@
+"""Meshes, shardings, and the start of a multi-process run."""
+
+import dataclasses
+import logging
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_LOG = logging.getLogger(__name__)
+
+BATCH_AXES = ("data", "fsdp")
+# Below this many elements a parameter is cheaper to replicate than to gather.
+_FSDP_MIN_SIZE = 2**14
+
+
+def initialize(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins the processes of a multi-host run; call before any other JAX function.
+
+    Args:
+        coordinator: "host:port" of process 0; None where the platform knows (TPU pods,
+            Slurm).
+        num_processes: how many take part.
+        process_id: of this one, 0-based.
+    """
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+    _LOG.info(
+        "process %d of %d, %d local of %d devices",
+        jax.process_index(),
+        jax.process_count(),
+        jax.local_device_count(),
+        jax.device_count(),
+    )
+
+
+def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
+    """A ("data", "fsdp") mesh over all devices.
+
+    Args:
+        fsdp: number of devices that share one copy of the parameters; 1 replicates.
+        devices: optional list; default all devices of all processes.
+
+    Returns:
+        Mesh with Auto axes.
+
+    Raises:
+        ValueError: if fsdp does not divide the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ValueError(
+            f"make_mesh: fsdp is {fsdp}, expected a divisor of {len(devices)} devices"
+        )
+    shape = (len(devices) // fsdp, fsdp)
+    return jax.make_mesh(
+        shape, BATCH_AXES, (AxisType.Auto,) * 2, devices=np.asarray(devices)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the arrays of a replicated run live.
+
+    Every state leaf has a leading replica axis R, every batch leaf has [R, B, ...].
+
+    Attributes:
+        mesh: ("data", "fsdp").
+        replicas: "batch" shards the batch and vmaps replicas on every device;
+            "devices" gives each device whole replicas.
+    """
+
+    mesh: Mesh
+    replicas: str = "batch"
+
+    def sharding(self, *spec) -> NamedSharding:
+        """The sharding with the given mesh axis (or None) per array axis."""
+        return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """A full copy on every device."""
+        return self.sharding()
+
+    @property
+    def rows(self) -> NamedSharding:
+        """Of [R, B, ...] batches."""
+        if self.replicas == "devices":
+            return self.sharding(BATCH_AXES)
+        return self.sharding(None, BATCH_AXES)
+
+    @property
+    def shared_rows(self) -> NamedSharding:
+        """Of [B, ...] evaluation batches, which all replicas share."""
+        if self.replicas == "devices":
+            return self.replicated
+        return self.sharding(BATCH_AXES)
+
+    def state(self, shapes: Any) -> Any:
+        """Shardings of a state tree: replicated, or by the largest axis under fsdp."""
+        if self.replicas == "devices":
+            return jax.tree.map(lambda _: self.sharding(BATCH_AXES), shapes)
+        return jax.tree.map(self._leaf, shapes)
+
+    def _leaf(self, leaf) -> NamedSharding:
+        fsdp = self.mesh.shape["fsdp"]
+        shape = leaf.shape
+        if fsdp == 1 or math.prod(shape[1:]) < _FSDP_MIN_SIZE:
+            return self.replicated
+        for axis in sorted(range(1, len(shape)), key=lambda a: -shape[a]):
+            if shape[axis] % fsdp == 0:
+                return self.sharding(*(None,) * axis, "fsdp")
+        return self.replicated
+
+    def local_rows(self, batch_size: int) -> slice:
+        """The slice of the global batch whose rows this process holds."""
+        if self.replicas == "devices" or jax.process_count() == 1:
+            return slice(0, batch_size)
+        spec = self.sharding(BATCH_AXES)
+        index = spec.addressable_devices_indices_map((batch_size,)).values()
+        bounds = [s[0].indices(batch_size)[:2] for s in index]
+        return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
+
+    def put(self, tree: Any, sharding: NamedSharding) -> Any:
+        """Host arrays of this process's rows as global device arrays."""
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+            tree,
+        )
+
+
+def check_divisible(batch_size: int, layout: Layout, *, what: str) -> None:
+    """Raises ValueError unless the batch splits evenly over the mesh."""
+    devices = layout.mesh.size
+    if layout.replicas == "batch" and batch_size % devices:
+        raise ValueError(
+            f"{what} is {batch_size}, expected a multiple of the {devices} devices"
+        )

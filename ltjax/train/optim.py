@@ -1,0 +1,126 @@
+"""The optax chain of a run, made inside the traced step from `hyper`.
+
+Learning rate and weight decay are read from `hyper`, so replicas may differ in them;
+the schedule is a factor of the state's own step, so the chain keeps no counter.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ltjax import schedules
+from ltjax.train.config import ConfigError, OptimizerConfig, duration_steps
+
+SCHEDULES = ("constant", "warmup_multistep", "cosine")
+OPTIMIZERS = ("sgd", "adamw")
+
+
+def lr_factor(
+    config: OptimizerConfig, *, steps_per_epoch: int, batch_size: int, total_steps: int
+) -> Callable[[Any], jax.Array]:
+    """The schedule of `config`: step -> factor of the base learning rate.
+
+    Args:
+        config: the optimizer section.
+        steps_per_epoch: steps.
+        batch_size: examples.
+        total_steps: of the run.
+
+    Returns:
+        A function of a (traced) int step.
+    """
+    warmup = duration_steps(
+        config.warmup,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        total_steps=total_steps,
+    )
+    if warmup >= total_steps:
+        raise ConfigError(
+            [
+                f"config.optimizer.warmup is {config.warmup!r} = {warmup} steps, expected"
+                f" less than the run's {total_steps}"
+            ]
+        )
+    if config.schedule == "constant":
+        if not warmup:
+            return schedules.constant
+        return lambda step: jnp.minimum((step + 1).astype(jnp.float32) / warmup, 1.0)
+    if config.schedule == "warmup_multistep":
+        return lambda step: schedules.warmup_multistep(
+            step,
+            steps_per_epoch=steps_per_epoch,
+            warmup_epochs=round(warmup / steps_per_epoch),
+            milestones=config.milestones,
+            factors=config.factors,
+        )
+    return lambda step: schedules.cosine(
+        step,
+        total_steps=total_steps,
+        warmup_steps=warmup,
+        steps_per_epoch=steps_per_epoch if config.per_epoch else 1,
+    )
+
+
+def _has_kernel_rank(params):
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _not_head_bias(params):
+    def keep(path, _):
+        return [key.key for key in path] != ["head", "bias"]
+
+    return jax.tree_util.tree_map_with_path(keep, params)
+
+
+# Which leaves decay. Sigmoid losses start at a biased head that decay would undo.
+DECAY = {"all": None, "kernels": _has_kernel_rank, "not_head_bias": _not_head_bias}
+
+
+def _is_head(params):
+    """Labels for optax.partition: the module "head" trains, all else stays."""
+
+    def label(path, _):
+        return "train" if path[0].key == "head" else "keep"
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def make_optimizer(
+    config: OptimizerConfig, factor: Callable[[Any], jax.Array]
+) -> Callable[..., optax.GradientTransformation]:
+    r"""`make_tx(hyper, step) -> optax.GradientTransformation` of `config`.
+
+    SGD is the published recipe: coupled decay, then momentum, then the rate,
+    :math:`g \mathrel{+}= \lambda w,\; v = \mu v + g,\; w \mathrel{-}= \eta v`; AdamW
+    decouples the decay.
+
+    Args:
+        config: the optimizer section.
+        factor: from `lr_factor`.
+
+    Returns:
+        A function to be called inside the traced step.
+    """
+    mask = DECAY[config.decay]
+
+    def make_tx(hyper, step) -> optax.GradientTransformation:
+        chain = []
+        if config.clip_norm > 0:
+            chain.append(optax.clip_by_global_norm(config.clip_norm))
+        decay = optax.add_decayed_weights(hyper["weight_decay"], mask)
+        if config.name == "sgd":
+            momentum = optax.trace(config.momentum, nesterov=config.nesterov)
+            chain += [decay, momentum]
+        else:
+            chain += [optax.scale_by_adam(), decay]
+        chain.append(optax.scale(-hyper["lr"] * factor(step)))
+        tx = optax.chain(*chain)
+        if config.train == "head":
+            tx = optax.partition({"train": tx, "keep": optax.set_to_zero()}, _is_head)
+        return tx
+
+    return make_tx

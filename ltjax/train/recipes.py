@@ -1,0 +1,136 @@
+"""Named combinations of loss, weights, sampler and gradient rule, as papers use them.
+
+A config file picks one with `apply_method` and `apply_gradient` and sets what belongs
+to its data. Hyper-parameters are those of the methods' CIFAR-10-LT settings, unless the
+config file knows better.
+"""
+
+import ml_collections
+
+from ltjax.train.config import ConfigError, nearest
+
+LATE = "<late>"  # replaced by the config's own start of the late phase
+
+_CB = {"weights.name": "class_balanced", "weights.beta": 0.9999}
+_DRW = {**_CB, "weights.start": LATE, "weights.normalize": "weights"}
+
+METHODS: dict[str, dict] = {
+    "ce": {"label": "CE"},
+    "ce_drw": {"label": "CE-DRW", **_DRW},
+    "focal": {"label": "Focal", "loss.name": "focal", "loss.gamma": 1.0},
+    "cb": {"label": "CB", **_CB},
+    "cb_focal": {
+        "label": "CB-Focal",
+        "loss.name": "sigmoid_focal",
+        "loss.gamma": 1.0,
+        "optimizer.decay": "not_head_bias",
+        **_CB,
+    },
+    "rw": {"label": "RW", "weights.name": "inverse_power", "weights.power": 1.0},
+    "rs": {"label": "RS", "sampler.name": "class_balanced"},
+    "ldam": {"label": "LDAM", "loss.name": "ldam"},
+    "ldam_drw": {"label": "LDAM-DRW", "loss.name": "ldam", **_DRW},
+    "ldam_drs": {
+        "label": "LDAM-DRS",
+        "loss.name": "ldam",
+        "sampler.name": "effective_number",
+        "sampler.start": LATE,
+    },
+    "la": {"label": "LA", "loss.name": "la", "loss.tau": 1.0},
+    "la_cb": {
+        "label": "LA + CB-DRW",
+        "loss.name": "la",
+        "loss.tau": 1.0,
+        **_DRW,
+        "weights.beta": 0.99,
+    },
+    "la_posthoc": {"label": "LA post hoc", "loss.posthoc_tau": 1.0},
+    "balanced_softmax": {"label": "BS", "loss.name": "balanced_softmax"},
+    "cdt": {"label": "CDT", "loss.name": "cdt", "loss.gamma": 0.2},
+    "vs": {
+        "label": "VS",
+        "loss.name": "vs",
+        "loss.gamma": 0.2,
+        "loss.tau": 1.2,
+        "weights.normalize": "weights",
+    },
+    "tla_adrw": {
+        "label": "TLA+ADRW",
+        "loss.name": "tla_adrw",
+        "loss.gamma": 0.05,
+        "loss.tau": 1.0,
+        "loss.tau_late": 1.0,
+        "weights.name": "inverse_power",
+        "weights.power": 0.15,
+        "weights.normalize": "weights",
+        "weights.start": LATE,
+    },
+}
+
+GRADIENTS: dict[str, dict] = {
+    "plain": {},
+    "sam": {"gradient.rho": 0.1},
+    "asam": {"gradient.rho": 0.5},
+    "imbsam": {"gradient.rho": 0.05, "gradient.eta": 20},
+    "sse_sam": {
+        "gradient.rho_head": 0.05,
+        "gradient.rho_tail": 0.1,
+        "gradient.eta": 100,
+        "gradient.switch": "70%",
+    },
+    "rwsam": {"gradient.rho": 0.1},
+    "focal_sam": {
+        "gradient.rho": 0.2,
+        "gradient.focal_gamma": 3.0,
+        "gradient.focal_lambda": 0.5,
+    },
+}
+
+
+def _set(config: ml_collections.ConfigDict, values: dict, late: str) -> None:
+    for path, value in values.items():
+        *sections, name = path.split(".")
+        place = config
+        for section in sections:
+            place = place[section]
+        place[name] = late if value == LATE else value
+
+
+def _pick(kind: str, name: str, table: dict) -> dict:
+    if name not in table:
+        raise ConfigError([f"{kind} is {name!r}, unknown{nearest(name, table)}"])
+    return table[name]
+
+
+def apply_method(config: ml_collections.ConfigDict, name: str, *, late: str) -> None:
+    """Sets loss, class weights, sampler and label of a named method in `config`.
+
+    Args:
+        config: changed in place.
+        name: a key of `METHODS`.
+        late: duration after which deferred methods switch, such as "160 epochs".
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest one.
+    """
+    _set(config, _pick("method", name, METHODS), late)
+
+
+def apply_gradient(config: ml_collections.ConfigDict, name: str, **changes) -> None:
+    """Sets the gradient rule of `config` and appends it to the label.
+
+    Args:
+        config: changed in place.
+        name: a key of `GRADIENTS`.
+        **changes: fields of the gradient section that this data set wants otherwise.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest one.
+    """
+    _set(config, _pick("gradient", name, GRADIENTS), "")
+    config.gradient.name = name
+    for field, value in changes.items():
+        config.gradient[field] = value
+    if name != "plain":
+        label = {"sse_sam": "SSE-SAM", "imbsam": "ImbSAM", "focal_sam": "Focal-SAM"}
+        config.label = f"{config.label} + {label.get(name, name.upper())}".strip(" +")

@@ -1,0 +1,97 @@
+"""A finished (or stopped) run, read back from its workdir."""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from ltjax.class_stats import shot_groups
+from ltjax.metrics import classification
+from ltjax.train.build import Run, build
+from ltjax.train.checkpoint import Checkpoints
+from ltjax.train.evaluate import make_evaluator
+from ltjax.train.mesh import Layout, make_mesh
+from ltjax.train.state import TrainState
+from ltjax.train.step import replica_mode
+from ltjax.train.validate import validate
+
+
+def restore_run(
+    workdir: str | os.PathLike, *, posthoc_tau: float | None = None
+) -> tuple[Run, TrainState, int]:
+    """Builds the run of a workdir and restores its newest readable checkpoint.
+
+    Args:
+        workdir: of the run.
+        posthoc_tau: strength of the logit adjustment at prediction in place of the
+            config's.
+
+    Returns:
+        (run, state with a leading replica axis, step).
+
+    Raises:
+        FileNotFoundError: if workdir holds no run or no readable checkpoint.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} holds no run (no config.json)")
+    config = validate(json.loads(path.read_text()))
+    if posthoc_tau is not None:
+        loss = dataclasses.replace(config.loss, posthoc_tau=posthoc_tau)
+        config = dataclasses.replace(config, loss=loss)
+    run = build(config)
+    seeds = np.asarray([r["seed"] for r in run.info.replicas], np.int32)
+    hypers = {
+        name: np.asarray([r["hyper"][name] for r in run.info.replicas], np.float32)
+        for name in run.info.replicas[0]["hyper"]
+    }
+    shapes = jax.eval_shape(jax.vmap(run.init), seeds, hypers)
+    layout = Layout(make_mesh())
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        restored = checkpoints.restore(shapes, layout.state(shapes))
+    finally:
+        checkpoints.close()
+    if restored is None:
+        raise FileNotFoundError(f"{workdir} holds no readable checkpoint")
+    state = restored.state
+    if posthoc_tau is not None:
+        tau = jax.numpy.full_like(state.hyper["posthoc_tau"], posthoc_tau)
+        state = state.replace(hyper={**state.hyper, "posthoc_tau": tau})
+    return run, state, restored.step
+
+
+def evaluate_run(
+    workdir: str | os.PathLike, *, posthoc_tau: float | None = None
+) -> dict[str, np.ndarray]:
+    """Metrics of a run's newest readable checkpoint.
+
+    Args:
+        workdir: of the run.
+        posthoc_tau: see `restore_run`.
+
+    Returns:
+        "eval/<split>/<metric>" -> [R].
+    """
+    run, state, _ = restore_run(workdir, posthoc_tau=posthoc_tau)
+    config, info = run.config, run.info
+    groups = shot_groups(info.class_counts, many=config.many, few=config.few)
+    values = {}
+    for split in run.eval_sets:
+        evaluator = make_evaluator(
+            run.predict,
+            split,
+            num_classes=info.num_classes,
+            count=len(info.replicas),
+            layout=Layout(make_mesh()),
+            mode=replica_mode("auto", len(info.replicas)),
+            batch_size=config.eval_batch_size,
+        )
+        summary = classification.summarize(
+            evaluator(state), info.class_counts, groups=groups
+        )
+        values |= {f"eval/{split.name}/{key}": v for key, v in summary.items()}
+    return values

@@ -1,0 +1,86 @@
+"""The train state and its random streams."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a run carries from step to step; every leaf is an array.
+
+    Attributes:
+        step: int32 scalar, counts optimizer updates.
+        rng: root typed key, constant; a step derives its keys from it.
+        params: what the optimizer updates.
+        model_state: Linen collections other than params (batch statistics, frames).
+        opt_state: of the optax chain.
+        ema: {"params", "model_state"} averages, or None.
+        method_state: all else that a method owns, or None.
+        hyper: flat dict of float32 scalars that replicas may differ in.
+    """
+
+    step: jax.Array
+    rng: jax.Array
+    params: Any
+    model_state: Any
+    opt_state: Any
+    ema: Any
+    method_state: Any
+    hyper: dict[str, jax.Array]
+
+
+def stream(key: jax.Array, name: str) -> jax.Array:
+    """An independent key for the stream `name` of `key`."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def step_key(state: TrainState, name: str) -> jax.Array:
+    """The key of stream `name` at the state's step: a function of seed and step."""
+    return stream(jax.random.fold_in(state.rng, state.step), name)
+
+
+def init_state(
+    seed,
+    hyper: Mapping[str, Any],
+    *,
+    init_model: Callable[[jax.Array], tuple[Any, Any]],
+    init_method: Callable[..., Any],
+    make_tx: Callable[..., Any],
+    ema: bool = False,
+) -> TrainState:
+    """A fresh state; jit- and vmap-able over `seed` and `hyper`.
+
+    Args:
+        seed: int scalar.
+        hyper: name -> scalar.
+        init_model: key -> (params, model_state).
+        init_method: (key, params, model_state) -> method_state.
+        make_tx: (hyper, step) -> optax.GradientTransformation.
+        ema: whether to carry averages of the parameters.
+
+    Returns:
+        The state at step 0.
+    """
+    # Strongly typed copies: weak types retrace when restored, and the caller's arrays
+    # must survive the donation of the state.
+    hyper = {name: jnp.array(value, jnp.float32) for name, value in hyper.items()}
+    step = jnp.zeros((), jnp.int32)
+    rng = jax.random.key(seed)
+    params, model_state = init_model(stream(rng, "init"))
+    return TrainState(
+        step=step,
+        rng=rng,
+        params=params,
+        model_state=model_state,
+        opt_state=make_tx(hyper, step).init(params),
+        ema=jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
+        if ema
+        else None,
+        method_state=init_method(stream(rng, "method"), params, model_state),
+        hyper=hyper,
+    )

@@ -1,0 +1,225 @@
+"""One optimizer step, and its repetition over replicas and over a chunk of steps."""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec
+
+from ltjax.methods.gradients import GradientRule
+from ltjax.methods.method import Method
+from ltjax.sharpness import sharp_value_and_grad
+from ltjax.train.mesh import BATCH_AXES, Layout
+from ltjax.train.state import TrainState, step_key
+
+NEVER = jnp.iinfo(jnp.int32).max  # "no bad step yet"
+
+
+def make_train_step(
+    method: Method,
+    rule: GradientRule,
+    make_tx: Callable[..., optax.GradientTransformation],
+    *,
+    ema_decay: float = 0.0,
+    lr_factor: Callable | None = None,
+) -> Callable[..., tuple[TrainState, dict]]:
+    """The step of one replica: `(state, batch, *, program=None) -> (state, metrics)`.
+
+    Args:
+        method: what is minimized.
+        rule: at which points of parameter space.
+        make_tx: (hyper, step) -> optax transformation.
+        ema_decay: of the averaged parameters and float model state; 0 = none.
+        lr_factor: step -> factor, only to log the rate.
+
+    Returns:
+        A pure function; `metrics` maps a name to (sum, count).
+    """
+
+    def train_step(state: TrainState, batch: dict, *, program: Hashable = None):
+        def loss_fn(params, model_state, batch, rng):
+            seen = state.replace(model_state=model_state)
+            return method.loss(params, seen, batch, key=rng)
+
+        def terms(aux):
+            return method.terms(state, batch, aux, program=program)
+
+        gradient = sharp_value_and_grad(loss_fn, **rule.options)
+        out, grads = gradient(
+            state.params, state.model_state, batch, step_key(state, "model"), terms
+        )
+        tx = make_tx(state.hyper, state.step)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema_decay:
+            ema = _average(ema, params, out.model_state, ema_decay)
+        aux = {"outputs": out.outputs, "losses": out.losses}
+        new = state.replace(
+            step=state.step + 1,
+            params=params,
+            model_state=out.model_state,
+            opt_state=opt_state,
+            ema=ema,
+        )
+        new = new.replace(method_state=method.update(new, batch, aux))
+        metrics = _metrics(out, grads, batch)
+        if lr_factor is not None:
+            metrics["lr"] = (state.hyper["lr"] * lr_factor(state.step), 1.0)
+        return new, metrics
+
+    return train_step
+
+
+def _average(ema, params, model_state, decay: float):
+    now = {"params": params, "model_state": model_state}
+
+    def mix(old, new):
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        return decay * old + (1 - decay) * new
+
+    return jax.tree.map(mix, ema, now)
+
+
+def _metrics(out, grads, batch) -> dict[str, tuple]:
+    mask = batch["mask"]
+    hit = jnp.argmax(out.outputs["logits"], axis=-1) == batch["label"]
+    metrics = {
+        "loss": (out.loss, 1.0),
+        "accuracy": (jnp.sum(hit & mask), jnp.sum(mask)),
+        "grad_norm": (optax.global_norm(grads), 1.0),
+    }
+    for k, term in enumerate(out.terms):
+        active = jnp.asarray(term["active"], jnp.float32)
+        for name in ("gap", "ascent_norm"):
+            metrics[f"{name}_{k}"] = (term[name] * active, active)
+    return metrics
+
+
+def empty_sums(metrics: dict) -> dict:
+    """Zero accumulators shaped like `metrics` (arrays or shapes)."""
+    zeros = {name: (jnp.zeros(()), jnp.zeros(())) for name in metrics}
+    return {"metrics": zeros, "bad_step": jnp.full((), NEVER, jnp.int32)}
+
+
+def add_metrics(sums: dict, metrics: dict, step) -> dict:
+    """Adds one step's (sum, count) pairs and remembers the first non-finite step."""
+    total = {
+        name: tuple(
+            a + jnp.asarray(b, jnp.float32)
+            for a, b in zip(sums["metrics"][name], pair, strict=True)
+        )
+        for name, pair in metrics.items()
+    }
+    loss, norm = metrics["loss"][0], metrics["grad_norm"][0]
+    bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
+    here = jnp.where(bad, step, NEVER).astype(jnp.int32)
+    return {"metrics": total, "bad_step": jnp.minimum(sums["bad_step"], here)}
+
+
+def replica_mode(layout: str, count: int) -> str:
+    """The mode of `over_replicas` that a config's `replicas.layout` means here."""
+    if layout != "auto":
+        return layout
+    return "unroll" if count <= 8 and jax.default_backend() == "cpu" else "vmap"
+
+
+def over_replicas(
+    fn: Callable, axes: tuple, *, count: int, layout: Layout, mode: str
+) -> Callable:
+    """`fn` of one replica as a function of arrays with a leading replica axis.
+
+    Args:
+        fn: function of one replica's arguments.
+        axes: 0 or None per argument: whether it has the replica axis.
+        count: R.
+        layout: of the devices.
+        mode: "vmap"; "unroll" repeats the program R times (faster on CPU, where
+            vmapped convolutions are slow, but compiles R times as much); "devices"
+            gives each device R / devices whole replicas.
+
+    Returns:
+        The function of stacked arguments, returning stacked results.
+    """
+
+    def batched(*args):
+        replicas = next(
+            jax.tree.leaves(arg)[0].shape[0]
+            for arg, axis in zip(args, axes, strict=True)
+            if axis == 0
+        )
+
+        def pick(r):
+            chosen = (
+                jax.tree.map(lambda x: x[r], arg) if axis == 0 else arg
+                for arg, axis in zip(args, axes, strict=True)
+            )
+            return fn(*chosen)
+
+        if replicas == 1:
+            return jax.tree.map(lambda x: x[None], pick(0))
+        if mode == "unroll":
+            return jax.tree.map(lambda *x: jnp.stack(x), *map(pick, range(replicas)))
+        return jax.vmap(fn, in_axes=axes)(*args)
+
+    if mode != "devices" or count == 1:
+        return batched
+    spec = PartitionSpec(BATCH_AXES)
+    return jax.shard_map(
+        batched,
+        mesh=layout.mesh,
+        in_specs=tuple(spec if axis == 0 else PartitionSpec() for axis in axes),
+        out_specs=spec,
+        check_vma=False,
+    )
+
+
+def make_program(
+    train_step: Callable,
+    make_batch: Callable[..., dict],
+    *,
+    count: int,
+    layout: Layout,
+    mode: str,
+    steps_per_call: int = 1,
+    on_trace: Callable[[], Any] = lambda: None,
+) -> Callable:
+    """The function that a run compiles: gather, augment, step, accumulate, R times.
+
+    Args:
+        train_step: of one replica.
+        make_batch: (arrays, rows, key) -> batch, traced.
+        count: R.
+        layout: of the devices.
+        mode: see `over_replicas`.
+        steps_per_call: S > 1 scans over S steps in one dispatch.
+        on_trace: called whenever the function is traced.
+
+    Returns:
+        `(state, sums, arrays, rows, *, program=None) -> (state, sums)`; `rows` leaves
+        are [R, B, ...], or [S, R, B, ...] for S > 1.
+    """
+
+    def run(state, sums, arrays, rows, *, program=None):
+        on_trace()
+
+        def one(state, sums, arrays, rows):
+            batch = make_batch(arrays, rows, step_key(state, "augment"))
+            new, metrics = train_step(state, batch, program=program)
+            return new, add_metrics(sums, metrics, state.step)
+
+        step = over_replicas(
+            one, (0, 0, None, 0), count=count, layout=layout, mode=mode
+        )
+        if steps_per_call == 1:
+            return step(state, sums, arrays, rows)
+
+        def body(carry, rows):
+            return step(*carry, arrays, rows), None
+
+        return jax.lax.scan(body, (state, sums), rows)[0]
+
+    return run

@@ -1,0 +1,232 @@
+"""Checks a config against everything that can be built, before a device is touched."""
+
+import math
+
+from ltjax.data.augment import PIPELINES
+from ltjax.data.source import find_dataset
+from ltjax.methods.gradients import RULES
+from ltjax.methods.supervised import LOSSES, WEIGHTS
+from ltjax.models.heads import HEADS
+from ltjax.models.norms import NORMS
+from ltjax.models.registry import MODELS, build_model
+from ltjax.train.config import (
+    HYPER,
+    ConfigError,
+    TrainConfig,
+    duration_steps,
+    nearest,
+    typed,
+)
+from ltjax.train.optim import DECAY, OPTIMIZERS, SCHEDULES
+
+SAMPLERS = {
+    "instance": "every example once per epoch",
+    "class_balanced": "classes uniformly",
+    "square_root": "classes by the square root of their counts",
+    "class_power": "classes by a power of their counts",
+    "class_aware": "classes in turn, four examples at a visit",
+    "progressive": "from instance to class-balanced over the run",
+    "effective_number": "examples by 1 / E_n (DRS when deferred)",
+}
+METHODS = {
+    "supervised": "any loss x head x class weights x sampler x gradient rule",
+}
+
+
+def validate(config) -> TrainConfig:
+    """A checked, typed, frozen `TrainConfig` from a ConfigDict or dict.
+
+    Args:
+        config: as made by `default_config()` or a config file's `get_config`.
+
+    Returns:
+        The typed record.
+
+    Raises:
+        ConfigError: listing every fault, what was expected and the nearest valid name.
+    """
+    record, faults = typed(config)
+    # A section that could not be typed holds defaults, which cannot add false faults.
+    for check in (_names, _ranges, _durations, _combinations):
+        faults += check(record)
+    if faults:
+        raise ConfigError(faults)
+    return record
+
+
+def _names(c: TrainConfig) -> list[str]:
+    table = {
+        "method": (c.method, METHODS),
+        "data.profile": (
+            c.data.profile,
+            ("exp", "step", "pareto", "balanced", "counts", "none"),
+        ),
+        "data.augment": (c.data.augment, PIPELINES),
+        "data.feed": (c.data.feed, ("resident", "streaming")),
+        "model.name": (c.model.name, MODELS),
+        "model.head": (c.model.head, ("auto", *HEADS)),
+        "model.norm": (c.model.norm, ("", *NORMS)),
+        "model.dtype": (c.model.dtype, ("float32", "bfloat16")),
+        "loss.name": (c.loss.name, LOSSES),
+        "weights.name": (c.weights.name, WEIGHTS),
+        "weights.normalize": (c.weights.normalize, ("examples", "weights")),
+        "sampler.name": (c.sampler.name, SAMPLERS),
+        "sampler.remainder": (c.sampler.remainder, ("drop", "pad")),
+        "gradient.name": (c.gradient.name, RULES),
+        "gradient.group_normalize": (
+            c.gradient.group_normalize,
+            ("batch", "group_mean"),
+        ),
+        "gradient.asam": (c.gradient.asam, ("none", "weights_only", "all")),
+        "gradient.perturb": (c.gradient.perturb, ("all", "norm", "head")),
+        "gradient.stats": (c.gradient.stats, ("first", "every", "none")),
+        "optimizer.name": (c.optimizer.name, OPTIMIZERS),
+        "optimizer.schedule": (c.optimizer.schedule, SCHEDULES),
+        "optimizer.decay": (c.optimizer.decay, DECAY),
+        "optimizer.train": (c.optimizer.train, ("all", "head")),
+        "replicas.layout": (
+            c.replicas.layout,
+            ("auto", "vmap", "unroll", "devices"),
+        ),
+    }
+    faults = [
+        f"config.{path} is {value!r}, unknown{nearest(value, valid)}"
+        for path, (value, valid) in table.items()
+        if value not in valid
+    ]
+    try:
+        find_dataset(c.data.name)
+    except ValueError as error:
+        faults.append(f"config.data.name: {error}")
+    for name in c.replicas.grid:
+        if name not in HYPER:
+            faults.append(
+                f"config.replicas.grid has {name!r}, unknown{nearest(name, HYPER)}"
+            )
+    if not any(fault.startswith("config.model") for fault in faults):
+        try:  # builds modules only; its message names the option
+            build_model(
+                c.model.name,
+                num_classes=2,
+                norm=c.model.norm or None,
+                **c.model.kwargs,
+            )
+        except (ValueError, TypeError) as error:
+            faults.append(f"config.model.kwargs: {error}")
+    return faults
+
+
+def _ranges(c: TrainConfig) -> list[str]:
+    inf = math.inf
+    table = [
+        ("batch_size", c.batch_size, 1, inf),
+        ("eval_batch_size", c.eval_batch_size, 1, inf),
+        ("steps_per_call", c.steps_per_call, 1, inf),
+        ("fsdp", c.fsdp, 1, inf),
+        ("keep_latest", c.keep_latest, 1, inf),
+        ("ema_decay", c.ema_decay, 0, 1 - 1e-12),
+        ("few", c.few, 0, c.many + 1),
+        ("data.imbalance_factor", c.data.imbalance_factor, 1, inf),
+        ("data.max_count", c.data.max_count, 0, inf),
+        ("data.workers", c.data.workers, 0, 64),
+        ("loss.tau", c.loss.tau, 0, inf),
+        ("loss.tau_late", c.loss.tau_late, 0, inf),
+        ("loss.gamma", c.loss.gamma, 0, inf),
+        ("loss.max_margin", c.loss.max_margin, 0, inf),
+        ("loss.scale", c.loss.scale, 1e-12, inf),
+        ("loss.mixup", c.loss.mixup, 0, inf),
+        ("loss.posthoc_tau", c.loss.posthoc_tau, 0, inf),
+        ("weights.beta", c.weights.beta, 0, 1 - 1e-12),
+        ("weights.power", c.weights.power, 0, inf),
+        ("sampler.beta", c.sampler.beta, 0, 1 - 1e-12),
+        ("optimizer.lr", c.optimizer.lr, 0, inf),
+        ("optimizer.momentum", c.optimizer.momentum, 0, 1 - 1e-12),
+        ("optimizer.weight_decay", c.optimizer.weight_decay, 0, inf),
+        ("optimizer.clip_norm", c.optimizer.clip_norm, 0, inf),
+        ("optimizer.accumulate", c.optimizer.accumulate, 1, inf),
+        ("gradient.rho", c.gradient.rho, 0, inf),
+        ("gradient.rho_head", c.gradient.rho_head, 0, inf),
+        ("gradient.rho_tail", c.gradient.rho_tail, 0, inf),
+        ("gradient.tail_scale", c.gradient.tail_scale, 0, inf),
+        ("gradient.cc_ratio", c.gradient.cc_ratio, 0, 1),
+    ]
+    faults = []
+    for path, value, low, high in table:
+        if not low <= value <= high:  # also refuses NaN
+            bound = f"at least {low}" if high == inf else f"in [{low}, {high:g}]"
+            faults.append(f"config.{path} is {value}, expected {bound}")
+    if not c.replicas.seeds:
+        faults.append("config.replicas.seeds is empty, expected at least one seed")
+    if len(c.optimizer.milestones) != len(c.optimizer.factors):
+        faults.append(
+            f"config.optimizer has {len(c.optimizer.milestones)} milestones but"
+            f" {len(c.optimizer.factors)} factors"
+        )
+    return faults
+
+
+def _durations(c: TrainConfig) -> list[str]:
+    of_run = {
+        "weights.start": c.weights.start,
+        "sampler.start": c.sampler.start,
+        "gradient.switch": c.gradient.switch,
+        "gradient.late": c.gradient.late,
+        "gradient.rho_switch": c.gradient.rho_switch,
+        "optimizer.warmup": c.optimizer.warmup,
+        "log_every": c.log_every,
+        "eval_every": c.eval_every,
+        "checkpoint_every": c.checkpoint_every,
+        "keep_every": c.keep_every,
+    }
+    faults = []
+    for path, text, total in [
+        ("total", c.total, None),
+        *((p, t, 100) for p, t in of_run.items()),
+    ]:
+        try:
+            steps = duration_steps(
+                text, steps_per_epoch=1, batch_size=1, total_steps=total
+            )
+        except ValueError as error:
+            faults.append(f"config.{path}: {error}")
+            continue
+        if steps == 0 and path in ("total", "log_every"):
+            faults.append(f"config.{path} is {text!r}, expected a positive duration")
+    return faults
+
+
+def _combinations(c: TrainConfig) -> list[str]:
+    faults = []
+    loss = LOSSES.get(c.loss.name)
+    if loss is not None and c.model.head not in ("auto", loss.head):
+        faults.append(
+            f"config.model.head is {c.model.head!r}, but loss {c.loss.name!r} needs"
+            f" {loss.head!r} (or 'auto')"
+        )
+    if c.data.profile == "counts" and not c.data.counts:
+        faults.append("config.data.counts is empty, but data.profile is 'counts'")
+    if c.data.counts and c.data.profile != "counts":
+        faults.append(
+            f"config.data.counts is set, but data.profile is {c.data.profile!r},"
+            " expected 'counts'"
+        )
+    if c.evaluate_ema and not c.ema_decay:
+        faults.append("config.evaluate_ema is set, but ema_decay is 0")
+    if c.sampler.remainder == "pad" and c.sampler.name != "instance":
+        faults.append(
+            f"config.sampler.remainder is 'pad', but sampler {c.sampler.name!r} draws"
+            " full batches; only 'instance' has a remainder"
+        )
+    if c.batch_size % c.optimizer.accumulate:
+        faults.append(
+            f"config.batch_size is {c.batch_size}, expected a multiple of"
+            f" optimizer.accumulate = {c.optimizer.accumulate}"
+        )
+    scope = c.gradient.scope
+    if scope not in ("global", "shard"):
+        if not scope.isdigit() or int(scope) < 1 or c.batch_size % int(scope):
+            faults.append(
+                f"config.gradient.scope is {scope!r}, expected 'global', 'shard' or a"
+                f" divisor of batch_size = {c.batch_size}"
+            )
+    return faults
