@@ -22,7 +22,7 @@ from ltjax.sharpness.passes import (
     normalize_gaps,
     pulled,
 )
-from ltjax.sharpness.perturbation import check_parameters
+from ltjax.sharpness.perturb import check_parameters
 
 
 def accumulated_value_and_grad(

@@ -211,7 +211,7 @@ def cc_sam(
 
     Example:
         >>> kernel = jnp.diag(jnp.array([0.6, 0.8]))
-        >>> loss = cc_sam(jnp.array([[1.0, 0.0]]), kernel, None, jnp.array([0]), [17, 5],
+        >>> loss = cc_sam(jnp.eye(2)[:1], kernel, None, jnp.array([0]), [17, 5],
         ...               nu=0.1, ratio=1.0)
         >>> print(f"{loss[0]:.5f}")
         0.47403

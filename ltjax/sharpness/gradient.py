@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from ltjax._checks import check_choice
 from ltjax.sharpness.groups import over_microbatches, over_shards
 from ltjax.sharpness.passes import Rules, SharpOutput, normalize_gaps, sharp_step
-from ltjax.sharpness.perturbation import check_parameters
+from ltjax.sharpness.perturb import check_parameters
 
 Gradient = Callable[..., tuple[SharpOutput, Any]]
 

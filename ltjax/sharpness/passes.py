@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from ltjax._checks import shape_of
-from ltjax.sharpness.perturbation import perturbation, realized_perturbation, tree_norm
-from ltjax.sharpness.terms import Term, leading_rows
+from ltjax.sharpness.perturb import perturbation, realized_perturbation, tree_norm
+from ltjax.sharpness.terms import Term
+from ltjax.sharpness.weights import leading_rows
 
 BARE = "loss"  # the name of the only part of a loss that is a bare vector
 
