@@ -2,11 +2,14 @@
 
 from ltjax.models.conv1d import Conv1D
 from ltjax.models.conv2d import Conv2D
+from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, count_parameters, from_linen
 from ltjax.models.heads import HEADS, CosineHead, FrameHead, LinearHead, make_head
 from ltjax.models.mlp import MLP
+from ltjax.models.nnx_adapter import from_nnx, model_from_nnx
 from ltjax.models.norms import NORMS, make_norm
 from ltjax.models.registry import MODELS, build_model
+from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 
 __all__ = [
@@ -18,13 +21,17 @@ __all__ = [
     "Conv1D",
     "Conv2D",
     "CosineHead",
+    "DenseNet",
     "FrameHead",
     "LinearHead",
     "Model",
+    "ResNet",
     "ResNetCifar",
     "build_model",
     "count_parameters",
     "from_linen",
+    "from_nnx",
     "make_head",
     "make_norm",
+    "model_from_nnx",
 ]

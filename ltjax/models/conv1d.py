@@ -16,8 +16,8 @@ class Conv1D(nn.Module):
         kernel_size: of every layer; padded by half of it on both sides.
         strides: one per layer.
         norm: "batch", "group", "layer", "frozen" or "none".
-        pool: "flatten" keeps positions (the digits of MNIST-1D differ in where their
-            strokes are), "mean" averages over them.
+        pool: "mean" averages over positions, which suits the randomly shifted digits
+            of MNIST-1D, "flatten" keeps them.
         length: of the signals; with "flatten" it fixes the number of features.
         dtype: of the computation; parameters stay float32.
     """

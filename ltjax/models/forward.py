@@ -126,6 +126,7 @@ def from_linen(
         mask: ArrayLike | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
         inputs = real_rows("forward", inputs, mask)
+        mask = None if mask is None else jnp.asarray(mask)
         variables = {"params": params, **model_state}
         if not train:
             outputs = module.apply(variables, inputs, train=False, mask=mask)

@@ -9,26 +9,55 @@ import jax.numpy as jnp
 from ltjax.models._lookup import build_module, lookup_name
 from ltjax.models.conv1d import Conv1D
 from ltjax.models.conv2d import Conv2D
+from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import make_head
 from ltjax.models.mlp import MLP
 from ltjax.models.norms import check_norm
+from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 
 
-def _named(module_class, **fixed):
-    return functools.partial(build_module, "build_model", module_class, **fixed)
+def _named(module_class, **preset):
+    """A builder of `module_class` whose `preset` attributes belong to the name."""
 
+    def build(**options):
+        clash = sorted(preset.keys() & options.keys())
+        if clash:
+            raise ValueError(
+                f"build_model: option {clash[0]!r} is fixed by the name to"
+                f" {preset[clash[0]]!r}, expected another name or the module"
+                f" {module_class.__name__} itself"
+            )
+        return build_module("build_model", module_class, **preset, **options)
+
+    return build
+
+
+_basic = functools.partial(_named, ResNet, block="basic")
+_bottleneck = functools.partial(_named, ResNet, block="bottleneck")
 
 MODELS = {
     "mlp": (_named(MLP), "dense layers for feature vectors"),
     "conv1d": (_named(Conv1D), "three convolutions for 1-D signals (MNIST-1D)"),
     "conv2d": (_named(Conv2D), "three convolutions for small images (MNIST)"),
+    "resnet_cifar": (_named(ResNetCifar), "CIFAR ResNet of any depth=6n+2, width=16"),
     "resnet20": (_named(ResNetCifar, depth=20), "CIFAR ResNet-20, 0.27 M parameters"),
     "resnet32": (_named(ResNetCifar, depth=32), "CIFAR ResNet-32, 0.46 M parameters"),
     "resnet44": (_named(ResNetCifar, depth=44), "CIFAR ResNet-44, 0.66 M parameters"),
     "resnet56": (_named(ResNetCifar, depth=56), "CIFAR ResNet-56, 0.85 M parameters"),
     "resnet110": (_named(ResNetCifar, depth=110), "CIFAR ResNet-110, 1.7 M parameters"),
+    "densenet_bc": (_named(DenseNet), "DenseNet-BC for CIFAR: depth=100, growth=12"),
+    "resnet10": (_basic(blocks=(1, 1, 1, 1)), "ResNet-10, 4.9 M parameters"),
+    "resnet18": (_basic(blocks=(2, 2, 2, 2)), "ResNet-18, 11.2 M parameters"),
+    "resnet34": (_basic(blocks=(3, 4, 6, 3)), "ResNet-34, 21.3 M parameters"),
+    "resnet50": (_bottleneck(blocks=(3, 4, 6, 3)), "ResNet-50, 23.5 M parameters"),
+    "resnet101": (_bottleneck(blocks=(3, 4, 23, 3)), "ResNet-101, 42.5 M parameters"),
+    "resnet152": (_bottleneck(blocks=(3, 8, 36, 3)), "ResNet-152, 58.1 M parameters"),
+    "resnext50": (
+        _bottleneck(blocks=(3, 4, 6, 3), groups=32, group_width=4),
+        "ResNeXt-50 32x4d, 23.0 M parameters",
+    ),
 }
 
 

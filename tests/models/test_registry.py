@@ -1,0 +1,56 @@
+"""Networks by name: every entry builds, wrong names are corrected."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ltjax.models import MLP, MODELS, build_model
+
+SHAPES = {"mlp": (1, 9), "conv1d": (1, 40), "conv2d": (1, 28, 28, 1)}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_builds(name):
+    model = build_model(name, num_classes=7)
+    sample = jnp.zeros(SHAPES.get(name, (1, 32, 32, 3)))
+
+    def run(key):
+        params, state = model.init(key, sample)
+        return params, model.forward(params, state, sample, train=True)[0]
+
+    params, outputs = jax.eval_shape(run, jax.random.key(0))
+    assert outputs["logits"].shape == (1, 7)
+    assert outputs["features"].shape == (1, model.num_features)
+    assert set(params) == {"backbone", "head"}
+    assert model.describe.startswith(f"{name} (")
+    assert "\n" not in MODELS[name][1] and "\n" not in model.describe
+
+
+def test_a_project_can_add_to_a_copy():
+    def wide(**options):
+        return MLP(hidden=(77,), **options)
+
+    models = {**MODELS, "wide": (wide, "one wide layer")}
+    model = build_model("wide", num_classes=2, norm="batch", models=models)
+    assert model.num_features == 77 and not model.rows_independent
+    assert "wide" not in MODELS
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(name="resnext5"), "conv1d, conv2d, .* did you mean 'resnext50'"),
+        (dict(name="mlp", hiden=(3,)), "did you mean 'hidden'"),
+        (dict(name="mlp", norm="bn"), "norm is 'bn'"),
+        (dict(name="mlp", dtype="float31"), "dtype is 'float31'"),
+        (dict(name="mlp", dtype="int32"), "dtype is 'int32'"),
+        (dict(name="mlp", head="linaer"), "did you mean 'linear'"),
+        (dict(name="mlp", head="etf"), "needs frame="),
+        (dict(name="mlp", head_options={"biass": 1}), "no option 'biass'"),
+        (dict(name="resnet32", depth=44), "fixed by the name to 32"),
+        (dict(name="resnet_cifar", depth=33), "expected 6n"),
+    ],
+)
+def test_wrong_names_and_options_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(num_classes=3, **arguments)
