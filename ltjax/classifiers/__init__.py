@@ -6,6 +6,7 @@ from ltjax.classifiers.frames import (
     orthonormal_columns,
     simplex_etf,
 )
+from ltjax.classifiers.holdout import crossfit_folds, holdout_indices
 from ltjax.classifiers.nearest_mean import (
     ClassMeans,
     ClassSums,
@@ -16,6 +17,13 @@ from ltjax.classifiers.nearest_mean import (
     nearest_class_mean,
     transform_features,
     update_class_sums,
+)
+from ltjax.classifiers.posthoc import (
+    AccuracyPath,
+    TauSelection,
+    accuracy_path,
+    adjust_logits,
+    select_tau,
 )
 from ltjax.classifiers.rebalance import (
     fresh_linear_head,
@@ -28,14 +36,20 @@ from ltjax.classifiers.rebalance import (
 )
 
 __all__ = [
+    "AccuracyPath",
     "ClassMeans",
     "ClassSums",
     "Frame",
+    "TauSelection",
+    "accuracy_path",
+    "adjust_logits",
     "class_mean_scores",
     "class_means",
+    "crossfit_folds",
     "fresh_linear_head",
     "global_mean",
     "grassmannian_frame",
+    "holdout_indices",
     "init_class_sums",
     "init_weight_scaling",
     "inverse_norm_scale",
@@ -43,6 +57,7 @@ __all__ = [
     "nearest_class_mean",
     "orthonormal_columns",
     "replace_head",
+    "select_tau",
     "simplex_etf",
     "tau_normalize",
     "tau_normalize_logits",

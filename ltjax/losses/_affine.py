@@ -81,10 +81,13 @@ def _stabilizer(logits, scale, shift):
     Taken as -min(-scale * logits - shift): with the same product as in the exponential
     XLA would share it between the two, that is, write it to memory.
     """
-    negated = -logits if scale is None else -scale * logits
-    if shift is not None:
-        negated = negated - shift
-    top = -jnp.min(jax.lax.stop_gradient(negated), axis=-1)
+    fixed = jax.lax.stop_gradient(logits)
+    if scale is None and shift is None:
+        top = jnp.max(fixed, axis=-1)
+    else:
+        negated = -fixed if scale is None else -scale * fixed
+        negated = negated if shift is None else negated - shift
+        top = jax.lax.stop_gradient(-jnp.min(negated, axis=-1))
     return jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
 
 
