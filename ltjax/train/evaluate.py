@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ltjax.data.feed import Feed
 
+from ltjax.data.feed import Feed
 from ltjax.metrics.streaming import ClassificationState
 from ltjax.train.mesh import Layout
 from ltjax.train.step import over_replicas

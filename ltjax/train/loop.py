@@ -4,15 +4,10 @@ One function, top to bottom. What a step computes is in `step.py`; what a run is
 of, in `build.py`.
 """
 
-import contextlib
 import dataclasses
-import faulthandler
-import json
 import logging
 import os
 import pathlib
-import signal
-import time
 from typing import Any
 
 import jax
@@ -22,32 +17,17 @@ from ltjax.class_stats import shot_groups
 from ltjax.metrics import classification
 from ltjax.train import provenance
 from ltjax.train.build import Run
-from ltjax.train.checkpoint import Checkpoints, restore_params
+from ltjax.train.checkpoint import Checkpoints
 from ltjax.train.config import ConfigError, TrainConfig, duration_steps, to_dict
 from ltjax.train.evaluate import make_evaluator
+from ltjax.train.guards import StopRequest, Watchdog
 from ltjax.train.mesh import Layout, check_divisible, make_mesh
 from ltjax.train.state import TrainState
 from ltjax.train.step import NEVER, empty_sums, make_program, replica_mode
+from ltjax.train.workdir import init_from, prepare_workdir, save_arrays
 from ltjax.train.writers import JsonLines, Progress, TensorBoard, Writers
 
 _LOG = logging.getLogger(__name__)
-
-# Changing these on a resumed run does not change what it computes.
-_FREE_TO_CHANGE = (
-    "log_every",
-    "eval_every",
-    "eval_batch_size",
-    "checkpoint_every",
-    "keep_latest",
-    "keep_every",
-    "keep_best",
-    "watchdog_minutes",
-    "fsdp",
-    "label",
-    "data.data_dir",
-    "data.feed",
-    "data.workers",
-)
 
 
 class NonFinite(RuntimeError):
@@ -95,7 +75,7 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
         Preempted: after SIGTERM (or the platform's notice), once the state is saved.
     """
     config, info = run.config, run.info
-    workdir = _prepare(pathlib.Path(workdir), run)
+    workdir = prepare_workdir(pathlib.Path(workdir), run)
     count = len(info.replicas)
     layout = _layout(config, count)
     mode, size = replica_mode(config.replicas.layout, count), config.steps_per_call
@@ -140,7 +120,7 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
     else:
         state = jax.jit(init, out_shardings=shardings)(seeds, hypers)
         if config.init_from:
-            state = _init_from(state, config, shardings)
+            state = init_from(state, config, shardings)
 
     traces = {"step": 0, "eval": 0}
 
@@ -223,7 +203,7 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
             )
             values |= {f"eval/{name}/{key}": v for key, v in summary.items()}
             if main:
-                _save_arrays(workdir / "evaluation" / f"{name}_{step}.npz", sets[name])
+                save_arrays(workdir / "evaluation" / f"{name}_{step}.npz", sets[name])
         return values, sets
 
     def save(step: int, state, best=None) -> None:
@@ -235,101 +215,64 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
     pending: tuple[int, Any] | None = None
     metrics: dict = {}
     evaluation: dict = {}
-    batches = run.feed.iterate(plan_rows, start // size, total // size, local=local)
-    with _Stop(checkpoints) as stop, jax.transfer_guard("disallow"):
-        step = start
-        beat = _Watchdog(config.watchdog_minutes)
-        for rows in batches:
-            state, sums = compiled(
-                state,
-                sums,
-                arrays,
-                layout.put(rows, rows_sharding),
-                program=run.program(step),
-            )
-            step += size
-            if step == start + size:  # compilation does not count
-                jax.block_until_ready(sums)
+    beat = Watchdog(config.watchdog_minutes)
+    try:
+        with StopRequest(checkpoints) as stop, jax.transfer_guard("disallow"):
+            step = start
+            for rows in run.feed.iterate(
+                plan_rows, start // size, total // size, local=local
+            ):
+                state, sums = compiled(
+                    state,
+                    sums,
+                    arrays,
+                    layout.put(rows, rows_sharding),
+                    program=run.program(step),
+                )
+                step += size
+                if step == start + size:  # compilation does not count
+                    jax.block_until_ready(sums)
+                    progress.advance(step)
+                    progress.resume()
                 progress.advance(step)
-                progress.resume()
-            progress.advance(step)
-            beat()
-            # The record of an interval is fetched one interval late, when the device
-            # has long finished it, so that the queue never runs dry.
-            if step % log_every == 0 or step == total:
+                beat()
+                # The record of an interval is fetched one interval late, when the
+                # device has long finished it, so that its queue never runs dry.
+                if step % log_every == 0 or step == total:
+                    if pending:
+                        log(pending[0], fetch(*pending))
+                    pending = (step, sums)
+                    sums = layout.put(zeros, sums_sharding)
+                evaluating = step == total or (eval_every and step % eval_every == 0)
+                saving = step == total or (save_every and step % save_every == 0)
+                stopping = stop(step)
+                if not (evaluating or saving or stopping):
+                    continue
                 if pending:
                     log(pending[0], fetch(*pending))
-                pending = (step, sums)
-                sums = layout.put(zeros, sums_sharding)
-            evaluating = step == total or (eval_every and step % eval_every == 0)
-            saving = step == total or (save_every and step % save_every == 0)
-            stopping = stop(step)
-            if not (evaluating or saving or stopping):
-                continue
-            if pending:
-                log(pending[0], fetch(*pending))
-                pending = None
-            fetch(step, sums)  # never save or judge a state that is not finite
-            progress.pause()
-            if evaluating:
-                metrics, evaluation = evaluate(step, state)
-                log(step, metrics)
+                    pending = None
+                fetch(step, sums)  # never save or judge a state that is not finite
                 progress.pause()
-            if saving or stopping:
-                best = metrics.get("eval/test/balanced_accuracy")
-                at_eval = evaluating and config.keep_best and best is not None
-                save(step, state, best=float(np.mean(best)) if at_eval else None)
-            if stopping and step < total:
-                _finish(writers, progress, checkpoints, run, beat)
-                raise Preempted(f"stopped at step {step} of {total}; state saved")
-            progress.resume()
-        if not evaluation:  # resumed a finished run
-            metrics, evaluation = evaluate(total, state)
-    _finish(writers, progress, checkpoints, run, beat)
+                best = None
+                if evaluating:
+                    metrics, evaluation = evaluate(step, state)
+                    log(step, metrics)
+                    progress.pause()
+                    best = float(np.mean(metrics["eval/test/balanced_accuracy"]))
+                if saving or stopping:
+                    save(step, state, best=best if config.keep_best else None)
+                if stopping and step < total:
+                    raise Preempted(f"stopped at step {step} of {total}; state saved")
+                progress.resume()
+            if not evaluation:  # resumed a finished run
+                metrics, evaluation = evaluate(total, state)
+    finally:
+        beat.stop()
+        progress.close()
+        run.feed.close()
+        checkpoints.close()  # waits until the last one is on disk
+        writers.close()
     return Result(state, metrics, evaluation, traces, start)
-
-
-def _prepare(workdir: pathlib.Path, run: Run) -> pathlib.Path:
-    """Creates workdir and its two JSON files, or checks that they fit this run."""
-    try:
-        (workdir / "evaluation").mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".write-test-{jax.process_index()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError([f"workdir {workdir} cannot be written: {error}"]) from None
-    ours = to_dict(run.config)
-    path = workdir / "config.json"
-    if path.exists():
-        theirs = json.loads(path.read_text())
-        old, new = _flatten(theirs), _flatten(json.loads(json.dumps(ours)))
-        changed = sorted(
-            key
-            for key in old.keys() | new.keys()
-            if old.get(key) != new.get(key) and key not in _FREE_TO_CHANGE
-        )
-        if changed:
-            raise ConfigError(
-                [
-                    f"workdir {workdir} holds a run with {key} = {old.get(key)!r},"
-                    f" but this config has {new.get(key)!r}; use another workdir"
-                    for key in changed
-                ]
-            )
-    if jax.process_index() == 0:
-        _write_json(path, ours)
-        facts = dataclasses.asdict(run.info)
-        facts["class_counts"] = run.info.class_counts.tolist()
-        facts |= {
-            "method": run.info.name,
-            "data": run.config.data.name,
-            "imbalance_factor": run.config.data.imbalance_factor,
-            "shot_groups": {"many": run.config.many, "few": run.config.few},
-            **provenance.versions(),
-            **provenance.hardware(),
-        }
-        _write_json(workdir / "run.json", facts)
-    return workdir
 
 
 def _layout(config: TrainConfig, count: int) -> Layout:
@@ -380,45 +323,6 @@ def _zero_sums(run: Run, shapes, arrays, plan, count: int) -> dict:
     return jax.tree.map(lambda x: np.stack([np.asarray(x)] * count), empty_sums(names))
 
 
-def _init_from(state: TrainState, config: TrainConfig, shardings) -> TrainState:
-    """The state with parameters and model state of another run's last checkpoint."""
-    try:
-        params, model_state, step = restore_params(config.init_from)
-    except FileNotFoundError as error:
-        raise ConfigError([f"config.init_from: {error}"]) from None
-    loaded = _flatten({"params": params, "model_state": model_state})
-    skip = tuple(
-        f"{kind}.{name}"
-        for kind in ("params", "model_state")
-        for name in config.init_skip
-    )
-    faults, used = [], 0
-
-    def pick(path, leaf):
-        nonlocal used
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if name.startswith(skip) if skip else False:
-            return leaf
-        value = loaded.get(name)
-        fits = value is not None and value.shape[1:] == leaf.shape[1:]
-        if not fits or value.shape[0] not in (1, leaf.shape[0]):
-            found = "missing" if value is None else f"of shape {value.shape}"
-            faults.append(f"{name} is {found} in {config.init_from}")
-            return leaf
-        used += 1
-        return np.broadcast_to(value, leaf.shape).astype(leaf.dtype)
-
-    fresh = {"params": state.params, "model_state": state.model_state}
-    chosen = jax.tree_util.tree_map_with_path(pick, fresh)
-    if faults:
-        raise ConfigError(faults)
-    _LOG.info("initialized %d arrays from step %d of %s", used, step, config.init_from)
-    placed = jax.device_put(
-        chosen, {"params": shardings.params, "model_state": shardings.model_state}
-    )
-    return state.replace(**placed)
-
-
 def _stop_non_finite(run: Run, bad_steps: np.ndarray) -> None:
     replica = int(np.argmin(bad_steps))
     step = int(bad_steps[replica])
@@ -428,82 +332,3 @@ def _stop_non_finite(run: Run, bad_steps: np.ndarray) -> None:
         f" ({run.info.replicas[replica]}); training-set rows of that batch:"
         f" {indices.tolist()}"
     )
-
-
-def _finish(writers, progress, checkpoints, run: Run, beat) -> None:
-    beat.stop()
-    progress.close()
-    writers.close()
-    checkpoints.close()
-    run.feed.close()
-
-
-def _flatten(tree, prefix: str = "") -> dict:
-    if isinstance(tree, dict):
-        return {
-            key: value
-            for name, sub in tree.items()
-            for key, value in _flatten(sub, f"{prefix}{name}.").items()
-        }
-    return {prefix[:-1]: tree}
-
-
-def _write_json(path: pathlib.Path, value) -> None:
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(fresh, path)
-
-
-def _save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    fresh = path.with_suffix(".tmp")
-    with fresh.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(fresh, path)
-
-
-class _Stop(contextlib.AbstractContextManager):
-    """Whether the run was asked to stop, by SIGTERM or the platform.
-
-    In a multi-process run the signal goes to JAX's coordination service, which makes
-    all processes agree on the step; alone, our own handler is enough.
-    """
-
-    def __init__(self, checkpoints: Checkpoints):
-        self._checkpoints = checkpoints
-        self._asked = False
-        self._previous = None
-
-    def __enter__(self):
-        if jax.process_count() == 1:
-            with contextlib.suppress(ValueError):  # not the main thread
-                self._previous = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(self, *exc):
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-
-    def _note(self, signum, frame):
-        self._asked = True
-
-    def __call__(self, step: int) -> bool:
-        if jax.process_count() == 1:
-            return self._asked
-        return self._checkpoints.reached_preemption(step)
-
-
-class _Watchdog:
-    """Dumps all stacks and ends the process if no step ends for `minutes`."""
-
-    def __init__(self, minutes: float):
-        self._seconds = minutes * 60
-        self._armed = 0.0
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if self._seconds > 0 and now - self._armed > min(10, self._seconds / 4):
-            faulthandler.dump_traceback_later(self._seconds, exit=True)
-            self._armed = now
-
-    def stop(self) -> None:
-        faulthandler.cancel_dump_traceback_later()

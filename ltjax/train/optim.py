@@ -41,8 +41,8 @@ def lr_factor(
     if warmup >= total_steps:
         raise ConfigError(
             [
-                f"config.optimizer.warmup is {config.warmup!r} = {warmup} steps, expected"
-                f" less than the run's {total_steps}"
+                f"config.optimizer.warmup is {config.warmup!r} = {warmup} steps,"
+                f" expected less than the run's {total_steps}"
             ]
         )
     if config.schedule == "constant":

@@ -1,0 +1,61 @@
+"""Stopping on request, and not hanging: signals, preemption notices, the watchdog."""
+
+import contextlib
+import faulthandler
+import signal
+import time
+
+import jax
+
+from ltjax.train.checkpoint import Checkpoints
+
+
+class StopRequest(contextlib.AbstractContextManager):
+    """Whether the run was asked to stop, by SIGTERM or the platform.
+
+    In a multi-process run the signal goes to JAX's coordination service, which makes
+    all processes agree on the step; alone, our own handler is enough.
+    """
+
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
+        self._asked = False
+        self._previous = None
+
+    def __enter__(self):
+        """Installs the handler."""
+        if jax.process_count() == 1:
+            with contextlib.suppress(ValueError):  # not the main thread
+                self._previous = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *exc) -> None:
+        """Puts the previous handler back."""
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def _note(self, signum, frame):
+        self._asked = True
+
+    def __call__(self, step: int) -> bool:
+        if jax.process_count() == 1:
+            return self._asked
+        return self._checkpoints.reached_preemption(step)
+
+
+class Watchdog:
+    """Dumps all stacks and ends the process if no step ends for `minutes`."""
+
+    def __init__(self, minutes: float):
+        self._seconds = minutes * 60
+        self._armed = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if self._seconds > 0 and now - self._armed > min(10, self._seconds / 4):
+            faulthandler.dump_traceback_later(self._seconds, exit=True)
+            self._armed = now
+
+    def stop(self) -> None:
+        """Disarms."""
+        faulthandler.cancel_dump_traceback_later()

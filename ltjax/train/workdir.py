@@ -1,0 +1,173 @@
+"""The files of a run's workdir other than checkpoints and metrics.
+
+`config.json` (what was asked for), `run.json` (what it is made of, on which machine)
+and `evaluation/<split>_<step>.npz` (the sums every number of a report comes from). All
+are written to a temporary name first, so that none is ever half there.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from ltjax.train import provenance
+from ltjax.train.build import Run
+from ltjax.train.checkpoint import restore_params
+from ltjax.train.config import ConfigError, TrainConfig, to_dict
+from ltjax.train.state import TrainState
+
+_LOG = logging.getLogger(__name__)
+
+# Changing these on a resumed run does not change what it computes.
+_FREE_TO_CHANGE = (
+    "log_every",
+    "eval_every",
+    "eval_batch_size",
+    "checkpoint_every",
+    "keep_latest",
+    "keep_every",
+    "keep_best",
+    "watchdog_minutes",
+    "fsdp",
+    "label",
+    "data.data_dir",
+    "data.feed",
+    "data.workers",
+)
+
+
+def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
+    """Creates workdir and its two JSON files, or checks that they fit this run.
+
+    Args:
+        workdir: created if need be.
+        run: what is going to be trained there.
+
+    Returns:
+        `workdir`.
+
+    Raises:
+        ConfigError: if workdir cannot be written or holds a run of another config.
+    """
+    try:
+        (workdir / "evaluation").mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".write-test-{jax.process_index()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError([f"workdir {workdir} cannot be written: {error}"]) from None
+    ours = to_dict(run.config)
+    path = workdir / "config.json"
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError as error:
+            raise ConfigError([f"{path} cannot be read: {error}"]) from None
+        old, new = _flatten(theirs), _flatten(json.loads(json.dumps(ours)))
+        changed = sorted(
+            key
+            for key in old.keys() | new.keys()
+            if old.get(key) != new.get(key) and key not in _FREE_TO_CHANGE
+        )
+        if changed:
+            raise ConfigError(
+                [
+                    f"workdir {workdir} holds a run with {key} = {old.get(key)!r},"
+                    f" but this config has {new.get(key)!r}; use another workdir"
+                    for key in changed
+                ]
+            )
+    if jax.process_index() == 0:
+        _write_json(path, ours)
+        facts = dataclasses.asdict(run.info)
+        facts["class_counts"] = run.info.class_counts.tolist()
+        facts |= {
+            "method": run.info.name,
+            "data": run.config.data.name,
+            "imbalance_factor": run.config.data.imbalance_factor,
+            "shot_groups": {"many": run.config.many, "few": run.config.few},
+            **provenance.versions(),
+            **provenance.hardware(),
+        }
+        _write_json(workdir / "run.json", facts)
+    return workdir
+
+
+def init_from(state: TrainState, config: TrainConfig, shardings) -> TrainState:
+    """The state with parameters and model state of another run's last checkpoint.
+
+    Args:
+        state: a fresh state, [R, ...].
+        config: `init_from` names the other run's workdir, `init_skip` the top-level
+            modules that stay fresh.
+        shardings: of the state.
+
+    Returns:
+        The state; one replica of the other run serves all of this one's.
+
+    Raises:
+        ConfigError: naming every array that is missing or does not fit.
+    """
+    try:
+        params, model_state, step = restore_params(config.init_from)
+    except FileNotFoundError as error:
+        raise ConfigError([f"config.init_from: {error}"]) from None
+    loaded = _flatten({"params": params, "model_state": model_state})
+    skip = tuple(
+        f"{kind}.{name}"
+        for kind in ("params", "model_state")
+        for name in config.init_skip
+    )
+    faults, used = [], 0
+
+    def pick(path, leaf):
+        nonlocal used
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if name.startswith(skip) if skip else False:
+            return leaf
+        value = loaded.get(name)
+        fits = value is not None and value.shape[1:] == leaf.shape[1:]
+        if not fits or value.shape[0] not in (1, leaf.shape[0]):
+            found = "missing" if value is None else f"of shape {value.shape}"
+            faults.append(f"{name} is {found} in {config.init_from}")
+            return leaf
+        used += 1
+        return np.broadcast_to(value, leaf.shape).astype(leaf.dtype)
+
+    fresh = {"params": state.params, "model_state": state.model_state}
+    chosen = jax.tree_util.tree_map_with_path(pick, fresh)
+    if faults:
+        raise ConfigError(faults)
+    _LOG.info("initialized %d arrays from step %d of %s", used, step, config.init_from)
+    placed = jax.device_put(
+        chosen, {"params": shardings.params, "model_state": shardings.model_state}
+    )
+    return state.replace(**placed)
+
+
+def _flatten(tree, prefix: str = "") -> dict:
+    if isinstance(tree, dict):
+        return {
+            key: value
+            for name, sub in tree.items()
+            for key, value in _flatten(sub, f"{prefix}{name}.").items()
+        }
+    return {prefix[:-1]: tree}
+
+
+def _write_json(path: pathlib.Path, value) -> None:
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(fresh, path)
+
+
+def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes a compressed .npz under its final name only when it is complete."""
+    fresh = path.with_suffix(".tmp")
+    with fresh.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(fresh, path)
