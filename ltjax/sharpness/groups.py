@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from ltjax._checks import shape_of
-from ltjax.sharpness.passes import SharpOutput, batch_rows
+from ltjax.sharpness.parts import batch_rows
+from ltjax.sharpness.passes import SharpOutput
 
 
 def over_microbatches(step: Callable, size: int, loop: str) -> Callable:

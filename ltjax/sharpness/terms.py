@@ -26,9 +26,18 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, check_where, shape_of
-from ltjax._numerics import class_lookup, mask_values
-from ltjax.sharpness.weights import Weights, leading_rows, reduction_weights
+from ltjax._checks import check_choice, check_range, shape_of
+from ltjax._numerics import mask_values
+from ltjax.sharpness.weights import (
+    Weights,
+    base_weights,
+    class_table,
+    compact_groups,
+    label_rows,
+    split_groups,
+    sum_to_one,
+    times_class_value,
+)
 
 # The factor on ImbSAM's tail gradient: the paper's objective, and the released code
 # since 2023-09-15 (a re-weighting that the paper does not have).
@@ -68,7 +77,7 @@ def plain(
         >>> print(plain(2)[0].descent)
         [0.5 0.5]
     """
-    return (_unperturbed(_base("plain", batch_size, base, where)),)
+    return (_unperturbed(base_weights("plain", batch_size, base, where)),)
 
 
 def sam(
@@ -104,7 +113,7 @@ def sam(
         Rangwani et al., "Escaping Saddle Points for Effective Generalization on
         Class-Imbalanced Data", NeurIPS 2022 (re-weighted).
     """
-    base = _base("sam", batch_size, base, where)
+    base = base_weights("sam", batch_size, base, where)
     return (_perturbed("sam", base, base, rho),)
 
 
@@ -159,10 +168,10 @@ def imbsam(
         authors of SSE-SAM takes group means.
     """
     check_choice("imbsam", "normalize", normalize, ("batch", "group_mean"))
-    head, tail = _split("imbsam", labels, is_tail, base, where)
+    head, tail = split_groups("imbsam", labels, is_tail, base, where)
     if normalize == "group_mean":
-        head, tail = _sum_to_one(head), _sum_to_one(tail)
-    head, tail = _compact(head, tail, tail_rows, blocks)
+        head, tail = sum_to_one(head), sum_to_one(tail)
+    head, tail = compact_groups(head, tail, tail_rows, blocks)
     terms = [_unperturbed(head)]
     if tail is not None:
         descent = jax.tree.map(lambda t: tail_scale * t, tail)
@@ -225,8 +234,8 @@ def sse_sam(
         for each group (four forwards); the result is the same.
     """
     check_choice("sse_sam", "stage", stage, (1, 2))
-    head, tail = _split("sse_sam", labels, is_tail, base, where)
-    head, tail = _compact(head, tail, tail_rows, blocks)
+    head, tail = split_groups("sse_sam", labels, is_tail, base, where)
+    head, tail = compact_groups(head, tail, tail_rows, blocks)
     if stage == 1:
         terms = [_perturbed("sse_sam", head, head, rho_head, name="rho_head")]
     else:
@@ -272,7 +281,7 @@ def rwsam(
     """
     if len(shape_of(weights)) != 1:
         raise ValueError(f"rwsam: weights have shape {shape_of(weights)}, expected [B]")
-    base = _base("rwsam", shape_of(weights)[0], base, where)
+    base = base_weights("rwsam", shape_of(weights)[0], base, where)
     weights = jnp.asarray(weights)
     ascent = jax.tree.map(
         lambda b: mask_values(weights.astype(b.dtype) * b, where), base
@@ -317,10 +326,10 @@ def focal_sam(
         Li et al., "Focal-SAM: Focal Sharpness-Aware Minimization for Long-Tailed
         Classification", ICML 2025, Algorithm 1.
     """
-    base = _base("focal_sam", _rows("focal_sam", labels), base, where)
-    table = _class_table("focal_sam", "coefficients", coefficients)
-    focal = _times_class_value(table, labels, base, where)
-    rest = _times_class_value(1 - table, labels, base, where)
+    base = base_weights("focal_sam", label_rows("focal_sam", labels), base, where)
+    table = class_table("focal_sam", "coefficients", coefficients)
+    focal = times_class_value(table, labels, base, where)
+    rest = times_class_value(1 - table, labels, base, where)
     return (_unperturbed(rest), _perturbed("focal_sam", focal, focal, rho))
 
 
@@ -376,101 +385,3 @@ def _perturbed(
             f"{caller}: {name} has shape {shape_of(rho)}, expected a scalar"
         )
     return Term(ascent, descent, jnp.asarray(rho, jnp.result_type(float)))
-
-
-def _rows(caller: str, labels) -> int:
-    """B, from one label vector or from one per part."""
-    shapes = {shape_of(part) for part in jax.tree.leaves(labels)}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-        raise ValueError(
-            f"{caller}: labels have shapes {sorted(shapes)}, expected one [B]"
-        )
-    for part in jax.tree.leaves(labels):
-        if not jnp.issubdtype(jnp.result_type(part), jnp.integer):
-            raise TypeError(
-                f"{caller}: labels have dtype {jnp.result_type(part)}, expected class"
-                " indices (integer)"
-            )
-    return next(iter(shapes))[0]
-
-
-def _base(caller: str, batch_size: int, base: Weights | None, where) -> Weights:
-    """The descent weights of the plain reduction, with padding rows at 0."""
-    if base is None:
-        return reduction_weights(batch_size, where=where)
-    check_where(caller, where, (batch_size,))
-
-    def prepare(part):
-        if shape_of(part) != (batch_size,):
-            raise ValueError(
-                f"{caller}: base has shape {shape_of(part)}, expected ({batch_size},)"
-            )
-        return mask_values(jnp.asarray(part, jnp.result_type(float)), where)
-
-    if isinstance(base, Mapping):
-        return {name: prepare(part) for name, part in base.items()}
-    return prepare(base)
-
-
-def _class_table(caller: str, name: str, values) -> jax.Array:
-    if len(shape_of(values)) != 1:
-        raise ValueError(f"{caller}: {name} has shape {shape_of(values)}, expected [K]")
-    return jnp.asarray(values, jnp.result_type(float))
-
-
-def _times_class_value(table, labels, base: Weights, where) -> Weights:
-    """table[labels] * base for every part; a label out of range gives NaN."""
-    if isinstance(labels, Mapping) and not isinstance(base, Mapping):
-        base = {name: base for name in labels}
-
-    def weigh(part_labels, part):
-        return mask_values(class_lookup(table, part_labels) * part, where)
-
-    if not isinstance(base, Mapping):
-        return weigh(labels, base)
-    if isinstance(labels, Mapping) and set(labels) != set(base):
-        raise ValueError(
-            f"terms: labels have parts {sorted(labels)}, but base has {sorted(base)}"
-        )
-    return {
-        name: weigh(labels[name] if isinstance(labels, Mapping) else labels, part)
-        for name, part in base.items()
-    }
-
-
-def _split(caller: str, labels, is_tail, base, where) -> tuple[Weights, Weights]:
-    """Base weights of the head rows and of the tail rows."""
-    base = _base(caller, _rows(caller, labels), base, where)
-    table = _class_table(caller, "is_tail", is_tail)
-    head = _times_class_value(1 - table, labels, base, where)
-    return head, _times_class_value(table, labels, base, where)
-
-
-def _sum_to_one(weights: Weights) -> Weights:
-    total = sum(jnp.sum(part) for part in jax.tree.leaves(weights))
-    safe = jnp.where(total == 0, 1, total)
-    return jax.tree.map(lambda part: part / safe, weights)
-
-
-def _compact(head: Weights, tail: Weights, tail_rows: int | None, blocks: int):
-    """Cuts the tail weights to the leading rows; a tail row elsewhere poisons the head.
-
-    The host promised that there is none. A NaN is missed less easily than a lost row.
-    """
-    if tail_rows is None:
-        return head, tail
-    if isinstance(tail, Mapping):
-        raise ValueError(
-            "tail_rows: only plain weight vectors can be compacted, but the weights are"
-            f" a dict with parts {sorted(tail)}"
-        )
-    rows = tail.shape[0]
-    if not 0 <= tail_rows <= rows or tail_rows % blocks or rows % blocks:
-        raise ValueError(
-            f"tail_rows is {tail_rows} of {rows} rows in {blocks} block(s), expected a"
-            " number of rows that the blocks share equally"
-        )
-    kept = leading_rows(tail, tail_rows, blocks)
-    lost = jnp.sum(tail != 0) != jnp.sum(kept != 0)
-    head = jnp.where(lost, jnp.nan, head)
-    return head, (kept if tail_rows else None)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, check_counts, check_range, check_where, shape_of
-from ltjax._numerics import mask_values
+from ltjax._numerics import class_lookup, mask_values
 from ltjax.class_stats import prior
 
 # One vector [B], or one per named part of the loss.
@@ -151,3 +151,106 @@ def leading_rows(x: jax.Array, rows: int, blocks: int = 1) -> jax.Array:
         return x[:rows]
     block = x.reshape(blocks, x.shape[0] // blocks, *x.shape[1:])
     return block[:, : rows // blocks].reshape(rows, *x.shape[1:])
+
+
+# ---------------------------------------------------------------- building blocks
+
+
+def label_rows(caller: str, labels) -> int:
+    """B, from one label vector or from one per part."""
+    shapes = {shape_of(part) for part in jax.tree.leaves(labels)}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        raise ValueError(
+            f"{caller}: labels have shapes {sorted(shapes)}, expected one [B]"
+        )
+    for part in jax.tree.leaves(labels):
+        if not jnp.issubdtype(jnp.result_type(part), jnp.integer):
+            raise TypeError(
+                f"{caller}: labels have dtype {jnp.result_type(part)}, expected class"
+                " indices (integer)"
+            )
+    return next(iter(shapes))[0]
+
+
+def base_weights(caller: str, batch_size: int, base: Weights | None, where) -> Weights:
+    """The descent weights of the plain reduction, with padding rows at 0."""
+    if base is None:
+        return reduction_weights(batch_size, where=where)
+    check_where(caller, where, (batch_size,))
+
+    def prepare(part):
+        if shape_of(part) != (batch_size,):
+            raise ValueError(
+                f"{caller}: base has shape {shape_of(part)}, expected ({batch_size},)"
+            )
+        return mask_values(jnp.asarray(part, jnp.result_type(float)), where)
+
+    if isinstance(base, Mapping):
+        return {name: prepare(part) for name, part in base.items()}
+    return prepare(base)
+
+
+def class_table(caller: str, name: str, values) -> jax.Array:
+    """One number per class, [K]."""
+    if len(shape_of(values)) != 1:
+        raise ValueError(f"{caller}: {name} has shape {shape_of(values)}, expected [K]")
+    return jnp.asarray(values, jnp.result_type(float))
+
+
+def times_class_value(table, labels, base: Weights, where) -> Weights:
+    """table[labels] * base for every part; a label out of range gives NaN."""
+    if isinstance(labels, Mapping) and not isinstance(base, Mapping):
+        base = {name: base for name in labels}
+
+    def weigh(part_labels, part):
+        return mask_values(class_lookup(table, part_labels) * part, where)
+
+    if not isinstance(base, Mapping):
+        return weigh(labels, base)
+    if isinstance(labels, Mapping) and set(labels) != set(base):
+        raise ValueError(
+            f"terms: labels have parts {sorted(labels)}, but base has {sorted(base)}"
+        )
+    return {
+        name: weigh(labels[name] if isinstance(labels, Mapping) else labels, part)
+        for name, part in base.items()
+    }
+
+
+def split_groups(caller: str, labels, is_tail, base, where) -> tuple[Weights, Weights]:
+    """Base weights of the head rows and of the tail rows."""
+    base = base_weights(caller, label_rows(caller, labels), base, where)
+    table = class_table(caller, "is_tail", is_tail)
+    head = times_class_value(1 - table, labels, base, where)
+    return head, times_class_value(table, labels, base, where)
+
+
+def sum_to_one(weights: Weights) -> Weights:
+    """Scales weights to sum to one over all parts; zeros stay zeros."""
+    total = sum(jnp.sum(part) for part in jax.tree.leaves(weights))
+    safe = jnp.where(total == 0, 1, total)
+    return jax.tree.map(lambda part: part / safe, weights)
+
+
+def compact_groups(head: Weights, tail: Weights, tail_rows: int | None, blocks: int):
+    """Cuts the tail weights to the leading rows; a tail row elsewhere poisons the head.
+
+    The host promised that there is none. A NaN is missed less easily than a lost row.
+    """
+    if tail_rows is None:
+        return head, tail
+    if isinstance(tail, Mapping):
+        raise ValueError(
+            "tail_rows: only plain weight vectors can be compacted, but the weights are"
+            f" a dict with parts {sorted(tail)}"
+        )
+    rows = tail.shape[0]
+    if not 0 <= tail_rows <= rows or tail_rows % blocks or rows % blocks:
+        raise ValueError(
+            f"tail_rows is {tail_rows} of {rows} rows in {blocks} block(s), expected a"
+            " number of rows that the blocks share equally"
+        )
+    kept = leading_rows(tail, tail_rows, blocks)
+    lost = jnp.sum(tail != 0) != jnp.sum(kept != 0)
+    head = jnp.where(lost, jnp.nan, head)
+    return head, (kept if tail_rows else None)
