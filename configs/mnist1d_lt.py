@@ -21,6 +21,7 @@ def get_config(arg=""):
     config.data.profile = args.profile
     config.data.imbalance_factor = args.imf
     config.data.max_count = 2000
+    config.many, config.few = 200, 60  # 5 many, 2 medium, 3 few at ratio 100
     config.model.name = "conv1d"
     config.total = "3000 steps"
     config.optimizer.lr = 0.05

@@ -38,11 +38,13 @@ class GradientRule(NamedTuple):
         terms: (parts, state, batch, program) -> tuple of `Term`.
         program: step -> static key of the compiled program for that step. Stages that
             change the cost are programs of their own; the host knows the step.
+        programs: every value that `program` takes.
         options: keyword arguments of `ltjax.sharpness.sharp_value_and_grad`.
     """
 
     terms: Callable[..., tuple[Term, ...]]
     program: Callable[[int], Hashable] = lambda step: None
+    programs: tuple[Hashable, ...] = (None,)
     options: Mapping[str, Any] = {}
 
 
@@ -117,7 +119,7 @@ def sse_sam(is_tail, *, switch: int) -> GradientRule:
             base=base,
         )
 
-    return GradientRule(terms, program=lambda step: 1 if step < switch else 2)
+    return GradientRule(terms, lambda step: 1 if step < switch else 2, (1, 2))
 
 
 def rwsam(density_weights: np.ndarray) -> GradientRule:
@@ -163,7 +165,7 @@ def starting_at(rule: GradientRule, step: int) -> GradientRule:
     def program(now: int):
         return "plain" if now < step else rule.program(now)
 
-    return GradientRule(terms, program, rule.options)
+    return GradientRule(terms, program, ("plain", *rule.programs), rule.options)
 
 
 RULES: dict[str, str] = {

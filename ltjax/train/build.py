@@ -47,6 +47,7 @@ class Run(NamedTuple):
         step: (state, batch, *, program=None) -> (state, metrics) of one replica.
         plan: step -> (indices int32, mask bool), both [R, B]; pure, host only.
         program: step -> static key of the compiled program of that step.
+        programs: every such key.
         feed: turns plans into batches.
         predict: (state, inputs) -> outputs of one replica.
         eval_sets: the splits to evaluate on.
@@ -59,6 +60,7 @@ class Run(NamedTuple):
     step: Callable[..., tuple[TrainState, dict]]
     plan: Callable[[int], tuple[np.ndarray, np.ndarray]]
     program: Callable[[int], Hashable]
+    programs: tuple[Hashable, ...]
     feed: feeds.Feed
     predict: Callable[..., dict]
     eval_sets: tuple[EvalSet, ...]
@@ -250,6 +252,7 @@ def build(config: TrainConfig) -> Run:
         step=train_step,
         plan=feeds.replica_plan(sampler, [replica["seed"] for replica in replicas]),
         program=rule.program,
+        programs=rule.programs,
         feed=train_feed,
         predict=method.predict,
         eval_sets=(EvalSet("test", test_feed, len(test.labels)),),

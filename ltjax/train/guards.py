@@ -38,6 +38,7 @@ class StopRequest(contextlib.AbstractContextManager):
         self._asked = True
 
     def __call__(self, step: int) -> bool:
+        """Whether to save and stop after `step`; the same on every process."""
         if jax.process_count() == 1:
             return self._asked
         return self._checkpoints.reached_preemption(step)
@@ -51,6 +52,7 @@ class Watchdog:
         self._armed = 0.0
 
     def __call__(self) -> None:
+        """Tells that a step has ended."""
         now = time.monotonic()
         if self._seconds > 0 and now - self._armed > min(10, self._seconds / 4):
             faulthandler.dump_traceback_later(self._seconds, exit=True)

@@ -309,17 +309,19 @@ def _after_chunk_axis(layout: Layout):
 
 
 def _zero_sums(run: Run, shapes, arrays, plan, count: int) -> dict:
-    """Zero accumulators [R] for whatever metrics the step returns."""
+    """Zero accumulators [R] for whatever metrics the programs of the step return."""
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
-    indices, mask = (part.reshape(-1, *part.shape[-1:])[0] for part in plan)
-
-    def metrics_of(state, arrays, rows, key):
-        batch = run.feed.batch(arrays, rows, key, train=True)
-        return run.step(state, batch, program=run.program(0))[1]
-
+    indices, mask = (part.reshape(-1, part.shape[-1])[0] for part in plan)
     rows = run.feed.rows(indices, mask)
     key = jax.eval_shape(jax.random.key, 0)
-    names = jax.eval_shape(metrics_of, one, arrays, rows, key)
+    names: dict[str, Any] = {}
+    for program in run.programs:
+
+        def metrics_of(state, arrays, rows, key, program=program):
+            batch = run.feed.batch(arrays, rows, key, train=True)
+            return run.step(state, batch, program=program)[1]
+
+        names |= jax.eval_shape(metrics_of, one, arrays, rows, key)
     return jax.tree.map(lambda x: np.stack([np.asarray(x)] * count), empty_sums(names))
 
 

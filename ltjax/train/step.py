@@ -1,6 +1,6 @@
 """One optimizer step, and its repetition over replicas and over a chunk of steps."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import jax
@@ -99,21 +99,23 @@ def _metrics(out, grads, batch) -> dict[str, tuple]:
     return metrics
 
 
-def empty_sums(metrics: dict) -> dict:
-    """Zero accumulators shaped like `metrics` (arrays or shapes)."""
-    zeros = {name: (jnp.zeros(()), jnp.zeros(())) for name in metrics}
+def empty_sums(names: Iterable[str]) -> dict:
+    """Zero accumulators for the metrics of these names."""
+    zeros = {name: (jnp.zeros(()), jnp.zeros(())) for name in names}
     return {"metrics": zeros, "bad_step": jnp.full((), NEVER, jnp.int32)}
 
 
 def add_metrics(sums: dict, metrics: dict, step) -> dict:
-    """Adds one step's (sum, count) pairs and remembers the first non-finite step."""
-    total = {
-        name: tuple(
-            a + jnp.asarray(b, jnp.float32)
-            for a, b in zip(sums["metrics"][name], pair, strict=True)
+    """Adds one step's (sum, count) pairs and remembers the first non-finite step.
+
+    A program that lacks a metric of another program's adds nothing to it.
+    """
+    total = {}
+    for name, old in sums["metrics"].items():
+        new = metrics.get(name, (0.0, 0.0))
+        total[name] = tuple(
+            a + jnp.asarray(b, jnp.float32) for a, b in zip(old, new, strict=True)
         )
-        for name, pair in metrics.items()
-    }
     loss, norm = metrics["loss"][0], metrics["grad_norm"][0]
     bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
     here = jnp.where(bad, step, NEVER).astype(jnp.int32)
