@@ -6,6 +6,7 @@ ArrayRecord is the only format accepted.
 
 import dataclasses
 import functools
+import os
 import re
 
 import numpy as np
@@ -23,6 +24,11 @@ from ltjax.data.readers import (
 def labels_file(builder_dir, split: str, label_key: str):
     """Where `ltjax.data.prepare` leaves the labels of a split, as a .npy file."""
     return builder_dir / f"ltjax-{split}-{label_key}.npy"
+
+
+def supervised_keys(info) -> tuple[str, str]:
+    """Names of the input and the label feature of a TFDS data set."""
+    return tuple(info.supervised_keys or ("image", "label"))[:2]
 
 
 def find_builder_dir(name: str, data_dir: str):
@@ -157,9 +163,9 @@ def open_records(
             f"tfds:{name} has no split {split!r}, expected one of"
             f" {sorted(info.splits)} (slices are not supported)"
         )
-    supervised = info.supervised_keys or ("image", "label")
-    input_key = input_key or supervised[0]
-    label_key = label_key or supervised[1]
+    default_input, default_label = supervised_keys(info)
+    input_key = input_key or default_input
+    label_key = label_key or default_label
     for key in (input_key, label_key):
         if key not in info.features:
             raise ValueError(
@@ -181,7 +187,7 @@ def open_records(
         sizing=sizing,
         channels=feature.shape[-1] if is_image else None,
     )
-    _check_complete(reader, info.splits[split].num_examples, name)
+    _check_complete(name, info.splits[split])
     if None in feature.shape and crop is None:
         raise DataError(
             f"tfds:{name}: {input_key!r} has no fixed size ({feature.shape}); pass"
@@ -199,12 +205,23 @@ def open_records(
     )
 
 
-def _check_complete(reader: RecordReader, num_examples: int, name: str) -> None:
-    if len(reader._records) != num_examples:
+def _check_complete(name: str, split_info) -> None:
+    """Counts the records in the files; TFDS itself trusts the description."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    files = [os.fspath(path) for path in split_info.filepaths]
+    expected = split_info.num_examples
+    try:
+        found = len(ArrayRecordDataSource(files))
+    except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
-            f"tfds:{name} split {reader.split!r} holds {len(reader._records)} records,"
-            f" but its description says {num_examples}: the files in"
-            f" {reader.builder_dir} are incomplete"
+            f"tfds:{name} split {split_info.name!r} cannot be opened, a file is missing"
+            f" or damaged: {error}"
+        ) from error
+    if found != expected:
+        raise DataError(
+            f"tfds:{name} split {split_info.name!r} holds {found} records, but its"
+            f" description says {expected}: the files beside {files[0]} are incomplete"
         )
 
 
