@@ -287,12 +287,15 @@ def load_source(
         (20, (40, 1), [2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
     """
     dataset = find_dataset(name, datasets)
-    accepted = inspect.signature(dataset.open).parameters
+    accepted = dict(inspect.signature(dataset.open).parameters)
+    anything = [k for k, p in accepted.items() if p.kind == p.VAR_KEYWORD]
+    for catch_all in anything:
+        del accepted[catch_all]
     if list_file is not None:
         options["list_file"] = list_file
     settable = sorted(set(accepted) - {"split", "data_dir", "name", "path"})
     for option in options:
-        if option not in settable:
+        if option not in settable and not anything:
             raise TypeError(
                 f"load_source: {name!r} has no option {option!r}, expected {settable}"
             )
