@@ -18,6 +18,11 @@ from ltjax.classifiers.nearest_mean import (
     transform_features,
     update_class_sums,
 )
+from ltjax.classifiers.plug_in import (
+    balanced_risk_weights,
+    plug_in_predict,
+    plug_in_threshold,
+)
 from ltjax.classifiers.posthoc import (
     AccuracyPath,
     TauSelection,
@@ -34,6 +39,16 @@ from ltjax.classifiers.rebalance import (
     tau_normalize,
     tau_normalize_logits,
 )
+from ltjax.classifiers.threshold import (
+    cost_sampling_targets,
+    expected_cost,
+    min_expected_cost,
+    move_threshold,
+    move_threshold_logits,
+    prior_correction,
+    shift_threshold_for_costs,
+    undersampling_correction,
+)
 
 __all__ = [
     "AccuracyPath",
@@ -43,9 +58,12 @@ __all__ = [
     "TauSelection",
     "accuracy_path",
     "adjust_logits",
+    "balanced_risk_weights",
     "class_mean_scores",
     "class_means",
+    "cost_sampling_targets",
     "crossfit_folds",
+    "expected_cost",
     "fresh_linear_head",
     "global_mean",
     "grassmannian_frame",
@@ -54,13 +72,21 @@ __all__ = [
     "init_weight_scaling",
     "inverse_norm_scale",
     "learnable_weight_scaling",
+    "min_expected_cost",
+    "move_threshold",
+    "move_threshold_logits",
     "nearest_class_mean",
     "orthonormal_columns",
+    "plug_in_predict",
+    "plug_in_threshold",
+    "prior_correction",
     "replace_head",
     "select_tau",
+    "shift_threshold_for_costs",
     "simplex_etf",
     "tau_normalize",
     "tau_normalize_logits",
     "transform_features",
+    "undersampling_correction",
     "update_class_sums",
 ]

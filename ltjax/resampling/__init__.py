@@ -1,5 +1,31 @@
 """Resampling: which examples are drawn, and how often."""
 
+from ltjax.resampling.cog import (
+    SubClasses,
+    cog,
+    cog_num_clusters,
+    cog_replication,
+    max_rule,
+    max_scores,
+    sum_rule,
+)
+from ltjax.resampling.kmeans import (
+    KMeans,
+    kmeans,
+)
+from ltjax.resampling.neighbors import (
+    Neighbors,
+    nearest_neighbors,
+    same_class_neighbors,
+)
+from ltjax.resampling.random_resampling import (
+    percent_kept,
+    percent_new,
+    random_oversample,
+    random_undersample,
+    rose_bandwidth,
+    smoothed_bootstrap,
+)
 from ltjax.resampling.samplers import (
     Sampler,
     class_aware,
@@ -11,15 +37,63 @@ from ltjax.resampling.samplers import (
     progressive,
     square_root,
 )
+from ltjax.resampling.smote import (
+    SmotePlan,
+    Synthetic,
+    smote,
+    smote_plan,
+    synthesize,
+)
+from ltjax.resampling.smote_nominal import (
+    SyntheticMixed,
+    smote_n,
+    smote_nc,
+    value_difference_table,
+)
+from ltjax.resampling.smote_variants import (
+    adasyn,
+    adasyn_amounts,
+    borderline_smote,
+)
 
 __all__ = [
+    "KMeans",
+    "Neighbors",
     "Sampler",
+    "SmotePlan",
+    "SubClasses",
+    "Synthetic",
+    "SyntheticMixed",
+    "adasyn",
+    "adasyn_amounts",
+    "borderline_smote",
     "class_aware",
     "class_balanced",
     "class_power",
     "class_weighted",
+    "cog",
+    "cog_num_clusters",
+    "cog_replication",
     "deferred",
     "instance",
+    "kmeans",
+    "max_rule",
+    "max_scores",
+    "nearest_neighbors",
+    "percent_kept",
+    "percent_new",
     "progressive",
+    "random_oversample",
+    "random_undersample",
+    "rose_bandwidth",
+    "same_class_neighbors",
+    "smoothed_bootstrap",
+    "smote",
+    "smote_n",
+    "smote_nc",
+    "smote_plan",
     "square_root",
+    "sum_rule",
+    "synthesize",
+    "value_difference_table",
 ]

@@ -1,0 +1,171 @@
+r"""k-means on the device: vmapped restarts, a fixed number of steps, no empty cluster.
+
+.. math:: \min_{c_1 \dots c_K} \sum_i \min_j \lVert x_i - c_j \rVert^2
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ltjax.resampling.neighbors import check_features
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class KMeans(NamedTuple):
+    """A clustering of N points.
+
+    Attributes:
+        labels: [N] int32 cluster of each point.
+        centers: [K, D] float64.
+        inertia: sum of squared distances to the centers.
+    """
+
+    labels: np.ndarray
+    centers: np.ndarray
+    inertia: float
+
+
+def kmeans(
+    key: jax.Array,
+    points: ArrayLike,
+    *,
+    num_clusters: int,
+    restarts: int = 10,
+    iterations: int = 50,
+    start: ArrayLike | None = None,
+) -> KMeans:
+    """Lloyd's algorithm from k-means++ seeds; the best of several runs.
+
+    Programs are compiled for powers of two of N and K, so that clustering many classes
+    compiles a handful of times.
+
+    Args:
+        key: random key; the same key gives the same clustering.
+        points: [N, D] real.
+        num_clusters: K >= 1.
+        restarts: number of runs.
+        iterations: Lloyd steps of a run.
+        start: optional [k, D], k <= K first centers of a single run; missing ones are
+            seeded with the points that are farthest away.
+
+    Returns:
+        KMeans. A cluster that loses its points is moved to the point that is farthest
+        from its center; with fewer than K distinct points some clusters stay empty.
+
+    Raises:
+        TypeError: if `points` are traced or not real.
+        ValueError: for wrong shapes, NaN, or an argument below 1.
+
+    Example:
+        >>> found = kmeans(jax.random.key(0), [[0.0], [0.1], [9.0]], num_clusters=2)
+        >>> sorted(round(float(c), 2) for c in found.centers[:, 0])
+        [0.05, 9.0]
+
+    References:
+        Arthur, Vassilvitskii, "k-means++: The Advantages of Careful Seeding", SODA
+        2007. Empty clusters: ours.
+    """
+    points = check_features("kmeans", "points", points)
+    limits = {"num_clusters": num_clusters, "restarts": restarts}
+    for name, value in (limits | {"iterations": iterations}).items():
+        if value < 1:
+            raise ValueError(f"kmeans: {name} is {value}, expected at least 1")
+    if len(points) == 0:
+        raise ValueError("kmeans: there are no points")
+    mean = points.mean(axis=0, dtype=np.float64)
+    centered = points - mean
+    scale = np.sqrt(np.square(centered).sum(axis=1).mean()) or 1.0
+    width = 1 << (num_clusters - 1).bit_length()
+    size = max(width, 1 << (len(points) - 1).bit_length())
+    padded = np.zeros((size, points.shape[1]), np.float32)
+    padded[: len(points)] = centered / scale
+    if start is None:
+        first = None
+        keys = jax.random.split(key, restarts)
+    else:
+        start = (np.asarray(start, np.float64) - mean) / scale
+        if start.ndim != 2 or not 1 <= len(start) <= num_clusters:
+            raise ValueError(
+                f"kmeans: start has shape {start.shape}, expected [k, D] with k in"
+                f" [1, {num_clusters}]"
+            )
+        # Out of reach of all points, so that the first step moves them to far ones.
+        first = np.full((1, width, points.shape[1]), 1e18, np.float32)
+        first[0, : len(start)] = start
+        keys = None
+    labels, centers, inertia = _best_run(
+        keys,
+        first,
+        padded,
+        np.int32(len(points)),
+        np.int32(num_clusters),
+        width=width,
+        iterations=iterations,
+    )
+    labels = np.asarray(labels)[: len(points)]
+    centers = np.asarray(centers, np.float64)[:num_clusters] * scale + mean
+    return KMeans(labels, centers, float(inertia) * scale**2)
+
+
+@functools.partial(jax.jit, static_argnames=("width", "iterations"))
+def _best_run(keys, start, points, count, num_clusters, *, width, iterations):
+    """The run of least inertia among those of `keys`, or the one from `start`."""
+    valid = jnp.arange(len(points)) < count
+    active = jnp.arange(width) < num_clusters
+    if start is None:
+        start = jax.vmap(lambda key: _seed(key, points, valid, width))(keys)
+
+    def step(_, centers):
+        return jax.vmap(lambda c: _lloyd(points, valid, active, c))(centers)
+
+    centers = jax.lax.fori_loop(0, iterations, step, start)
+    labels, squared = jax.vmap(lambda c: _assign(points, active, c))(centers)
+    inertia = jnp.sum(jnp.where(valid, squared, 0.0), axis=1)
+    best = jnp.argmin(inertia)
+    return labels[best], centers[best], inertia[best]
+
+
+def _seed(key, points, valid, width):
+    """k-means++: each seed with probability in proportion to its squared distance."""
+
+    def add(at, state):
+        centers, nearest = state
+        weights = jnp.where(at == 0, 0.0, jnp.log(nearest))
+        weights = jnp.where(valid, weights, -jnp.inf)
+        index = jax.random.categorical(jax.random.fold_in(key, at), weights)
+        squared = jnp.sum(jnp.square(points - points[index][None, :]), axis=1)
+        return centers.at[at].set(points[index]), jnp.minimum(nearest, squared)
+
+    centers = jnp.zeros((width, points.shape[1]), points.dtype)
+    nearest = jnp.full(len(points), jnp.inf, points.dtype)
+    return jax.lax.fori_loop(0, width, add, (centers, nearest))[0]
+
+
+def _lloyd(points, valid, active, centers):
+    """One step: assign, average, and move centers without points to far points."""
+    labels, squared = _assign(points, active, centers)
+    members = (labels[:, None] == jnp.arange(len(centers))[None, :]) & valid[:, None]
+    counts = jnp.sum(members, axis=0)
+    sums = jnp.matmul(members.T.astype(points.dtype), points, precision=_HIGHEST)
+    means = sums / jnp.maximum(counts, 1)[:, None]
+    distance, farthest = jax.lax.top_k(jnp.where(valid, squared, 0.0), len(centers))
+    empty = (counts == 0) & active
+    rank = jnp.maximum(jnp.cumsum(empty) - 1, 0)
+    moved = jnp.where((distance[rank] > 0)[:, None], points[farthest[rank]], centers)
+    return jnp.where(empty[:, None], moved, jnp.where(active[:, None], means, centers))
+
+
+def _assign(points, active, centers):
+    """Nearest center of each point (the lowest of equals), and its squared distance."""
+    product = jnp.matmul(points, centers.T, precision=_HIGHEST)
+    norms = jnp.sum(jnp.square(centers), axis=1)
+    squared = (
+        jnp.sum(jnp.square(points), axis=1)[:, None] - 2 * product + norms[None, :]
+    )
+    squared = jnp.where(active[None, :], squared, jnp.inf)
+    return jnp.argmin(squared, axis=1), jnp.maximum(jnp.min(squared, axis=1), 0.0)
