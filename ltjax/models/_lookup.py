@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 
 
 def _hint(given: str, known) -> str:
@@ -9,7 +10,7 @@ def _hint(given: str, known) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def lookup_name(caller: str, kind: str, name: str, table: dict):
+def lookup_name(caller: str, kind: str, name: str, table: Mapping):
     """`table[name]`, or a ValueError with the sorted names and the nearest one."""
     if name not in table:
         raise ValueError(

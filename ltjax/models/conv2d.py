@@ -8,17 +8,21 @@ from ltjax.models.norms import couples_rows, make_norm
 
 
 class Conv2D(nn.Module):
-    """Strided 3x3 convolutions, each followed by normalization and ReLU, then the mean.
+    """Strided convolutions, each followed by normalization and ReLU, then the mean.
+
+    With three 5x5 layers of stride 2 a feature sees 29x29 pixels, all of an MNIST digit.
 
     Attributes:
         widths: channels of the layers; the last one is the number of features.
         strides: one per layer.
+        kernel_size: odd; padded by half of it on every side.
         norm: "batch", "group", "layer", "frozen" or "none".
         dtype: of the computation; parameters stay float32.
     """
 
     widths: tuple[int, ...] = (16, 32, 64)
     strides: tuple[int, ...] = (2, 2, 2)
+    kernel_size: int = 5
     norm: str = "batch"
     dtype: str = "float32"
 
@@ -29,6 +33,10 @@ class Conv2D(nn.Module):
             raise ValueError(
                 f"Conv2D: strides are {self.strides}, expected one for each of the"
                 f" {len(self.widths)} widths"
+            )
+        if self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"Conv2D: kernel_size is {self.kernel_size}, expected an odd number"
             )
         super().__post_init__()
 
@@ -52,13 +60,14 @@ class Conv2D(nn.Module):
                 " [B, H, W, C]"
             )
         norm = make_norm(self.norm, train=train, mask=mask, dtype=self.dtype)
+        side = self.kernel_size // 2
         layers = zip(self.widths, self.strides, strict=True)
         for i, (width, stride) in enumerate(layers, start=1):
             x = nn.Conv(
                 width,
-                (3, 3),
+                (self.kernel_size,) * 2,
                 strides=stride,
-                padding=((1, 1), (1, 1)),
+                padding=((side, side),) * 2,
                 use_bias=self.norm == "none",
                 kernel_init=variance_scaling(2.0, "fan_in", "normal"),
                 dtype=self.dtype,

@@ -103,8 +103,8 @@ def from_linen(
         >>> outputs["logits"].shape, outputs["features"].shape
         ((2, 3), (2, 8))
     """
-    rows_independent = _declared(module, "rows_independent", rows_independent)
-    num_features = _declared(module, "num_features", num_features)
+    independent = _declared(module, "rows_independent", rows_independent)
+    width = _declared(module, "num_features", num_features)
 
     def init(key: jax.Array, sample_inputs: ArrayLike):
         sample = jax.ShapeDtypeStruct(
@@ -144,13 +144,13 @@ def from_linen(
     return Model(
         init,
         forward,
-        rows_independent,
-        num_features,
+        independent,
+        width,
         describe or type(module).__name__,
     )
 
 
-def _declared(module: nn.Module, name: str, given):
+def _declared(module: nn.Module, name: str, given) -> Any:
     value = getattr(module, name, None) if given is None else given
     if value is None:
         raise TypeError(
@@ -178,13 +178,13 @@ def real_rows(caller: str, inputs: ArrayLike, mask: ArrayLike | None) -> jax.Arr
         TypeError: if `mask` is not bool.
     """
     inputs = jnp.asarray(inputs)
-    if mask is not None:
-        check_where(f"{caller} (mask)", mask, inputs.shape[:1])
-        inputs = mask_rows(jnp.asarray(mask), inputs)
-    return inputs
+    if mask is None:
+        return inputs
+    check_where(f"{caller} (mask)", mask, inputs.shape[:1])
+    return mask_rows(jnp.asarray(mask), inputs)
 
 
-def tidy_outputs(outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def tidy_outputs(outputs: Any) -> dict[str, jax.Array]:
     """The outputs with every floating array in at least float32.
 
     Args:

@@ -140,13 +140,15 @@ def _make_forward(module: nnx.Module) -> Callable[..., tuple[dict, dict]]:
             copy=True,
         )
         if train:
+            keys: dict[str, Any] = {tag: _stream_key(tag, rngs or {}) for tag in tags}
             net.train()
-            nnx.reseed(net, **{tag: _stream_key(tag, rngs) for tag in tags})
+            nnx.reseed(net, **keys)
         else:
             net.eval()
         inputs = real_rows("forward", inputs, mask)
         mask = None if mask is None else jnp.asarray(mask)
-        outputs = net(inputs, mask=mask) if takes_mask else net(inputs)
+        options = {"mask": mask} if takes_mask else {}
+        outputs: Any = net(inputs, **options)
         if isinstance(outputs, tuple) and len(outputs) == 2:
             outputs = {"logits": outputs[0], "features": outputs[1]}
         if train:
