@@ -1,0 +1,29 @@
+"""Reports of finished runs: tables, figures and one HTML page.
+
+Importing this needs numpy only; matplotlib (and jax, for the metrics) are imported when
+a figure or a table is made.
+"""
+
+from ltjax.report.build import write_report
+from ltjax.report.diagrams import plot_confusion, plot_reliability
+from ltjax.report.plots import plot_class_accuracy, plot_training_curves
+from ltjax.report.runs import ReportError, Run, group_runs, read_metrics, read_run
+from ltjax.report.style import method_styles
+from ltjax.report.tables import csv_table, markdown_table, results_csv
+
+__all__ = [
+    "ReportError",
+    "Run",
+    "csv_table",
+    "group_runs",
+    "markdown_table",
+    "method_styles",
+    "plot_class_accuracy",
+    "plot_confusion",
+    "plot_reliability",
+    "plot_training_curves",
+    "read_metrics",
+    "read_run",
+    "results_csv",
+    "write_report",
+]

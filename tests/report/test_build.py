@@ -1,0 +1,162 @@
+import base64
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from ltjax.report import ReportError, write_report
+from ltjax.report.build import find_workdirs, slug
+from ltjax.report.html import flatten
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects cells, links and pictures."""
+
+    VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.attributes, self.cells, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, *attribute) for attribute in attrs]
+        if tag not in self.VOID:
+            self.open.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1][0] == tag, (tag, self.open)
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.text.append(data)
+        if self.open and self.open[-1][0] == "td":
+            self.cells.append((data, self.open[-1][1].get("class")))
+
+
+@pytest.fixture(scope="module")
+def report(compared, tmp_path_factory):
+    return write_report(compared, tmp_path_factory.mktemp("report"))
+
+
+def test_every_file_is_written_where_it_says(report):
+    assert set(report) == {
+        "table.md",
+        "table.csv",
+        "results.csv",
+        "report.html",
+        "class_accuracy.png",
+        "training_curves.png",
+        "reliability.png",
+        "confusion_ce.png",
+        "confusion_la_b.png",
+    }
+    for name, path in report.items():
+        assert path.name == name and path.stat().st_size > 0
+        if name.endswith(".png"):
+            assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_reference_is_first_and_the_columns_are_explained(report):
+    text = report["table.md"].read_text()
+    lines = text.splitlines()
+    assert lines[0] == "### toy, exp profile, imbalance factor 20"
+    assert lines[4].startswith("| CE | 2 | 58.33 ± 2.36 |")
+    assert lines[5].startswith("| LA <b> | 1 | **70.00** |")
+    assert "few: fewer than 20 (1)" in text and "ECE: expected calibration" in text
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(report):
+    text = report["report.html"].read_text()
+    page = Page(text)
+    links = [(t, k, v) for t, k, v in page.attributes if k in ("src", "href", "srcset")]
+    assert len(links) == 5 and all(tag == "img" for tag, _, _ in links)
+    for _, _, source in links:
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data, validate=True).startswith(b"\x89PNG")
+    assert not re.search(r"https?://|url\(|@import|<script|<link", text)
+    assert all(value for tag, key, value in page.attributes if key == "alt")
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_shows_the_numbers_and_marks_the_best(report):
+    page = Page(report["report.html"].read_text())
+    cells = dict(page.cells)
+    assert cells["58.33 ± 2.36"] is None and cells["70.00"] == "best"
+    assert cells["95.00 ± 7.07"] == "best" and cells["5.00"] == "best"
+    assert "LA <b>" in cells  # escaped, not a tag
+    text = "".join(page.text)
+    assert "jax 0.10.2" in text and "abc1234" in text and "9f2c" in text
+    assert '"WORKDIR/config.json"' in text
+    assert "more than 100 training examples" in text
+
+
+def test_configs_are_told_apart(report):
+    page = Page(report["report.html"].read_text())
+    text = "".join(page.text)
+    differs = text[text.index("What differs") : text.index("settings that all runs")]
+    assert "loss.name" in differs and "label" in differs
+    assert "loss.tau" not in differs and "loss.tau" in text
+
+
+def test_two_data_sets_keep_their_files_apart(ce, workdir, tmp_path, capsys):
+    other = workdir(
+        "other", confusion=[np.eye(2) * 9], class_counts=[90, 3], data="toy2"
+    )
+    paths = write_report([ce, other, ce], tmp_path / "out")
+    assert "toy_exp_profile_imbalance_factor_20_class_accuracy.png" in paths
+    assert "toy2_exp_profile_imbalance_factor_30_confusion_ce.png" in paths
+    assert paths["table.md"].read_text().count("### toy") == 2
+    assert paths["table.csv"].read_text().count("\n") == 3  # the repeated run is one
+    assert capsys.readouterr() == ("", "")
+
+
+def test_runs_without_curves_bins_or_matrix_still_report(workdir, tmp_path):
+    path = workdir("run", confusion=np.ones((1, 2, 2)), class_counts=[300, 3])
+    file = path / "evaluation" / "test_100.npz"
+    vectors = {"correct": [[1, 3]], "support": [[2, 4]], "predicted": [[3, 3]]}
+    np.savez(file, **{k: np.array(v) for k, v in vectors.items()})
+    (path / "metrics.jsonl").unlink()
+    paths = write_report(path, tmp_path / "out")
+    assert [name for name in paths if name.endswith(".png")] == ["class_accuracy.png"]
+    assert "| CE | 1 | 62.50 |" in paths["table.md"].read_text()
+    Page(paths["report.html"].read_text())
+
+
+def test_faults_are_named(ce, la, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "hollow").mkdir()
+    with pytest.raises(ReportError, match="hollow is empty"):
+        write_report([ce, tmp_path / "hollow"], out)
+    (tmp_path / "hollow" / "notes.txt").touch()
+    with pytest.raises(ReportError, match="hollow holds no run.json"):
+        write_report(tmp_path / "hollow", out)
+    with pytest.raises(ReportError, match="is no folder"):
+        write_report([tmp_path / "nowhere"], out)
+    with pytest.raises(ReportError, match="run_dirs is empty"):
+        write_report([], out)
+    shutil.rmtree(la / "evaluation")
+    with pytest.raises(ReportError, match="run 'LA' in .*la has no evaluation"):
+        write_report([ce, la], out)
+    assert not out.exists()
+
+
+def test_a_folder_of_workdirs_is_opened(ce, la):
+    assert find_workdirs(ce) == [ce]
+    assert find_workdirs(os.path.dirname(ce)) == [ce, la]
+
+
+def test_slugs_and_flattening():
+    assert slug("LDAM-DRW + SSE-SAM (rho=0.1)") == "ldam_drw_sse_sam_rho_0.1"
+    assert slug("±") == "run"
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [2]}) == {
+        "a.b": 1,
+        "a.c": {},
+        "d": [2],
+    }
