@@ -109,6 +109,16 @@ def _normalize(*, mean, std) -> Pipeline:
     return Pipeline(lambda key, inputs: evaluate(inputs), evaluate)
 
 
+def _shift(*, mean, std, pad: int = 2) -> Pipeline:
+    """Pad and crop, normalize: for digits, which a flip would make into others."""
+
+    def one(key, image):
+        return normalize(pad_crop(key, image, pad=pad), mean=mean, std=std)
+
+    evaluate = functools.partial(normalize, mean=mean, std=std)
+    return Pipeline(_per_example(one), evaluate)
+
+
 def _cifar(*, mean, std, pad: int = 4, cutout_size: int = 0) -> Pipeline:
     """Pad and crop, flip, Cutout if asked for, normalize (methods card 4)."""
 
@@ -149,6 +159,7 @@ def _imagenet(*, mean, std, size: int = 224, jitter: float = 0.4) -> Pipeline:
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "none": _none,
     "normalize": _normalize,
+    "shift": _shift,
     "cifar": _cifar,
     "cifar_cutout": functools.partial(_cifar, cutout_size=16),
     "imagenet": _imagenet,
