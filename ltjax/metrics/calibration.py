@@ -91,7 +91,8 @@ def bin_index(confidence: ArrayLike, *, bins: int = 15) -> np.ndarray | jax.Arra
     check_floating("bin_index", "confidence", confidence)
     inner = xp.asarray(np.arange(1, bins) / bins, confidence.dtype)
     inner = inner.reshape((1,) * confidence.ndim + (-1,))
-    return xp.sum(confidence[..., None] > inner, axis=-1, dtype=xp.int32)
+    above = xp.sum(confidence[..., None] > inner, axis=-1, dtype=xp.int32)
+    return xp.asarray(above)
 
 
 def bin_sums(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> BinSums:

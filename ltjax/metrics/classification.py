@@ -68,7 +68,9 @@ def class_totals(counts: Counts) -> ClassTotals:
         if "confusion" in counts:
             counts = counts["confusion"]
         elif all(name in counts for name in ClassTotals._fields):
-            counts = ClassTotals(*(counts[name] for name in ClassTotals._fields))
+            counts = ClassTotals(
+                *(np.asarray(counts[name]) for name in ClassTotals._fields)
+            )
         else:
             raise ValueError(
                 f"class_totals: arrays {sorted(counts)} hold neither 'confusion' nor"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -151,7 +152,7 @@ class ClassificationState:
         count, correct, *limbs = (sums[..., i] for i in range(columns.shape[-1]))
         whole, fraction = _carry(*limbs)
 
-        batch = dict(
+        batch: dict[str, Any] = dict(
             bin_count=count,
             bin_correct=correct,
             bin_confidence=whole,
@@ -164,7 +165,7 @@ class ClassificationState:
             batch |= dict(correct=None, support=None, predicted=None)
         else:
             seen = jnp.where(counted, column, num_classes)
-            predicted = jnp.zeros_like(self.predicted).at[seen].add(1, mode="drop")
+            predicted = jnp.zeros(num_classes, jnp.int32).at[seen].add(1, mode="drop")
             batch |= dict(
                 confusion=None,
                 correct=jnp.sum(correct, axis=-1, dtype=jnp.int32),
@@ -217,7 +218,8 @@ class ClassificationState:
         """
         names = [f.name for f in dataclasses.fields(self)]
         found = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-        out = {n: np.asarray(x, np.int64) for n, x in jax.device_get(found).items()}
+        found = jax.device_get(found)
+        out: dict[str, Any] = {n: np.asarray(x, np.int64) for n, x in found.items()}
         fraction = out.pop("bin_fraction") * 2.0**-_FRACTION_BITS
         out["bin_confidence"] = out["bin_confidence"] + fraction
         for name in ("bin_count", "bin_correct"):

@@ -60,7 +60,7 @@ def plot_confusion(
     from matplotlib.colors import PowerNorm
 
     with figure_style():
-        figure = new_figure(4.9, 4.3, layout="compressed")
+        figure = new_figure(4.9, 4.3, fixed_aspect=True)
         axes = figure.subplots()
         image = axes.imshow(
             share, cmap=_blues(), norm=PowerNorm(0.5, 0, 100), interpolation="nearest"
@@ -76,7 +76,7 @@ def plot_confusion(
         axes.set_xlabel(f"predicted class{by}")
         axes.set_ylabel(f"true class{by}")
         if named:
-            names = class_names or [str(k) for k in range(num_classes)]
+            names = list(class_names or map(str, range(num_classes)))
             texts = [names[k] for k in order]
             name_ticks(axes, texts, room=45)
             axes.set_yticks(range(num_classes), texts)
@@ -175,6 +175,7 @@ def plot_reliability(
                     correct[used] / count[used],
                     color=style.color,
                     linestyle=style.line,
+                    linewidth=style.width,
                     marker=style.marker,
                     markeredgecolor="white",
                     markeredgewidth=0.6,

@@ -48,6 +48,7 @@ def _line_and_band(axes, x, values, style: LineStyle, *, marked: bool):
         mean,
         color=style.color,
         linestyle=style.line,
+        linewidth=style.width,
         marker=style.marker if marked else "",
         markeredgecolor="white",
         markeredgewidth=0.6,
@@ -144,7 +145,7 @@ def plot_class_accuracy(
         axes.set_ylabel(f"accuracy per class (%){smoothed}")
         axes.set_xlabel("class, from most to least frequent in training")
         if single:
-            names = class_names or [str(k) for k in range(num_classes)]
+            names = list(class_names or map(str, range(num_classes)))
             name_ticks(axes, [names[k] for k in order], room=75)
         if groups:
             _mark_groups(axes, groups, order)

@@ -85,7 +85,8 @@ class Run:
         """Metric -> [R], as of `ltjax.metrics.summarize`."""
         from ltjax.metrics import summarize
 
-        return summarize(self.arrays, self.class_counts, groups=self.groups)
+        values = summarize(self.arrays, self.class_counts, groups=self.groups)
+        return {name: np.asarray(value) for name, value in values.items()}
 
     @property
     def recall(self) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 REFERENCE_COLOR = "#6b7280"
 INK = "#1f2933"
@@ -16,7 +16,7 @@ _LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)))
 PAGE_WIDTH = 7.2  # inches
 DPI = 200
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.size": 8.5,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -51,11 +51,12 @@ _RC = {
 
 
 class LineStyle(NamedTuple):
-    """Color, marker and dash pattern of one method, the same in every figure."""
+    """Look of one method, the same in every figure; `width` in points."""
 
     color: str
     marker: str
     line: str | tuple
+    width: float = 1.7
 
 
 def method_styles(
@@ -65,7 +66,7 @@ def method_styles(
 
     Args:
         names: methods in the order of the table.
-        reference: the one drawn in grey, if any.
+        reference: the one drawn in grey, if any; broad, to show beneath the others.
 
     Returns:
         name -> LineStyle. After six methods colors repeat with another dash pattern.
@@ -77,7 +78,7 @@ def method_styles(
     styles, i = {}, 0
     for name in names:
         if name == reference:
-            styles[name] = LineStyle(REFERENCE_COLOR, "o", "-")
+            styles[name] = LineStyle(REFERENCE_COLOR, "o", "-", width=2.6)
             continue
         color = PALETTE[i % len(PALETTE)]
         marker = _MARKERS[(i + 1) % len(_MARKERS)]
@@ -91,26 +92,26 @@ def figure_style() -> Iterator[None]:
     """Matplotlib settings for the figures of a report, and no others."""
     import matplotlib
 
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(rc=_RC):
         yield
 
 
-def new_figure(width: float, height: float, *, layout: str = "constrained"):
+def new_figure(width: float, height: float, *, fixed_aspect: bool = False):
     """An empty Figure that no window and no pyplot registry knows.
 
     Args:
         width: inches.
         height: inches.
-        layout: "constrained", or "compressed" for axes of a fixed aspect.
+        fixed_aspect: whether the axes keep their shape (images).
 
     Returns:
         matplotlib.figure.Figure.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout=layout)
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05)
-    return figure
+    engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, compress=fixed_aspect)
+    return Figure(figsize=(width, height), layout=engine)
 
 
 def legend_on_top(figure, handles, labels) -> None:

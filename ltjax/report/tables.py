@@ -124,17 +124,15 @@ def best_rows(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> list[
         columns: of the same table.
 
     Returns:
-        One set of row indices per column; empty if there is nothing to compare.
+        One set of row indices per column; empty if all are equal.
     """
     result = []
     for j, column in enumerate(columns):
         known = {i: row.cells[j].mean for i, row in enumerate(rows)}
         shown = {i: round(v, 2) for i, v in known.items() if v is not None}
-        if len(shown) < 2:
-            result.append(set())
-            continue
-        top = (max if column.best == "max" else min)(shown.values())
-        result.append({i for i, value in shown.items() if value == top})
+        top = (max if column.best == "max" else min)(shown.values(), default=None)
+        winners = {i for i, value in shown.items() if value == top}
+        result.append(winners if len(winners) < len(shown) else set())
     return result
 
 

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -66,7 +67,8 @@ def test_cells():
 def test_best_is_decided_on_the_digits_shown(ce, la):
     rows = table_rows([read_run(ce), read_run(la)])
     tie = rows[0]._replace(cells=(Cell(70.001, None), *rows[0].cells[1:]))
-    assert best_rows([tie, rows[1]])[0] == {0, 1}
+    assert best_rows([rows[0], tie, rows[1]])[0] == {1, 2}
+    assert best_rows([tie, rows[1]])[0] == set()  # nobody wins a draw
     assert best_rows(rows)[-1] == {1}  # the lower ECE
 
 
@@ -129,8 +131,5 @@ def test_hardware_in_words(ce, hardware, text):
 
 
 def test_a_bar_in_a_name_does_not_break_the_table(la):
-    run = read_run(la)
-    import dataclasses
-
-    text = markdown_table([dataclasses.replace(run, name="a|b")])
+    text = markdown_table([dataclasses.replace(read_run(la), name="a|b")])
     assert "| a\\|b | 1 |" in text
