@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 # Groups kept beyond k + 1; they give the bound room for its rounding terms.
 SLACK = 4
@@ -32,8 +33,8 @@ class Table(NamedTuple):
     lanes: jax.Array  # [B, P, D] -2 x centered points; column r * M + s: point r of s
     norms: jax.Array  # [B, P] squared norms of the centered points, same order
     classes: jax.Array  # [B, P] int32 in order of position, -1 = padding
-    rows: jax.Array  # [B, P] int32, row of `raw` at each position
-    raw: jax.Array  # [N, D] the points, not centered
+    rows: jax.Array  # [B, P] int32, row of the data at each position
+    raw: jax.Array  # [B, P, D] the points in order of position, not centered
     scale: jax.Array  # scalar, a power of two that brings distances near 1
 
 
@@ -43,11 +44,11 @@ class Query(NamedTuple):
     centered: jax.Array  # [Q, D] with the table's center and scale
     raw: jax.Array  # [Q, D]
     classes: jax.Array  # [Q] int32
-    itself: jax.Array  # [Q] int32, row of `raw` that is the query itself, or -1
+    itself: jax.Array  # [Q] int32, row of the data that is the query itself, or -1
     exact: jax.Array  # bool, step 1 makes no rounding error (integer-like data)
 
 
-@functools.partial(jax.jit, static_argnames=("k", "group", "recall_target"))
+@functools.partial(jax.jit, static_argnames=("k", "group", "recall_target", "mesh"))
 def search_tile(
     table: Table,
     query: Query,
@@ -57,13 +58,50 @@ def search_tile(
     k: int,
     group: int,
     recall_target: float | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The k nearest points of the query's class among blocks [first, last).
+
+    With a mesh, the blocks of the table are spread over its devices. Each device finds
+    its own k nearest, and all keep the k nearest of those.
 
     Returns:
         Distances [Q, k], ascending, inf where missing, and rows [Q, k] int32, -1 where
         missing.
     """
+    search = functools.partial(_search, k=k, group=group, recall_target=recall_target)
+    if mesh is None:
+        return search(table, query, first, last)
+
+    def local(table, query, first, last):
+        blocks = table.norms.shape[0]
+        offset = jax.lax.axis_index(mesh.axis_names) * blocks
+        span = (jnp.clip(at - offset, 0, blocks) for at in (first, last))
+        found = search(table, query, *span)
+        # Side by side in device order, which is the order of positions: of equals,
+        # top_k takes the first.
+        distances, rows = (
+            jax.lax.all_gather(x, mesh.axis_names, axis=1, tiled=True) for x in found
+        )
+        distances, at = _smallest(distances, k)
+        return distances, jnp.take_along_axis(rows, at, axis=1)
+
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(table_specs(mesh), PartitionSpec(), PartitionSpec(), PartitionSpec()),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )(table, query, first, last)
+
+
+def table_specs(mesh: Mesh) -> Table:
+    """How a table lies on a mesh: its blocks spread over all devices."""
+    blocks = PartitionSpec(mesh.axis_names)
+    return Table(*[blocks] * (len(Table._fields) - 1), scale=PartitionSpec())
+
+
+def _search(table: Table, query: Query, first, last, *, k, group, recall_target):
     if recall_target is not None:
         positions = _approximate_shortlist(
             table, query, first, last, k=k, group=group, recall_target=recall_target
@@ -100,9 +138,8 @@ def _shortlist(table: Table, query: Query, first, last, *, k: int, group: int):
 
         def minima(block, values):
             found = jnp.min(_expanded(table, query, block, group), axis=1)
-            return jax.lax.dynamic_update_slice(
-                values, found, (0, (block - start) * num_groups)
-            )
+            at = (block - start) * num_groups
+            return jax.lax.dynamic_update_slice_in_dim(values, found, at, axis=1)
 
         empty = jnp.full((size, width), jnp.inf, best.dtype)
         found = jax.lax.fori_loop(start, stop, minima, empty)
@@ -119,7 +156,8 @@ def _shortlist(table: Table, query: Query, first, last, *, k: int, group: int):
     state = (first, none, jnp.zeros((size, kept), jnp.int32))
     _, best, groups = jax.lax.while_loop(lambda s: s[0] < last, select, state)
     groups = jnp.sort(jnp.where(best < jnp.inf, groups, -1), axis=1)
-    members = groups[:, :, None] * group + jnp.arange(group, dtype=jnp.int32)
+    offsets = jnp.arange(group, dtype=jnp.int32)[None, None, :]
+    members = groups[:, :, None] * group + offsets
     positions = jnp.where(groups[:, :, None] >= 0, members, -1).reshape(size, -1)
     return positions, best[:, -1]
 
@@ -159,7 +197,8 @@ def _rank(table: Table, query: Query, positions, k: int):
     rows = table.rows.reshape(-1)[positions]
     valid = (positions >= 0) & (rows != query.itself[:, None])
     valid &= table.classes.reshape(-1)[positions] == query.classes[:, None]
-    squared = _squared(query.raw[:, None, :], table.raw[rows], table.scale)
+    points = table.raw.reshape(-1, table.raw.shape[-1])[positions]
+    squared = _squared(query.raw[:, None, :], points, table.scale)
     squared, at = _smallest(jnp.where(valid, squared, jnp.inf), k)
     return squared, jnp.take_along_axis(rows, at, axis=1)
 
@@ -205,8 +244,8 @@ def _exhaustive(table: Table, query: Query, first, last, k: int):
         rows = table.rows[block]
         valid = query.classes[:, None] == table.classes[block][None, :]
         valid &= query.itself[:, None] != rows[None, :]
-        points = table.raw[rows]
-        squared = _squared(query.raw[:, None, :], points[None, :, :], table.scale)
+        points = table.raw[block][None, :, :]
+        squared = _squared(query.raw[:, None, :], points, table.scale)
         squared = jnp.where(valid, squared, jnp.inf)
         values = jnp.concatenate([best, squared], axis=1)
         rows = jnp.broadcast_to(rows, squared.shape)

@@ -5,8 +5,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
-from ltjax.resampling._neighbor_blocks import SLACK, Query, Table, search_tile
+from ltjax.resampling._neighbor_blocks import (
+    SLACK,
+    Query,
+    Table,
+    search_tile,
+    table_specs,
+)
 
 # Points that a query ranks in difference form, about.
 _SHORTLIST = 256
@@ -32,6 +39,7 @@ class Index(NamedTuple):
     exact: bool  # step 1 makes no rounding error on these points
     step: float  # the grid on which centered integer-like data lie
     group: int
+    mesh: Mesh | None
 
     def search(self, features, rows, classes, itself, k, recall_target):
         """Distances [Q, k] and indices [Q, k] (numpy) of `features[rows]`.
@@ -60,6 +68,7 @@ class Index(NamedTuple):
                 k=k,
                 group=self.group,
                 recall_target=recall_target,
+                mesh=self.mesh,
             )
             found.append((tile, stop - start))
             if len(found) > _IN_FLIGHT:
@@ -92,7 +101,9 @@ class Index(NamedTuple):
         )
 
 
-def build_index(features, labels, k: int, block_size: int) -> Index:
+def build_index(
+    features, labels, k: int, block_size: int, mesh: Mesh | None = None
+) -> Index:
     """Lays out `features` [N, D] (host, any real dtype), sorted by `labels` [N]."""
     count, dim = features.shape
     dtype, direct = _precision(features.dtype)
@@ -101,32 +112,41 @@ def build_index(features, labels, k: int, block_size: int) -> Index:
     order, bounds = sort_by_class(labels)
     centers, step, scale = _centers(features, order, bounds)
 
-    blocks = max(1, -(-count // block_size))
+    devices = 1 if mesh is None else mesh.size
+    blocks = devices * max(1, -(-count // (block_size * devices)))
     classes = np.full(blocks * block_size, -1, np.int32)
     classes[:count] = labels[order]
     rows = np.zeros(blocks * block_size, np.int32)
     rows[:count] = order
     lanes = np.zeros((blocks, group, block_size // group, dim), dtype)
     norms = np.zeros((blocks, group, block_size // group), dtype)
+    raw = np.zeros((blocks * block_size, dim), dtype)
     exact = True
     for block in range(blocks):
         at = slice(block * block_size, min((block + 1) * block_size, count))
-        points = (features[order[at]] - centers[classes[at]]) * scale
+        points = features[order[at]]
+        centered = points - centers[classes[at]]
+        raw[at] = points if direct else centered
         padded = np.zeros((block_size, dim), dtype)
-        padded[: len(points)] = points
+        padded[: len(points)] = centered * scale
         in_lanes = padded.reshape(-1, group, dim).swapaxes(0, 1)
         lanes[block] = -2 * in_lanes
         norms[block] = np.square(in_lanes).sum(axis=-1)
         exact = exact and _is_exact(padded, step * scale)
     table = Table(
-        lanes=jnp.asarray(lanes.reshape(blocks, block_size, dim)),
-        norms=jnp.asarray(norms.reshape(blocks, block_size)),
-        classes=jnp.asarray(classes.reshape(blocks, block_size)),
-        rows=jnp.asarray(rows.reshape(blocks, block_size)),
-        raw=jnp.asarray(_raw(features, labels, centers, dtype, direct)),
-        scale=jnp.asarray(scale, dtype),
+        lanes=lanes.reshape(blocks, block_size, dim),
+        norms=norms.reshape(blocks, block_size),
+        classes=classes.reshape(blocks, block_size),
+        rows=rows.reshape(blocks, block_size),
+        raw=raw.reshape(blocks, block_size, dim),
+        scale=np.asarray(scale, dtype),
     )
-    return Index(table, bounds, centers, scale, direct, exact, step, group)
+    if mesh is None:
+        table = jax.tree.map(jnp.asarray, table)
+    else:
+        place = [NamedSharding(mesh, spec) for spec in table_specs(mesh)]
+        table = jax.device_put(table, Table(*place))
+    return Index(table, bounds, centers, scale, direct, exact, step, group, mesh)
 
 
 def sort_by_class(labels) -> tuple[np.ndarray, np.ndarray]:
@@ -137,26 +157,15 @@ def sort_by_class(labels) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _precision(dtype) -> tuple[np.dtype, bool]:
-    """Working dtype, and whether values of `dtype` fit it without rounding."""
-    if dtype == np.float64 and jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
-        return np.dtype(np.float64), True
-    is_wide = dtype == np.float64 or (dtype.kind in "iu" and dtype.itemsize > 2)
-    return np.dtype(np.float32), not is_wide
-
-
-def _raw(features, labels, centers, dtype, direct):
-    """The points that candidates are ranked on, in the working dtype.
+    """Working dtype, and whether values of `dtype` fit it without rounding.
 
     What float32 cannot hold is centered in float64 first: values of mean 1000 and
     spread 0.01 would lose most of their digits.
     """
-    if direct:
-        return features.astype(dtype, copy=False)
-    raw = np.empty(features.shape, dtype)
-    for at in range(0, len(features), _SAMPLE):
-        rows = slice(at, at + _SAMPLE)
-        raw[rows] = features[rows] - centers[labels[rows]]
-    return raw
+    if dtype == np.float64 and jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
+        return np.dtype(np.float64), True
+    is_wide = dtype == np.float64 or (dtype.kind in "iu" and dtype.itemsize > 2)
+    return np.dtype(np.float32), not is_wide
 
 
 def _group_size(k: int) -> int:

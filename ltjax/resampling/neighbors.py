@@ -43,6 +43,7 @@ def nearest_neighbors(
     itself: ArrayLike | None = None,
     block_size: int = 2048,
     recall_target: float | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Neighbors:
     """The k nearest points of every query.
 
@@ -57,6 +58,8 @@ def nearest_neighbors(
         recall_target: None for the exact search. A number in (0, 1) lets the device's
             approximate selection miss that share of neighbors, for millions of points
             on an accelerator.
+        mesh: optional devices to spread the points over; by default one device holds
+            them all. The result does not depend on it.
 
     Returns:
         Neighbors; with fewer than k points the last ones are missing.
@@ -84,7 +87,8 @@ def nearest_neighbors(
         raise ValueError(
             f"{caller}: itself has shape {itself.shape}, expected ({len(queries)},)"
         )
-    index = build_index(points, np.zeros(len(points), np.int32), k, block_size)
+    one_class = np.zeros(len(points), np.int32)
+    index = build_index(points, one_class, k, block_size, mesh)
     rows, one_class = np.arange(len(queries)), np.zeros(len(queries), np.int32)
     found = index.search(queries, rows, one_class, itself, k, recall_target)
     return Neighbors(*map(jnp.asarray, found))
@@ -98,6 +102,7 @@ def same_class_neighbors(
     rows: ArrayLike | None = None,
     block_size: int = 2048,
     recall_target: float | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Neighbors:
     """The k nearest *other* points of the same class.
 
@@ -111,6 +116,7 @@ def same_class_neighbors(
         rows: optional [Q] int, the rows whose neighbors are wanted; default all.
         block_size: see `nearest_neighbors`.
         recall_target: see `nearest_neighbors`.
+        mesh: see `nearest_neighbors`.
 
     Returns:
         Neighbors of the rows, in the order of `rows`. In a class of n every row has
@@ -134,7 +140,7 @@ def same_class_neighbors(
         raise ValueError(
             f"{caller}: rows must be a vector of indices in [0, {len(features)})"
         )
-    index = build_index(features, labels, k, block_size)
+    index = build_index(features, labels, k, block_size, mesh)
     by_class = np.argsort(labels[rows], kind="stable")
     sorted_rows = rows[by_class]
     found = index.search(
