@@ -33,6 +33,8 @@ def get_config(arg=""):
     config.eval_every = "20%"
     recipes.apply_method(config, args.method, late="80%")
     recipes.apply_gradient(config, args.gradient)
+    if args.gradient in ("imbsam", "sse_sam"):
+        config.gradient.eta = 200  # the five largest classes are head
     if args.smoke:
         config.total = "20 steps"
         config.data.options = {"train_per_class": 200, "test_per_class": 20}

@@ -4,19 +4,22 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
+from ltjax._checks import check_choice
 from ltjax.models.norms import couples_rows, make_norm
 
 
 class Conv2D(nn.Module):
-    """Strided convolutions, each followed by normalization and ReLU, then the mean.
-
-    With three 5x5 layers of stride 2 a feature sees 29x29 pixels, all of an MNIST digit.
+    """Strided convolutions, each followed by normalization and ReLU, then pooling.
 
     Attributes:
         widths: channels of the layers; the last one is the number of features.
         strides: one per layer.
         kernel_size: odd; padded by half of it on every side.
         norm: "batch", "group", "layer", "frozen" or "none".
+        pool: "flatten" keeps the positions, which suits centered digits, "mean"
+            averages over them.
+        size: height and width of the images; with "flatten" it fixes the number of
+            features.
         dtype: of the computation; parameters stay float32.
     """
 
@@ -24,6 +27,8 @@ class Conv2D(nn.Module):
     strides: tuple[int, ...] = (2, 2, 2)
     kernel_size: int = 5
     norm: str = "batch"
+    pool: str = "flatten"
+    size: int = 28
     dtype: str = "float32"
 
     head_init = "uniform"
@@ -38,12 +43,16 @@ class Conv2D(nn.Module):
             raise ValueError(
                 f"Conv2D: kernel_size is {self.kernel_size}, expected an odd number"
             )
+        check_choice("Conv2D", "pool", self.pool, ("mean", "flatten"))
         super().__post_init__()
 
     @property
     def num_features(self) -> int:
         """Width of the features."""
-        return self.widths[-1]
+        size = self.size
+        for stride in self.strides:
+            size = -(-size // stride)
+        return self.widths[-1] * (size**2 if self.pool == "flatten" else 1)
 
     @property
     def rows_independent(self) -> bool:
@@ -54,10 +63,11 @@ class Conv2D(nn.Module):
     def __call__(self, inputs, *, train: bool, mask=None):
         """Images [B, H, W] or [B, H, W, C] to features [B, D]."""
         x = inputs[..., None] if inputs.ndim == 3 else inputs
-        if x.ndim != 4:
+        square = x.shape[1:3] == (self.size, self.size)
+        if x.ndim != 4 or (self.pool == "flatten" and not square):
             raise ValueError(
-                f"Conv2D: inputs have shape {inputs.shape}, expected [B, H, W] or"
-                " [B, H, W, C]"
+                f"Conv2D: inputs have shape {inputs.shape}, expected"
+                f" [B, {self.size}, {self.size}] or [B, {self.size}, {self.size}, C]"
             )
         norm = make_norm(self.norm, train=train, mask=mask, dtype=self.dtype)
         side = self.kernel_size // 2
@@ -74,4 +84,6 @@ class Conv2D(nn.Module):
                 name=f"conv{i}",
             )(x)
             x = nn.relu(norm(x, f"norm{i}"))
+        if self.pool == "flatten":
+            return x.reshape(len(x), -1)
         return jnp.mean(x, axis=(1, 2))
