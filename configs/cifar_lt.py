@@ -6,10 +6,10 @@ r"""CIFAR-10/100-LT, ResNet-32, the standard recipe of the field (Cao et al. 201
 Arguments: classes (10 or 100), method, gradient, imf, profile (exp or step), smoke.
 
 SGD, momentum 0.9, no Nesterov, coupled weight decay 2e-4 on all parameters, batch 128,
-200 epochs; the rate climbs to 0.1 over 5 epochs (constant within each), then 0.001 from
-epoch 160 and 0.00001 from epoch 180. Zero-padding by 4 before normalization, random
-crop, horizontal flip. Deferred methods switch at epoch 160. The last incomplete batch of
-an epoch is dropped (static shapes); the published code keeps it.
+200 epochs; the rate climbs to 0.1 over 5 epochs (constant within each), then 0.001
+from epoch 160 and 0.00001 from epoch 180. Zero-padding by 4 before normalization,
+random crop, horizontal flip. Deferred methods switch at epoch 160. The last incomplete
+batch of an epoch is dropped (static shapes); the published code keeps it.
 
 Published accuracy (ResNet-32, 200 epochs, exp 100; last or best epoch as the source has
 it): CIFAR-10 CE 71.25, LDAM-DRW 77.97, VS 80.29, TLA+ADRW 80.81; CIFAR-100 CE 38.06,
