@@ -46,10 +46,7 @@ class Index(NamedTuple):
 
         Rows should be sorted by class, so that a tile covers few blocks.
         """
-        size = min(
-            _QUERIES.get(jax.default_backend(), _QUERIES_ELSEWHERE),
-            1 << max(3, (len(rows) - 1).bit_length()),
-        )
+        size = _QUERIES.get(jax.default_backend(), _QUERIES_ELSEWHERE)
         block_size = self.table.norms.shape[1]
         found = []
         for start, stop in tiles(classes, size):
