@@ -62,18 +62,21 @@ def test_conv1d_against_numpy(pool, width):
     np.testing.assert_allclose(outputs["features"], x, rtol=1e-3, atol=1e-4)
 
 
-def test_conv2d_against_numpy():
-    model = build_model("conv2d", num_classes=3, widths=(3, 4), strides=(2, 1))
+@pytest.mark.parametrize("pool, width", [("mean", 4), ("flatten", 64)])
+def test_conv2d_against_numpy(pool, width):
+    model = build_model(
+        "conv2d", num_classes=3, widths=(3, 4), strides=(2, 1), pool=pool, size=7
+    )
+    assert model.num_features == width
     images = jax.random.normal(KEY, (4, 7, 7))
     params, state = model.init(jax.random.key(1), images)
     outputs, _ = model.forward(params, state, images, train=True)
     net, x = exact(params["backbone"]), np.asarray(images, np.float64)[..., None]
     for i, stride in ((1, 2), (2, 1)):
-        x = convolve(x, net[f"conv{i}"]["kernel"], (stride,) * 2, (1, 1))
+        x = convolve(x, net[f"conv{i}"]["kernel"], (stride,) * 2, (2, 2))
         x = np.maximum(normalize(x), 0)
-    np.testing.assert_allclose(
-        outputs["features"], x.mean((1, 2)), rtol=1e-3, atol=1e-4
-    )
+    x = x.mean((1, 2)) if pool == "mean" else x.reshape(4, -1)
+    np.testing.assert_allclose(outputs["features"], x, rtol=1e-3, atol=1e-4)
 
 
 def test_mlp_flattens_its_inputs_and_has_biases_without_norm():
@@ -92,7 +95,7 @@ def test_mlp_flattens_its_inputs_and_has_biases_without_norm():
 
 @pytest.mark.parametrize(
     "name, shape, features",
-    [("conv1d", (2, 40), 64), ("conv2d", (2, 28, 28, 1), 64), ("mlp", (2, 9), 256)],
+    [("conv1d", (2, 40), 64), ("conv2d", (2, 28, 28, 1), 1024), ("mlp", (2, 9), 256)],
 )
 def test_default_shapes(name, shape, features):
     model = build_model(name, num_classes=10)
@@ -113,9 +116,14 @@ def test_wrong_structures_and_inputs_are_refused():
         Conv2D(widths=(3, 4))
     with pytest.raises(ValueError, match="kernel_size is 4"):
         Conv1D(kernel_size=4)
-    with pytest.raises(ValueError, match="pool is 'max'"):
-        Conv1D(pool="max")
+    with pytest.raises(ValueError, match="kernel_size is 2"):
+        Conv2D(kernel_size=2)
+    for module in (Conv1D, Conv2D):
+        with pytest.raises(ValueError, match="pool is 'max'"):
+            module(pool="max")
     with pytest.raises(ValueError, match=r"\(1, 30\), expected \[B, 40\]"):
         Conv1D(pool="flatten").lazy_init(KEY, jnp.zeros((1, 30)), train=False)
+    with pytest.raises(ValueError, match=r"\(1, 32, 32\), expected \[B, 28, 28\]"):
+        Conv2D().lazy_init(KEY, jnp.zeros((1, 32, 32)), train=False)
     with pytest.raises(ValueError, match=r"inputs have shape \(1, 30\)"):
         Conv2D().lazy_init(KEY, jnp.zeros((1, 30)), train=False)
