@@ -63,8 +63,9 @@ def move_threshold(probabilities: ArrayLike, cost: ArrayLike) -> jax.Array:
     """
     check_floating("move_threshold", "probabilities", probabilities)
     probabilities = at_least_float32(probabilities)
-    totals = _row_sums("move_threshold", cost, probabilities)
-    moved = probabilities * totals
+    totals = _row_sums("move_threshold", cost, shape_of(probabilities)[-1])
+    # A common factor does not matter; this one keeps extreme costs in range.
+    moved = probabilities * _like(totals / totals.max(), probabilities)
     return moved / jnp.sum(moved, axis=-1, keepdims=True)
 
 
@@ -91,7 +92,10 @@ def move_threshold_logits(logits: ArrayLike, cost: ArrayLike) -> jax.Array:
     """
     check_floating("move_threshold_logits", "logits", logits)
     logits = at_least_float32(logits)
-    return logits + jnp.log(_row_sums("move_threshold_logits", cost, logits))
+    totals = _row_sums("move_threshold_logits", cost, shape_of(logits)[-1])
+    with np.errstate(divide="ignore"):  # a class without cost is never predicted
+        shift = namespace(totals).log(totals)
+    return logits + _like(shift, logits)
 
 
 def expected_cost(probabilities: ArrayLike, cost: ArrayLike) -> jax.Array:
@@ -190,8 +194,7 @@ def prior_correction(
     target = _check_prior("target_prior", target_prior, num_classes, positive=False)
     ratio = target / source
     # Relative to the largest, so that tiny priors do not underflow.
-    ratio = jnp.asarray(ratio / ratio.max()).astype(probabilities.dtype)
-    corrected = probabilities * jnp.expand_dims(ratio, range(probabilities.ndim - 1))
+    corrected = probabilities * _like(ratio / ratio.max(), probabilities)
     return corrected / jnp.sum(corrected, axis=-1, keepdims=True)
 
 
@@ -320,10 +323,14 @@ def cost_sampling_targets(
     return np.floor(sizes * (1 + 1e-12)).astype(np.int64)
 
 
-def _row_sums(caller: str, cost: ArrayLike, like: jax.Array) -> jax.Array:
-    cost = _check_cost(caller, cost, like.shape[-1])
-    totals = jnp.asarray(cost.sum(axis=1)).astype(like.dtype)
-    return jnp.expand_dims(totals, range(like.ndim - 1))
+def _row_sums(caller: str, cost: ArrayLike, num_classes: int):
+    return _check_cost(caller, cost, num_classes).sum(axis=1)
+
+
+def _like(class_vector, predictions: jax.Array) -> jax.Array:
+    """A class vector [K] with the rank and dtype of predictions [..., K]."""
+    vector = jnp.asarray(class_vector, predictions.dtype)
+    return jnp.expand_dims(vector, range(predictions.ndim - 1))
 
 
 def _check_cost(caller: str, cost: ArrayLike, num_classes: int):
