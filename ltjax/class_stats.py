@@ -150,6 +150,7 @@ def effective_number(class_counts: ArrayLike, *, beta: float | ArrayLike) -> Arr
     check_range("effective_number", "beta", beta, low=0.0, high=1.0, open_high=True)
     counts = _counts("effective_number", class_counts)
     xp = namespace(counts, beta)
+    counts = xp.asarray(counts)
     beta = xp.asarray(beta, counts.dtype)
     log_beta = xp.log(xp.where(beta > 0, beta, xp.ones_like(beta)))
     powered = -xp.expm1(counts * log_beta) / (1 - beta)

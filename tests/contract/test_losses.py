@@ -36,17 +36,17 @@ def rows(**flags):
     return pytest.mark.parametrize("row", chosen, ids=lambda r: r.name)
 
 
-def value_and_grad(row, labels=LABELS, arrays=None, where=None):
+def value_and_grad(row):
     """[B] losses and the gradient of a sum with unequal weights, jitted."""
 
     def total(predictions, labels, where):
-        values = row(predictions, labels, arrays, where=where)
-        weights = jnp.linspace(0.5, 1.5, values.shape[0]).astype(values.dtype)
-        return jnp.sum(jnp.where(values == 0, 0.0, weights * values)), values
+        values = row(predictions, labels, where=where)
+        weights = jnp.linspace(0.5, 1.5, values.shape[0])
+        return jnp.sum(weights * values), values
 
     function = jax.jit(jax.value_and_grad(total, has_aux=True))
 
-    def call(predictions, labels=labels, where=where):
+    def call(predictions, labels=LABELS, where=None):
         (_, values), gradient = function(predictions, labels, where)
         return values, gradient
 
@@ -275,6 +275,15 @@ def test_new_values_do_not_retrace(row):
                 0.0,
             )
         np.testing.assert_allclose(values, expected, rtol=5e-5, atol=1e-5)
+
+
+@rows()
+def test_traced_hyper_parameters_with_counts_on_the_host(row):
+    predictions = jnp.asarray(row.example(), jnp.float32)
+    hyper = {name: jnp.float32(value) for name, value in row.hyper.items()}
+    values = jax.jit(lambda h: row(predictions, LABELS, None, h))(hyper)
+    assert values.dtype == jnp.float32
+    np.testing.assert_allclose(values, row(predictions, LABELS), rtol=1e-4, atol=1e-6)
 
 
 @rows()
