@@ -39,12 +39,16 @@ class GradientRule(NamedTuple):
         program: step -> static key of the compiled program for that step. Stages that
             change the cost are programs of their own; the host knows the step.
         programs: every value that `program` takes.
+        arrange: None, or (step, labels [B], mask [B]) -> (permutation [B], rows): an
+            order of the batch's rows that the rule wants. Then the program of a step is
+            (program(step), rows), rows the largest over the replicas.
         options: keyword arguments of `ltjax.sharpness.sharp_value_and_grad`.
     """
 
     terms: Callable[..., tuple[Term, ...]]
     program: Callable[[int], Hashable] = lambda step: None
     programs: tuple[Hashable, ...] = (None,)
+    arrange: Callable[..., Any] | None = None
     options: Mapping[str, Any] = {}
 
 
@@ -88,10 +92,12 @@ def sam(*, rho_late: float = -1.0, rho_switch: int = 0) -> GradientRule:
     return GradientRule(terms)
 
 
-def imbsam(is_tail, *, tail_scale: float = 1.0, normalize="batch") -> GradientRule:
+def imbsam(
+    is_tail, *, tail_scale: float = 1.0, normalize: str = "batch", blocks: int = 1
+) -> GradientRule:
     """ImbSAM: the tail's gradient at the tail's worst point, the head's at theta."""
 
-    def terms(parts: Parts, state, batch, program):
+    def terms(parts: Parts, state, batch, program, rows=None):
         labels, base = _columns(parts)
         return sharpness.imbsam(
             labels,
@@ -100,15 +106,17 @@ def imbsam(is_tail, *, tail_scale: float = 1.0, normalize="batch") -> GradientRu
             tail_scale=tail_scale,
             normalize=normalize,
             base=base,
+            tail_rows=rows,
+            blocks=blocks,
         )
 
     return GradientRule(terms)
 
 
-def sse_sam(is_tail, *, switch: int) -> GradientRule:
+def sse_sam(is_tail, *, switch: int, blocks: int = 1) -> GradientRule:
     """SSE-SAM: two perturbations before step `switch`, the tail's only from it on."""
 
-    def terms(parts: Parts, state, batch, program):
+    def terms(parts: Parts, state, batch, program, rows=None):
         labels, base = _columns(parts)
         return sharpness.sse_sam(
             labels,
@@ -117,6 +125,8 @@ def sse_sam(is_tail, *, switch: int) -> GradientRule:
             rho_tail=state.hyper["rho_tail"],
             stage=program,
             base=base,
+            tail_rows=rows,
+            blocks=blocks,
         )
 
     return GradientRule(terms, lambda step: 1 if step < switch else 2, (1, 2))
@@ -152,6 +162,33 @@ def focal_sam(
     return GradientRule(terms)
 
 
+def compacted(
+    rule: GradientRule, is_tail, *, batch_size: int, blocks: int = 1
+) -> GradientRule:
+    """`rule` with its tail term on its own rows; exact if rows are independent.
+
+    Args:
+        rule: `imbsam` or `sse_sam`, made with the same `blocks`.
+        is_tail: [K] bool.
+        batch_size: B.
+        blocks: number of devices along the batch, which share the tail rows.
+
+    Returns:
+        A rule whose programs are (program of `rule`, rows of the tail term).
+    """
+    buckets = sharpness.compaction.default_buckets(batch_size, blocks)
+
+    def terms(parts: Parts, state, batch, program):
+        inner, rows = program
+        return rule.terms(parts, state, batch, inner, rows=rows)
+
+    def arrange(step: int, labels, mask):
+        return sharpness.compaction.plan(labels, is_tail, buckets, blocks, where=mask)
+
+    programs = tuple((p, rows) for p in rule.programs for rows in buckets)
+    return GradientRule(terms, rule.program, programs, arrange, rule.options)
+
+
 def starting_at(rule: GradientRule, step: int) -> GradientRule:
     """`rule` from `step` on and the plain gradient before (late SAM)."""
     if step <= 0:
@@ -165,7 +202,8 @@ def starting_at(rule: GradientRule, step: int) -> GradientRule:
     def program(now: int):
         return "plain" if now < step else rule.program(now)
 
-    return GradientRule(terms, program, ("plain", *rule.programs), rule.options)
+    programs = ("plain", *rule.programs)
+    return rule._replace(terms=terms, program=program, programs=programs)
 
 
 RULES: dict[str, str] = {
@@ -176,40 +214,58 @@ RULES: dict[str, str] = {
     "sse_sam": "SSE-SAM: head and tail perturbed apart, then tail only (Lyu 2025)",
     "rwsam": "rwSAM: ascent weighted by inverse density (Liu 2022)",
     "focal_sam": "Focal-SAM: class-weighted sharpness (Li 2025)",
+    "cc_sam": "CC-SAM: class-conditional radii on the classifier (Zhou 2023)",
 }
 
 
-def build_rule(config, class_counts, *, steps: Callable[[str], int]) -> GradientRule:
+def build_rule(
+    config, class_counts, *, steps: Callable[[str], int], batch_size: int
+) -> GradientRule:
     """The rule of a config's gradient section.
 
     Args:
-        config: the section; `config.name` is one of `RULES`.
+        config: the section; `config.name` is one of `RULES`. (CC-SAM's rule is plain:
+            it is a second loss, `ltjax.methods.class_conditional`.)
         class_counts: [K].
         steps: duration text -> steps.
+        batch_size: B.
 
     Returns:
         The rule with its options.
     """
     is_tail = sharpness.tail_classes(class_counts, eta=config.eta)
     late = {"rho_late": config.rho_late, "rho_switch": steps(config.rho_switch)}
+    blocks = config.blocks
     if config.name in ("sam", "asam"):
         rule = sam(**late)
     elif config.name == "imbsam":
         rule = imbsam(
-            is_tail, tail_scale=config.tail_scale, normalize=config.group_normalize
+            is_tail,
+            tail_scale=config.tail_scale,
+            normalize=config.group_normalize,
+            blocks=blocks,
         )
     elif config.name == "sse_sam":
-        rule = sse_sam(is_tail, switch=steps(config.switch))
+        rule = sse_sam(is_tail, switch=steps(config.switch), blocks=blocks)
     elif config.name == "rwsam":
         rule = rwsam(np.load(config.density_weights, allow_pickle=False))
     elif config.name == "focal_sam":
         rule = focal_sam(class_counts, **late)
     else:
         rule = plain()
+    options = _options(config)
+    if config.compaction:
+        rule = compacted(rule, is_tail, batch_size=batch_size, blocks=blocks)
+        options |= {"rows_independent": True, "blocks": blocks}
+    return starting_at(rule._replace(options=options), steps(config.late))
+
+
+def _options(config) -> dict[str, Any]:
+    """Keyword arguments of `sharp_value_and_grad` that a gradient section asks for."""
+    options: dict[str, Any] = {"stats": config.stats}
     scale = config.asam
     if config.name == "asam" and scale == "none":
         scale = "weights_only"
-    options: dict[str, Any] = {"stats": config.stats}
     if scale != "none":
         options["scale"] = sharpness.asam(eta=config.asam_eta, rule=scale)
     if config.perturb == "norm":
@@ -218,4 +274,4 @@ def build_rule(config, class_counts, *, steps: Callable[[str], int]) -> Gradient
         options["mask"] = sharpness.only_under("head")
     scope = config.scope
     options["scope"] = int(scope) if scope.isdigit() else scope
-    return starting_at(rule._replace(options=options), steps(config.late))
+    return options

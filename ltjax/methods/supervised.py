@@ -18,124 +18,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import class_stats, losses, schedules
+from ltjax import class_stats, schedules
 from ltjax._checks import check_choice
 from ltjax._numerics import class_lookup
 from ltjax.classifiers import adjust_logits
+from ltjax.methods.entries import LOSSES as LOSSES
+from ltjax.methods.entries import Context, LossEntry
 from ltjax.methods.gradients import GradientRule, Part
 from ltjax.methods.method import Method
 from ltjax.sharpness import reduction_weights
 
 
-class Context(NamedTuple):
-    """What a loss may depend on besides outputs and labels."""
+class Auxiliary(NamedTuple):
+    """A second loss that takes a share of the objective (CC-SAM's perturbed one).
 
-    class_counts: np.ndarray  # [K]
-    hyper: dict[str, jax.Array]
-    phase: jax.Array  # int32 scalar, 0 before `late_step`
-    model_state: Any
-
-
-class LossEntry(NamedTuple):
-    """A loss as the engine offers it.
+    The objective becomes (1 - share) * loss + share * auxiliary loss. `init` and
+    `update` own the method state.
 
     Attributes:
-        fn: (outputs, labels, context) -> [B].
-        head: the head it needs: "linear", "cosine" or "etf".
-        hyper: names in `hyper` that it reads.
-        about: one line for listings.
-        init_bias: what a linear head's bias starts at; "sigmoid" is -log(K - 1).
+        loss: (params, state, batch, aux) -> [B]; `aux` is the main loss's, and may be
+            added to.
+        share: state -> scalar in [0, 1].
+        init: (key, params, model_state) -> method_state.
+        update: (state, batch, aux) -> method_state.
     """
 
-    fn: Callable[..., jax.Array]
-    head: str
-    hyper: tuple[str, ...]
-    about: str
-    init_bias: str = "uniform"
+    loss: Callable[..., jax.Array]
+    share: Callable[[Any], Any]
+    init: Callable[..., Any] = lambda key, params, model_state: None
+    update: Callable[..., Any] = lambda state, batch, aux: state.method_state
 
-
-def _tla_adrw(outputs, labels, context: Context):
-    """VS first, truncated logit adjustment late (methods card 15)."""
-    counts, hyper, late = context.class_counts, context.hyper, context.phase > 0
-    relative = np.log(counts / counts.max())
-    gamma = jnp.where(late, 0.0, hyper["gamma"])
-    tau = jnp.where(late, hyper["tau_late"], hyper["tau"])
-    return losses.affine_softmax(
-        outputs["logits"],
-        labels,
-        weight=1.0,
-        scale=jnp.exp(gamma * jnp.asarray(relative, jnp.float32)),
-        shift=tau * jnp.asarray(class_stats.log_prior(counts), jnp.float32),
-        temperature=1.0,
-    )
-
-
-def _on_logits(name: str, *hyper: str, counts: bool = False):
-    """An entry's fn from a public loss of (logits, labels[, class_counts])."""
-    loss = getattr(losses, name)
-
-    def fn(outputs, labels, context: Context):
-        stats = (context.class_counts,) if counts else ()
-        chosen = {key: context.hyper[key] for key in hyper}
-        return loss(outputs["logits"], labels, *stats, **chosen)
-
-    return fn
-
-
-def _entry(name, about, *hyper, counts=False, **options) -> LossEntry:
-    head = options.pop("head", "linear")
-    fn = _on_logits(name, *hyper, counts=counts)
-    return LossEntry(fn, head, hyper, about, **options)
-
-
-LOSSES: dict[str, LossEntry] = {
-    "ce": _entry("softmax_cross_entropy", "softmax cross-entropy"),
-    "focal": _entry("focal", "focal loss, softmax form (Lin 2017)", "gamma"),
-    "sigmoid": _entry(
-        "sigmoid_cross_entropy", "one-vs-rest cross-entropy", init_bias="sigmoid"
-    ),
-    "sigmoid_focal": _entry(
-        "sigmoid_focal", "focal loss, sigmoid form", "gamma", init_bias="sigmoid"
-    ),
-    "ldam": _entry(
-        "ldam",
-        "label-distribution-aware margins (Cao 2019)",
-        "max_margin",
-        "scale",
-        counts=True,
-        head="cosine",
-    ),
-    "ldam_hinge": _entry(
-        "ldam_hinge",
-        "LDAM with the hinge loss",
-        "max_margin",
-        counts=True,
-        head="cosine",
-    ),
-    "la": _entry("logit_adjusted", "logit adjustment (Menon 2021)", "tau", counts=True),
-    "balanced_softmax": _entry(
-        "balanced_softmax", "balanced softmax (Ren 2020)", counts=True
-    ),
-    "cdt": _entry(
-        "class_dependent_temperature",
-        "class-dependent temperatures (Ye 2020)",
-        "gamma",
-        counts=True,
-    ),
-    "vs": _entry(
-        "vector_scaling",
-        "vector scaling (Kini 2021)",
-        "gamma",
-        "tau",
-        counts=True,
-    ),
-    "tla_adrw": LossEntry(
-        _tla_adrw,
-        "linear",
-        ("gamma", "tau", "tau_late"),
-        "VS, then truncated logit adjustment (Wang 2023)",
-    ),
-}
 
 WEIGHTS = ("none", "class_balanced", "inverse_power")
 
@@ -175,6 +87,7 @@ def supervised(
     normalize: str = "examples",
     late_step: int = 0,
     mixup: Callable | None = None,
+    auxiliary: Auxiliary | None = None,
     evaluate_ema: bool = False,
     posthoc: bool = False,
 ) -> Method:
@@ -190,6 +103,7 @@ def supervised(
         normalize: "examples" or "weights".
         late_step: first step of the late phase (0 = late from the start).
         mixup: (key, inputs) -> (mixed inputs, partner [B], lam scalar), or None.
+        auxiliary: a second loss that takes a share of the objective, or None.
         evaluate_ema: predict with the averaged parameters.
         posthoc: subtract hyper["posthoc_tau"] times the log-prior at prediction.
 
@@ -215,12 +129,18 @@ def supervised(
             rngs={"dropout": model_key},
             mask=mask,
         )
-        context = Context(class_counts, state.hyper, phase_of(state), model_state)
+        context = Context(
+            class_counts, state.hyper, phase_of(state), params, model_state
+        )
         values = {"label": loss.fn(outputs, labels, context)}
         if partner is not None:
             values["partner"] = loss.fn(outputs, labels[partner], context)
         aux = {"model_state": model_state, "outputs": outputs}
-        return values, aux | ({} if partner is None else {"mixup": (partner, lam)})
+        if partner is not None:
+            aux["mixup"] = (partner, lam)
+        if auxiliary is not None:
+            values["auxiliary"] = auxiliary.loss(params, state, batch, aux)
+        return values, aux
 
     def terms(state, batch, aux, *, program=None):
         table = class_weight_table(
@@ -238,6 +158,13 @@ def supervised(
                 "label": Part(labels, lam * base),
                 "partner": Part(labels[partner], (1 - lam) * base[partner]),
             }
+        if auxiliary is not None:
+            share = auxiliary.share(state)
+            parts = {
+                name: Part(part.labels, (1 - share) * part.base)
+                for name, part in parts.items()
+            }
+            parts["auxiliary"] = Part(labels, share * base)
         return rule.terms(parts, state, batch, program)
 
     def predict(state, inputs):
@@ -245,17 +172,12 @@ def supervised(
         if evaluate_ema:
             params, model_state = state.ema["params"], state.ema["model_state"]
         outputs, _ = forward(params, model_state, inputs, train=False)
+        logits = outputs["logits"]
+        if loss.confidence_scale:
+            logits = state.hyper[loss.confidence_scale] * logits
         if posthoc:
-            logits = adjust_logits(
-                outputs["logits"], class_counts, tau=state.hyper["posthoc_tau"]
-            )
-            outputs = {**outputs, "logits": logits}
-        return outputs
+            logits = adjust_logits(logits, class_counts, tau=state.hyper["posthoc_tau"])
+        return {**outputs, "logits": logits}
 
-    return Method(
-        init=lambda key, params, model_state: None,
-        loss=loss_fn,
-        terms=terms,
-        update=lambda state, batch, aux: state.method_state,
-        predict=predict,
-    )
+    owner = Auxiliary(None, None) if auxiliary is None else auxiliary
+    return Method(owner.init, loss_fn, terms, owner.update, predict)

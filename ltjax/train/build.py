@@ -12,7 +12,7 @@ import numpy as np
 from ltjax import class_stats
 from ltjax.data import augment, load_source, long_tail
 from ltjax.data import feed as feeds
-from ltjax.methods import gradients, supervised
+from ltjax.methods import class_conditional, gradients, supervised
 from ltjax.methods.method import Method
 from ltjax.models.registry import build_model
 from ltjax.resampling import samplers
@@ -20,6 +20,7 @@ from ltjax.train import optim
 from ltjax.train import step as steps
 from ltjax.train.config import HYPER, ConfigError, TrainConfig, duration_steps
 from ltjax.train.evaluate import EvalSet
+from ltjax.train.planning import StepPlan
 from ltjax.train.state import TrainState, init_state
 
 
@@ -204,7 +205,20 @@ def build(config: TrainConfig) -> Run:
         **config.model.kwargs,
     )
     in_steps = functools.partial(duration_steps, **timing)
-    rule = gradients.build_rule(config.gradient, counts, steps=in_steps)
+    rule = gradients.build_rule(
+        config.gradient, counts, steps=in_steps, batch_size=config.batch_size
+    )
+    if config.gradient.compaction and not model.rows_independent:
+        raise ConfigError(
+            [
+                "config.gradient.compaction is set, but batch normalization couples the"
+                f" rows of {config.model.name}, so a term cannot run on some rows only;"
+                " use model.norm='group' (or compaction=False)"
+            ]
+        )
+    if config.model.dtype != "float32":
+        dtype = {"compute_dtype": jax.numpy.dtype(config.model.dtype)}
+        rule = rule._replace(options={**rule.options, **dtype})
     method = supervised.supervised(
         model.forward,
         loss,
@@ -215,13 +229,19 @@ def build(config: TrainConfig) -> Run:
         normalize=config.weights.normalize,
         late_step=in_steps(config.weights.start),
         mixup=_mixup(config.loss.mixup),
+        auxiliary=_auxiliary(config, counts),
         evaluate_ema=config.evaluate_ema,
         posthoc=config.loss.posthoc_tau > 0 or "posthoc_tau" in config.replicas.grid,
     )
     factor = optim.lr_factor(config.optimizer, **timing)
     make_tx = optim.make_optimizer(config.optimizer, factor)
     train_step = steps.make_train_step(
-        method, rule, make_tx, ema_decay=config.ema_decay, lr_factor=factor
+        method,
+        rule,
+        make_tx,
+        ema_decay=config.ema_decay,
+        accumulate=config.optimizer.accumulate,
+        lr_factor=factor,
     )
 
     train_feed, test_feed = (_feed(config, s) for s in (train, test))
@@ -234,6 +254,8 @@ def build(config: TrainConfig) -> Run:
         ema=config.ema_decay > 0,
     )
     replicas = replica_table(config)
+    seeds = [replica["seed"] for replica in replicas]
+    plan = StepPlan(sampler, seeds, train.labels, rule)
     shapes = jax.eval_shape(init, 0, replicas[0]["hyper"])
     info = RunInfo(
         name=config.label or run_name(config),
@@ -250,8 +272,8 @@ def build(config: TrainConfig) -> Run:
     return Run(
         init=init,
         step=train_step,
-        plan=feeds.replica_plan(sampler, [replica["seed"] for replica in replicas]),
-        program=rule.program,
+        plan=plan,
+        program=plan.program,
         programs=rule.programs,
         feed=train_feed,
         predict=method.predict,
@@ -281,6 +303,14 @@ def _feed(config: TrainConfig, source) -> feeds.Feed:
         return feeds.resident(source, pipeline.train, pipeline.eval)
     return feeds.streaming(
         source, pipeline.train, pipeline.eval, num_workers=config.data.workers
+    )
+
+
+def _auxiliary(config: TrainConfig, counts) -> supervised.Auxiliary | None:
+    if config.gradient.name != "cc_sam":
+        return None
+    return class_conditional.cc_sam(
+        counts, nu=config.gradient.cc_nu, ratio=config.gradient.cc_ratio
     )
 
 

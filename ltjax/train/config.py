@@ -140,10 +140,11 @@ class GradientConfig:
     perturb: str = "all"  # all | norm | head
     stats: str = "first"  # first | every | none
     scope: str = "global"  # global | shard | a number of examples
-    compaction: bool = False
+    compaction: bool = False  # imbsam, sse_sam: tail term on its own rows only
+    blocks: int = 1  # compaction: devices that share the batch
     density_weights: str = ""  # rwsam: .npy file with one weight per training example
     cc_ratio: float = 0.5  # cc_sam: r
-    cc_nu: float = 1e-6
+    cc_nu: float = 0.0  # 0 = calibrated on the first batch
 
 
 @dataclasses.dataclass(frozen=True)

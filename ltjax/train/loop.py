@@ -139,7 +139,8 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
     plan_rows = _rows_of(run, size)
     local = layout.local_rows(config.batch_size)
     arrays = layout.put(run.feed.arrays, layout.replicated)
-    zeros = _zero_sums(run, shapes, arrays, plan_rows(0), count)
+    with jax.set_mesh(layout.mesh):
+        zeros = _zero_sums(run, shapes, arrays, plan_rows(0), count)
     sums_sharding = layout.state(zeros) if mode == "devices" else layout.replicated
     rows_sharding = layout.rows if size == 1 else _after_chunk_axis(layout)
     compiled = jax.jit(
@@ -217,7 +218,11 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
     evaluation: dict = {}
     beat = Watchdog(config.watchdog_minutes)
     try:
-        with StopRequest(checkpoints) as stop, jax.transfer_guard("disallow"):
+        with (
+            StopRequest(checkpoints) as stop,
+            jax.set_mesh(layout.mesh),  # scope="shard" asks for it while tracing
+            jax.transfer_guard("disallow"),
+        ):
             step = start
             for rows in run.feed.iterate(
                 plan_rows, start // size, total // size, local=local

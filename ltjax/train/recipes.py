@@ -84,6 +84,7 @@ GRADIENTS: dict[str, dict] = {
         "gradient.focal_gamma": 3.0,
         "gradient.focal_lambda": 0.5,
     },
+    "cc_sam": {"gradient.cc_ratio": 0.3},
 }
 
 
@@ -132,5 +133,10 @@ def apply_gradient(config: ml_collections.ConfigDict, name: str, **changes) -> N
     for field, value in changes.items():
         config.gradient[field] = value
     if name != "plain":
-        label = {"sse_sam": "SSE-SAM", "imbsam": "ImbSAM", "focal_sam": "Focal-SAM"}
+        label = {
+            "sse_sam": "SSE-SAM",
+            "imbsam": "ImbSAM",
+            "focal_sam": "Focal-SAM",
+            "cc_sam": "CC-SAM",
+        }
         config.label = f"{config.label} + {label.get(name, name.upper())}".strip(" +")

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 
 from ltjax.methods.gradients import GradientRule
 from ltjax.methods.method import Method
-from ltjax.sharpness import sharp_value_and_grad
+from ltjax.sharpness import accumulated_value_and_grad, sharp_value_and_grad
 from ltjax.train.mesh import BATCH_AXES, Layout
 from ltjax.train.state import TrainState, step_key
 
@@ -23,6 +23,7 @@ def make_train_step(
     make_tx: Callable[..., optax.GradientTransformation],
     *,
     ema_decay: float = 0.0,
+    accumulate: int = 1,
     lr_factor: Callable | None = None,
 ) -> Callable[..., tuple[TrainState, dict]]:
     """The step of one replica: `(state, batch, *, program=None) -> (state, metrics)`.
@@ -32,6 +33,8 @@ def make_train_step(
         rule: at which points of parameter space.
         make_tx: (hyper, step) -> optax transformation.
         ema_decay: of the averaged parameters and float model state; 0 = none.
+        accumulate: micro-batches that a step is split into, one in memory at a time;
+            their gradients add up to the batch's before a perturbation is formed.
         lr_factor: step -> factor, only to log the rate.
 
     Returns:
@@ -46,17 +49,31 @@ def make_train_step(
         def terms(aux):
             return method.terms(state, batch, aux, program=program)
 
-        gradient = sharp_value_and_grad(loss_fn, **rule.options)
-        out, grads = gradient(
-            state.params, state.model_state, batch, step_key(state, "model"), terms
-        )
+        options = dict(rule.options)
+        if options.get("scope") == "shard":
+            options["mesh"] = jax.sharding.get_abstract_mesh()
+        args = (state.params, state.model_state, batch, step_key(state, "model"))
+        if accumulate > 1:
+            size = batch["mask"].shape[0] // accumulate
+            # Convolutions inside loops are slow on CPU.
+            loop = "unroll" if jax.default_backend() == "cpu" else "scan"
+            for name in ("scope", "rows_independent", "blocks"):
+                options.pop(name, None)
+            gradient = accumulated_value_and_grad(
+                loss_fn, microbatch=size, loop=loop, **options
+            )
+            out, grads = gradient(*args, terms({}))
+        else:
+            # A group of rows does not see the first pass of the whole batch.
+            whole = options.get("scope", "global") == "global"
+            gradient = sharp_value_and_grad(loss_fn, **options)
+            out, grads = gradient(*args, terms if whole else terms({}))
         tx = make_tx(state.hyper, state.step)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay:
             ema = _average(ema, params, out.model_state, ema_decay)
-        aux = {"outputs": out.outputs, "losses": out.losses}
         new = state.replace(
             step=state.step + 1,
             params=params,
@@ -64,7 +81,7 @@ def make_train_step(
             opt_state=opt_state,
             ema=ema,
         )
-        new = new.replace(method_state=method.update(new, batch, aux))
+        new = new.replace(method_state=method.update(new, batch, out.aux))
         metrics = _metrics(out, grads, batch)
         if lr_factor is not None:
             metrics["lr"] = (state.hyper["lr"] * lr_factor(state.step), 1.0)
@@ -94,8 +111,9 @@ def _metrics(out, grads, batch) -> dict[str, tuple]:
     }
     for k, term in enumerate(out.terms):
         active = jnp.asarray(term["active"], jnp.float32)
-        for name in ("gap", "ascent_norm"):
-            metrics[f"{name}_{k}"] = (term[name] * active, active)
+        for name in ("gap", "ascent_norm", "cosine"):
+            if name in term:
+                metrics[f"{name}_{k}"] = (term[name] * active, active)
     return metrics
 
 

@@ -149,6 +149,7 @@ def _ranges(c: TrainConfig) -> list[str]:
         ("gradient.rho_tail", c.gradient.rho_tail, 0, inf),
         ("gradient.tail_scale", c.gradient.tail_scale, 0, inf),
         ("gradient.cc_ratio", c.gradient.cc_ratio, 0, 1),
+        ("gradient.cc_nu", c.gradient.cc_nu, 0, inf),
     ]
     faults = []
     for path, value, low, high in table:
@@ -216,6 +217,43 @@ def _combinations(c: TrainConfig) -> list[str]:
         faults.append(
             f"config.sampler.remainder is 'pad', but sampler {c.sampler.name!r} draws"
             " full batches; only 'instance' has a remainder"
+        )
+    if c.gradient.name == "cc_sam" and c.loss.name != "ce":
+        faults.append(
+            f"config.loss.name is {c.loss.name!r}, but gradient 'cc_sam' perturbs the"
+            " classifier of plain cross-entropy, expected 'ce'"
+        )
+    if c.gradient.compaction and c.gradient.name not in ("imbsam", "sse_sam"):
+        faults.append(
+            f"config.gradient.compaction is set, but {c.gradient.name!r} has no tail"
+            " term, expected 'imbsam' or 'sse_sam'"
+        )
+    if c.gradient.compaction and (c.loss.mixup or c.optimizer.accumulate > 1):
+        faults.append(
+            "config.gradient.compaction needs each row to be one example of the batch,"
+            " expected loss.mixup = 0 and optimizer.accumulate = 1"
+        )
+    if c.gradient.blocks < 1 or c.batch_size % c.gradient.blocks:
+        faults.append(
+            f"config.gradient.blocks is {c.gradient.blocks}, expected a divisor of"
+            f" batch_size = {c.batch_size}"
+        )
+    if c.gradient.name == "rwsam" and not c.gradient.density_weights:
+        faults.append(
+            "config.gradient.density_weights is empty, but rwsam needs a .npy file with"
+            " one weight per training example (ltjax.sharpness.density_weights)"
+        )
+    if c.loss.mixup and c.sampler.remainder == "pad":
+        faults.append("config.loss.mixup would mix examples with padding; use 'drop'")
+    if c.optimizer.accumulate > 1 and c.gradient.scope != "global":
+        faults.append(
+            "config.optimizer.accumulate > 1 splits the batch by itself, expected"
+            f" gradient.scope = 'global', not {c.gradient.scope!r}"
+        )
+    if c.loss.mixup and (c.optimizer.accumulate > 1 or c.gradient.scope != "global"):
+        faults.append(
+            "config.loss.mixup mixes examples of the whole batch, expected"
+            " optimizer.accumulate = 1 and gradient.scope = 'global'"
         )
     if c.batch_size % c.optimizer.accumulate:
         faults.append(
