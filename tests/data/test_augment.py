@@ -112,6 +112,16 @@ def test_inaturalist_has_no_jitter():
     assert not np.allclose(jittered.train(KEY, gray), expected, atol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["cifar", "imagenet", "inaturalist"])
+def test_images_are_mirrored_half_of_the_time(name):
+    options = {"pad": 0} if name == "cifar" else {}
+    ramp = np.broadcast_to(np.arange(60, 220, 20)[:, None], (16, 8, 8, 3))
+    out = np.asarray(compiled(name, **options).train(KEY, ramp.astype(np.uint8)))
+    middle = out.shape[2] // 2
+    rising = (out[:, 3, middle, 0] > out[:, 3, middle - 1, 0]).sum()
+    assert 2 <= rising <= 14  # 5 in 10,000 fair draws lie outside
+
+
 def test_none_keeps_floats_and_scales_pixels():
     pipeline = augment.build("none")
     floats = np.array([[0.5], [-3.0]], np.float32)

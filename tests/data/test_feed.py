@@ -1,6 +1,7 @@
 """Feeds: resident equals streamed, restarts, parts of a batch, workers."""
 
 import functools
+import multiprocessing
 import os
 import pathlib
 import subprocess
@@ -47,11 +48,17 @@ def one_replica(rows):
     return {name: value[0] for name, value in rows.items()}
 
 
+@functools.cache
+def compiled_batch(which, source):
+    built = which(source, *pipeline_of(source))
+    return jax.jit(functools.partial(built.batch, train=True))
+
+
 def batches(which, source, plan, start=0, stop=STEPS, **options):
     """The batches of the steps, each as made by the compiled step."""
     built = which(source, *pipeline_of(source), **options)
     arrays = jax.device_put(built.arrays)
-    make = jax.jit(functools.partial(built.batch, train=True))
+    make = compiled_batch(which, source)
     key = jax.random.key(0)
     out = []
     for step, rows in enumerate(built.iterate(plan, start, stop), start):
@@ -133,7 +140,7 @@ def test_parts_of_all_processes_are_the_global_rows(source, which, local):
 def test_sharded_rows_give_the_same_batch(mnist):
     plan = plan_of(mnist)
     built = feed.resident(mnist, *pipeline_of(mnist))
-    make = jax.jit(functools.partial(built.batch, train=True))
+    make = compiled_batch(feed.resident, mnist)
     rows = one_replica(next(iter(built.iterate(plan, 2, 3))))
     mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
     sharded = jax.device_put(rows, NamedSharding(mesh, PartitionSpec("data")))
@@ -145,16 +152,19 @@ def test_sharded_rows_give_the_same_batch(mnist):
     )
 
 
-@pytest.mark.parametrize("which", [feed.resident, feed.streaming])
-def test_replicas_under_vmap(source, which):
+@pytest.mark.parametrize(
+    "which, name", [(feed.resident, "mnist"), (feed.streaming, "mnist1d")]
+)
+def test_replicas_under_vmap(request, which, name):
     """[R, B] rows, a key per replica: each equals its own run."""
+    source = request.getfixturevalue(name)
     plan = feed.replica_plan(instance(len(source), BATCH), seeds=[7, 4])
     built = which(source, *pipeline_of(source))
     rows = built.rows(*plan(1))
     keys = jax.random.split(jax.random.key(0), 2)
     make = functools.partial(built.batch, train=True)
     both = jax.jit(jax.vmap(make, in_axes=(None, 0, 0)))(built.arrays, rows, keys)
-    alone = jax.jit(make)
+    alone = compiled_batch(which, source)
     for r in range(2):
         mine = alone(built.arrays, {k: v[r] for k, v in rows.items()}, keys[r])
         for name, value in mine.items():
@@ -223,18 +233,20 @@ def test_streaming_reads_ahead_but_not_everything(mnist1d):
     assert asked == [5]
 
 
-def test_close_ends_workers(mnist1d):
-    import multiprocessing
-
+@pytest.mark.parametrize("leave", ["feed", "iterator"])
+def test_close_ends_workers(mnist1d, leave):
     built = feed.streaming(mnist1d, *pipeline_of(mnist1d), num_workers=1)
     before = set(multiprocessing.active_children())
     rows = built.iterate(plan_of(mnist1d), 0, 100)
     next(rows)
     started = set(multiprocessing.active_children()) - before
     assert len(started) == 1
-    built.close()
+    if leave == "feed":
+        built.close()
+        built.close()  # again, without effect
+    else:
+        rows.close()
     assert not started & set(multiprocessing.active_children())
-    built.close()  # again, without effect
 
 
 def damaged_source():
