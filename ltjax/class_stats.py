@@ -50,7 +50,7 @@ def count_labels(labels: ArrayLike, num_classes: int) -> Array:
     """
     check_rank("count_labels", "labels", labels, 1, "[N]")
     if not is_concrete(labels):
-        one_hot = jnp.asarray(labels)[:, None] == jnp.arange(num_classes)
+        one_hot = jnp.asarray(labels)[:, None] == jnp.arange(num_classes)[None]
         return jnp.sum(one_hot, axis=0, dtype=jnp.int32)
     labels = host(labels)
     if labels.size and not np.issubdtype(labels.dtype, np.integer):

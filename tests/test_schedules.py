@@ -1,0 +1,114 @@
+"""Schedules: the published numbers, and one trace for all steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax.schedules import constant, cosine, phase, warmup_multistep
+
+
+@pytest.mark.parametrize(
+    ("boundaries", "steps", "phases"),
+    [
+        ((), (0, 100), (0, 0)),
+        ((160,), (0, 159, 160, 319, 320, 10_000), (0, 0, 1, 1, 1, 1)),
+        ((3, 5), (2, 3, 4, 5), (0, 1, 1, 2)),
+        ((0,), (0,), (1,)),
+    ],
+)
+def test_phase_counts_the_boundaries_passed(boundaries, steps, phases):
+    values = [phase(step, boundaries) for step in steps]
+    assert [int(v) for v in values] == list(phases)
+    assert values[0].dtype == jnp.int32
+
+
+def test_constant():
+    assert (float(constant(7)), constant(7).dtype) == (1.0, jnp.float32)
+
+
+def test_warmup_multistep_of_the_long_tail_recipe():
+    epochs = (0, 4, 5, 159, 160, 179, 180, 199)
+    rates = [0.1 * float(warmup_multistep(e, steps_per_epoch=1)) for e in epochs]
+    expected = [0.02, 0.1, 0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_warmup_multistep_is_constant_within_an_epoch():
+    per_epoch = 82
+    steps = np.arange(200 * per_epoch)
+    factors = jax.vmap(lambda s: warmup_multistep(s, steps_per_epoch=per_epoch))(steps)
+    by_epoch = np.asarray(factors).reshape(200, per_epoch)
+    np.testing.assert_array_equal(by_epoch.min(axis=1), by_epoch.max(axis=1))
+    expected = [warmup_multistep(e, steps_per_epoch=1) for e in range(200)]
+    np.testing.assert_array_equal(by_epoch[:, 0], expected)
+
+
+def test_factor_and_phase_change_in_the_same_step():
+    per_epoch = 82
+    before, after = 160 * per_epoch - 1, 160 * per_epoch
+    factors = [
+        float(warmup_multistep(s, steps_per_epoch=per_epoch)) for s in (before, after)
+    ]
+    np.testing.assert_allclose(factors, [1.0, 0.01], rtol=1e-6)
+    assert [int(phase(s, (160 * per_epoch,))) for s in (before, after)] == [0, 1]
+
+
+def test_warmup_can_be_left_out():
+    factors = [
+        float(
+            warmup_multistep(
+                e, steps_per_epoch=1, warmup_epochs=0, milestones=(2,), factors=(0.5,)
+            )
+        )
+        for e in range(4)
+    ]
+    assert factors == [1.0, 1.0, 0.5, 0.5]
+    with pytest.raises(ValueError, match="2 milestones but 1 factors"):
+        warmup_multistep(0, steps_per_epoch=1, milestones=(1, 2), factors=(0.1,))
+
+
+def test_cosine_by_epoch_starts_at_one_and_never_reaches_zero():
+    # lr(e) = (1 + cos(pi e / T)) / 2 for e = 0 ... T - 1, held within an epoch.
+    per_epoch, epochs = 10, 90
+    steps = np.arange(per_epoch * epochs)
+    factors = jax.vmap(
+        lambda s: cosine(s, total_steps=per_epoch * epochs, steps_per_epoch=per_epoch)
+    )(steps)
+    expected = 0.5 * (1 + np.cos(np.pi * np.arange(epochs) / epochs))
+    np.testing.assert_allclose(factors, np.repeat(expected, per_epoch), atol=1e-6)
+    assert factors[-1] > 0
+
+
+def test_cosine_after_a_warmup():
+    factors = [
+        float(cosine(s, total_steps=14, warmup_steps=4, final=0.1)) for s in range(15)
+    ]
+    np.testing.assert_allclose(factors[:4], [0.25, 0.5, 0.75, 1.0], rtol=1e-6)
+    t = np.arange(11)
+    expected = 0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * t / 10))
+    np.testing.assert_allclose(factors[4:], expected, rtol=1e-5)
+
+
+def test_cosine_stays_at_its_end():
+    assert float(cosine(1000, total_steps=10, final=0.2)) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="cosine: total_steps is 5"):
+        cosine(0, total_steps=5, warmup_steps=5)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        constant,
+        lambda s: warmup_multistep(s, steps_per_epoch=3, milestones=(2, 4)),
+        lambda s: cosine(s, total_steps=20, warmup_steps=5, steps_per_epoch=2),
+        lambda s: phase(s, (3, 9)),
+    ],
+    ids=["constant", "multistep", "cosine", "phase"],
+)
+def test_traced_steps_give_the_same_numbers_from_one_trace(schedule):
+    traced = jax.jit(schedule)
+    for step in range(15):
+        np.testing.assert_allclose(traced(jnp.int32(step)), schedule(step), rtol=1e-6)
+    assert traced._cache_size() == 1
+    assert traced(jnp.int32(0)).shape == ()
