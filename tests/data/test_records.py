@@ -81,10 +81,9 @@ def test_varying_sizes_need_resize_and_crop(toy_dir):
 
 def test_readers_travel_to_other_processes(toy_dir):
     source = load_source("tfds:ltjax_toy", "train", data_dir=toy_dir)
-    closed = pickle.dumps(source)
     expected = source.read([5, 2])
-    assert pickle.dumps(source) == closed  # open files stay behind
     copy = pickle.loads(pickle.dumps(source))
+    assert "_records" not in vars(copy.reader)  # open files stay behind
     assert np.array_equal(copy.read([5, 2]), expected)
 
 
