@@ -33,10 +33,12 @@ class Dataset(NamedTuple):
     lists: dict[str, str] | None = None
 
 
-_HALF = (0.5, 0.5, 0.5)
-_CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_INATURALIST = {"mean": (0.466, 0.471, 0.380), "std": (0.195, 0.194, 0.192)}
+# Mean and deviation per channel.
+_MNIST = (0.1307,), (0.3081,)
+_HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+_CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_INATURALIST = (0.466, 0.471, 0.380), (0.195, 0.194, 0.192)
 # Files of varying size are brought to a square, from which `augment` takes its crops.
 _SQUARE = {"resize": 256, "crop": 256}
 # Where the test labels were never published, the validation set takes their place.
@@ -44,38 +46,38 @@ _TEST_IS_VALIDATION = {"val": "validation", "test": "validation"}
 
 DATASETS: dict[str, Dataset] = {
     "mnist1d": Dataset(open_mnist1d, {}, 10),
-    "mnist": Dataset(open_records, {"name": "mnist"}, 10, (0.1307,), (0.3081,)),
-    "cifar10": Dataset(open_records, {"name": "cifar10"}, 10, **_CIFAR),
+    "mnist": Dataset(open_records, {"name": "mnist"}, 10, *_MNIST),
+    "cifar10": Dataset(open_records, {"name": "cifar10"}, 10, *_CIFAR),
     # CIFAR-100 is normalized with the statistics of CIFAR-10 throughout the field.
-    "cifar100": Dataset(open_records, {"name": "cifar100"}, 100, **_CIFAR),
-    "svhn_cropped": Dataset(open_records, {"name": "svhn_cropped"}, 10, _HALF, _HALF),
-    "stl10": Dataset(open_records, {"name": "stl10"}, 10, _HALF, _HALF),
+    "cifar100": Dataset(open_records, {"name": "cifar100"}, 100, *_CIFAR),
+    "svhn_cropped": Dataset(open_records, {"name": "svhn_cropped"}, 10, *_HALF),
+    "stl10": Dataset(open_records, {"name": "stl10"}, 10, *_HALF),
     "imagenet2012": Dataset(
         open_records,
         {"name": "imagenet2012", **_SQUARE},
         1000,
-        **_IMAGENET,
+        *_IMAGENET,
         splits=_TEST_IS_VALIDATION,
     ),
     "places365_small": Dataset(
         open_records,
         {"name": "places365_small", **_SQUARE},
         365,
-        **_IMAGENET,
+        *_IMAGENET,
         splits=_TEST_IS_VALIDATION,
     ),
     "i_naturalist2018": Dataset(
         open_records,
         {"name": "i_naturalist2018", **_SQUARE},
         8142,
-        **_INATURALIST,
+        *_INATURALIST,
         splits=_TEST_IS_VALIDATION,
     ),
     "imagenet_lt": Dataset(
         open_folder,
         {},
         1000,
-        **_IMAGENET,
+        *_IMAGENET,
         lists={
             "train": "ImageNet_LT_train.txt",
             "val": "ImageNet_LT_val.txt",
@@ -86,7 +88,7 @@ DATASETS: dict[str, Dataset] = {
         open_folder,
         {},
         365,
-        **_IMAGENET,
+        *_IMAGENET,
         lists={
             "train": "Places_LT_train.txt",
             "val": "Places_LT_val.txt",
@@ -97,7 +99,7 @@ DATASETS: dict[str, Dataset] = {
         open_folder,
         {},
         8142,
-        **_INATURALIST,
+        *_INATURALIST,
         lists={
             "train": "iNaturalist18_train.txt",
             "val": "iNaturalist18_val.txt",

@@ -207,8 +207,8 @@ class _Steps:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def __getitem__(self, position: int) -> Rows:
-        step = self._steps[position]
+    def __getitem__(self, index: int) -> Rows:
+        step = self._steps[index]
         return self._rows(*_local_plan(self._plan, step, self._local))
 
     def __repr__(self) -> str:

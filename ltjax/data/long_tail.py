@@ -232,9 +232,11 @@ def long_tail_subset(
     if isinstance(max_count, str):
         check_choice(caller, "max_count", max_count, ("mean_class", "min_class"))
         smallest = max_count == "min_class"
-        max_count = available.min() if smallest else available.sum() / num_classes
+        largest = available.min() if smallest else available.sum() / num_classes
+    else:
+        largest = max_count
     requested = long_tail_counts(
-        num_classes, max_count, imbalance_factor, profile, pareto_power=pareto_power
+        num_classes, largest, imbalance_factor, profile, pareto_power=pareto_power
     )
     indices = long_tail_indices(labels, requested, seed=seed)
     return LongTailSubset(indices, np.minimum(available, requested), requested)

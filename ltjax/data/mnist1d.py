@@ -2,6 +2,7 @@
 
 import functools
 import random
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def _generate(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Signals float32 [N, 40, 1] and labels int32 [N], in shuffled order."""
     import mnist1d.data
 
-    arguments = mnist1d.data.get_dataset_args()
+    arguments: Any = mnist1d.data.get_dataset_args()
     arguments.num_samples = per_class * NUM_CLASSES
     arguments.train_split = 1.0  # we split by class ourselves
     arguments.seed = seed

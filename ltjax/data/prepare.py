@@ -18,6 +18,8 @@ from ltjax.data.readers import DataError
 from ltjax.data.records import labels_file, open_records, scan_labels, supervised_keys
 from ltjax.data.source import resolve_data_dir
 
+_DESCRIPTION = "Downloads data sets and stores them as ArrayRecord."
+
 
 def prepare(name: str, data_dir: str | os.PathLike | None = None) -> str:
     """Downloads a TFDS data set and stores it as ArrayRecord, with its labels beside.
@@ -112,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         Exit code: 0, or 1 with the reason on the error stream.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m ltjax.data.prepare", description=prepare.__doc__.split("\n")[0]
+        prog="python -m ltjax.data.prepare", description=_DESCRIPTION
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="cifar10, tfds:NAME")
     parser.add_argument("--data_dir", help="default: LTJAX_DATA_DIR")

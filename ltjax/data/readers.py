@@ -30,7 +30,7 @@ class Contents(NamedTuple):
         reader: positions [n] -> inputs [n, *shape].
         shape: shape of one input.
         dtype: uint8 or float32.
-        num_classes: K, or None if the data do not say.
+        num_classes: K.
         class_names: K names, or None.
     """
 
@@ -38,7 +38,7 @@ class Contents(NamedTuple):
     reader: Callable[[np.ndarray], np.ndarray]
     shape: tuple[int, ...]
     dtype: np.dtype
-    num_classes: int | None = None
+    num_classes: int
     class_names: tuple[str, ...] | None = None
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import os
 import re
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +27,10 @@ def labels_file(builder_dir, split: str, label_key: str):
     return builder_dir / f"ltjax-{split}-{label_key}.npy"
 
 
-def supervised_keys(info) -> tuple[str, str]:
+def supervised_keys(info: Any) -> tuple[str, str]:
     """Names of the input and the label feature of a TFDS data set."""
-    return tuple(info.supervised_keys or ("image", "label"))[:2]
+    inputs, labels = (info.supervised_keys or ("image", "label"))[:2]
+    return inputs, labels
 
 
 def find_builder_dir(name: str, data_dir: str):
@@ -70,7 +72,7 @@ def _version_key(version: str) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _builder(builder_dir: str):
+def _builder(builder_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(builder_dir)
@@ -111,7 +113,7 @@ class RecordReader:
         records = self._records.__getitems__([int(i) for i in positions])
         inputs = [record[self.input_key] for record in records]
         if self.sizing:
-            inputs = [decode_image(x, self.sizing, self.channels) for x in inputs]
+            inputs = [decode_image(x, self.sizing, self.channels or 3) for x in inputs]
         return stack_images([np.asarray(x) for x in inputs], f"{self.split} inputs")
 
 
@@ -152,7 +154,7 @@ def open_records(
 
     builder_dir = find_builder_dir(name, data_dir)
     builder = _builder(str(builder_dir))
-    info = builder.info
+    info: Any = builder.info
     if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise DataError(
             f"tfds:{name} in {builder_dir} is stored as {info.file_format.value},"
@@ -172,7 +174,9 @@ def open_records(
                 f"tfds:{name} has no feature {key!r}, expected one of"
                 f" {sorted(info.features)}"
             )
-    feature, label = info.features[input_key], info.features[label_key]
+    feature: Any = info.features[input_key]
+    label: Any = info.features[label_key]
+    shape: tuple[int | None, ...] = feature.shape
     is_image = isinstance(feature, tfds.features.Image)
     sizing = Sizing(resize, crop)
     if sizing and not is_image:
@@ -185,12 +189,12 @@ def open_records(
         split=split,
         input_key=input_key,
         sizing=sizing,
-        channels=feature.shape[-1] if is_image else None,
+        channels=shape[-1] if is_image else None,
     )
     _check_complete(name, info.splits[split])
-    if None in feature.shape and crop is None:
+    if None in shape and crop is None:
         raise DataError(
-            f"tfds:{name}: {input_key!r} has no fixed size ({feature.shape}); pass"
+            f"tfds:{name}: {input_key!r} has no fixed size ({shape}); pass"
             " resize and crop"
         )
     first = reader(np.array([0]))

@@ -71,7 +71,7 @@ class Source:
     class_names: tuple[str, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    origin: np.ndarray | None = None
+    origin: np.ndarray = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self):
         check_rank(f"Source {self.name}", "labels", self.labels, 1, "[N]")

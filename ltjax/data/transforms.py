@@ -137,11 +137,12 @@ def random_resized_crop(
     """
     check_rank("random_resized_crop", "image", image, 3, "[H, W, C]")
     image = jnp.asarray(image).astype(jnp.float32)
-    top, left, height, width = _crop_window(key, image.shape[:2], area, ratio)
+    rows, columns, channels = image.shape
+    top, left, height, width = _crop_window(key, rows, columns, area, ratio)
     scale = jnp.stack([size / height, size / width])
     return jax.image.scale_and_translate(
         image,
-        (size, size, image.shape[2]),
+        (size, size, channels),
         (0, 1),
         scale,
         -jnp.stack([top, left]) * scale,
@@ -151,12 +152,12 @@ def random_resized_crop(
 
 def _crop_window(
     key: jax.Array,
-    shape: tuple[int, int],
+    rows: int,
+    columns: int,
     area: tuple[float, float],
     ratio: tuple[float, float],
 ) -> tuple[jax.Array, ...]:
     """(top, left, height, width) of a window in whole pixels, as float32 scalars."""
-    rows, columns = shape
     area_key, ratio_key, place_key = jax.random.split(key, 3)
     attempts = (_CROP_ATTEMPTS,)
     pixels = (
@@ -218,7 +219,7 @@ def color_jitter(
         raise ValueError(
             f"color_jitter: image has {shape_of(image)[-1]} channels, expected 3 (RGB)"
         )
-    image = jnp.asarray(image).astype(jnp.float32)
+    jittered = jnp.asarray(image).astype(jnp.float32)
     order_key, factor_key = jax.random.split(key)
     strengths = jnp.asarray([brightness, contrast, saturation], jnp.float32)
     low = jnp.maximum(0.0, 1 - strengths)
@@ -233,8 +234,8 @@ def color_jitter(
         functools.partial(toward, lambda x: jnp.broadcast_to(_gray(x), x.shape)),
     )
     for which in jax.random.permutation(order_key, 3):
-        image = jax.lax.switch(which, changes, image, factors[which])
-    return image
+        jittered = jax.lax.switch(which, changes, jittered, factors[which])
+    return jittered
 
 
 def _gray(image: jax.Array) -> jax.Array:
