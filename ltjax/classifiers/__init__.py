@@ -2,11 +2,15 @@
 
 from ltjax.classifiers.frames import (
     Frame,
+    class_frame,
     grassmannian_frame,
     orthonormal_columns,
     simplex_etf,
 )
-from ltjax.classifiers.holdout import crossfit_folds, holdout_indices
+from ltjax.classifiers.holdout import (
+    crossfit_folds,
+    holdout_indices,
+)
 from ltjax.classifiers.nearest_mean import (
     ClassMeans,
     ClassSums,
@@ -39,6 +43,10 @@ from ltjax.classifiers.rebalance import (
     tau_normalize,
     tau_normalize_logits,
 )
+from ltjax.classifiers.tau_path import (
+    select_tau_norm,
+    tau_norm_path,
+)
 from ltjax.classifiers.threshold import (
     cost_sampling_targets,
     expected_cost,
@@ -59,6 +67,7 @@ __all__ = [
     "accuracy_path",
     "adjust_logits",
     "balanced_risk_weights",
+    "class_frame",
     "class_mean_scores",
     "class_means",
     "cost_sampling_targets",
@@ -82,8 +91,10 @@ __all__ = [
     "prior_correction",
     "replace_head",
     "select_tau",
+    "select_tau_norm",
     "shift_threshold_for_costs",
     "simplex_etf",
+    "tau_norm_path",
     "tau_normalize",
     "tau_normalize_logits",
     "transform_features",

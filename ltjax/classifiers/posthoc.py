@@ -134,8 +134,8 @@ def accuracy_path(
     support = count_labels(labels, logits.shape[1])
     if labels.size == 0:
         raise ValueError("accuracy_path: there are no examples")
-    enters, leaves = _winning_intervals(logits, labels, slopes, support)
-    return _step_function(enters, leaves, labels, support, float(stop))
+    enters, leaves = winning_intervals(logits, labels, slopes, support)
+    return step_function(enters, leaves, labels, support, float(stop))
 
 
 def select_tau(
@@ -187,6 +187,11 @@ def select_tau(
     check_counts("select_tau", class_counts, shape_of(logits)[-1])
     slopes = -np.asarray(log_prior(class_counts))
     path = accuracy_path(logits, labels, slopes, stop=max_tau)
+    return choose_piece(path, rule)
+
+
+def choose_piece(path: AccuracyPath, rule: str) -> TauSelection:
+    """The tau that `rule` takes from a path, see `select_tau`."""
     best = int(np.argmax(path.scores))
     enough = path.scores[best]
     if rule == "one_standard_error":
@@ -201,7 +206,7 @@ def select_tau(
     )
 
 
-def _winning_intervals(logits, labels, slopes, support):
+def winning_intervals(logits, labels, slopes, support):
     """(t_in, t_out) of the true class of every example, [N] each."""
     enters = np.full(labels.size, -np.inf)
     leaves = np.full(labels.size, np.inf)
@@ -231,7 +236,7 @@ def _winning_intervals(logits, labels, slopes, support):
     return enters, leaves
 
 
-def _step_function(enters, leaves, labels, support, stop):
+def step_function(enters, leaves, labels, support, stop):
     """Sums the intervals into the curve of class-mean accuracy."""
     wins = (enters < leaves) & (leaves > 0) & (enters < stop)
     from_start = wins & (enters <= 0)

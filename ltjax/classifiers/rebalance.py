@@ -25,8 +25,8 @@ from ltjax._checks import (
 )
 from ltjax._numerics import at_least_float32, safe_norm
 
-# A column that was never updated has norm 0 and stays 0.
-_NORM_FLOOR = 1e-12
+# Columns up to this norm count as zero: never updated, not merely small.
+ZERO_NORM = 1e-12
 
 
 def _check_weights(caller: str, weights: ArrayLike) -> jax.Array:
@@ -41,9 +41,11 @@ def _over_classes(vector: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def inverse_norm_scale(weights: ArrayLike, *, tau: float | ArrayLike) -> jax.Array:
-    r"""Per-class scale :math:`f_k = \max(\|w_k\|, 10^{-12})^{-\tau}`.
+    r"""Per-class scale :math:`f_k = \|w_k\|^{-\tau}`, and 1 for a zero column.
 
-    The factor of tau-normalization, and a start for learnable weight scaling.
+    The factor of tau-normalization, and a start for learnable weight scaling. A column
+    that was never updated stays zero under any factor; with 1 the rounding error of its
+    logits stays small too.
 
     Args:
         weights: [D, K] float kernel, one column per class.
@@ -60,7 +62,8 @@ def inverse_norm_scale(weights: ArrayLike, *, tau: float | ArrayLike) -> jax.Arr
         [5.0, 2.0]
     """
     weights = _check_weights("inverse_norm_scale", weights)
-    return safe_norm(weights, axis=0, floor=_NORM_FLOOR) ** -jnp.asarray(tau)
+    norm = safe_norm(weights, axis=0, floor=ZERO_NORM)
+    return jnp.where(norm > ZERO_NORM, norm, 1.0) ** -jnp.asarray(tau)
 
 
 def tau_normalize(weights: ArrayLike, *, tau: float | ArrayLike) -> jax.Array:

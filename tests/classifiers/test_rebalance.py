@@ -66,6 +66,17 @@ def test_a_zero_column_stays_zero_with_finite_gradients():
     assert np.isfinite(gradient).all()
 
 
+def test_rounding_in_the_logits_of_a_zero_column_is_not_blown_up():
+    # .3 is not a binary fraction: logits - bias leaves up to 1e-8 of the zero score.
+    weights = WEIGHTS.at[:, 1].set(0.0)
+    bias = jnp.array([0.1, 0.3, 0.7])
+    logits = jnp.asarray(np.array(FEATURES @ weights, np.float64) + np.array(bias))
+    logits = logits + 3e-8 * jnp.arange(3.0)
+    scores = tau_normalize_logits(logits, weights, bias, tau=1.0)
+    np.testing.assert_allclose(scores, [1.0, 0.0, 0.5], atol=1e-6)
+    assert init_weight_scaling(weights, tau=0.5)[1] == 1
+
+
 def test_tau_may_be_traced_and_mapped():
     taus = jnp.array(sorted(TAU_LOGITS))
     logits = FEATURES @ WEIGHTS
