@@ -143,9 +143,21 @@ def sse_switch_epoch(total_epochs: int, *, gamma: float | None) -> int:
 
 
 def leading_rows(x: jax.Array, rows: int, blocks: int = 1) -> jax.Array:
-    """The first `rows` / `blocks` rows of each of `blocks` equal blocks of rows.
+    """The leading rows of every block: those that a compacted term covers.
 
     One block per device keeps the rows where they are when the batch is sharded.
+
+    Args:
+        x: [B, ...], B a multiple of `blocks`.
+        rows: number of rows in total, a multiple of `blocks`.
+        blocks: number of equal blocks of consecutive rows.
+
+    Returns:
+        [rows, ...]: the first rows / blocks rows of each block.
+
+    Example:
+        >>> leading_rows(jnp.arange(8), 4, blocks=2).tolist()
+        [0, 1, 4, 5]
     """
     if blocks == 1:
         return x[:rows]
