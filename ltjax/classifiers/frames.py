@@ -85,6 +85,13 @@ def orthonormal_columns(key: jax.Array, rows: int, columns: int) -> Array:
     return q * jnp.where(jnp.diag(r) < 0, -1.0, 1.0)[None, :]
 
 
+def _matmul(left: Array, right: np.ndarray) -> Array:
+    """Product in full precision, which accelerators do not give by default."""
+    if isinstance(left, np.ndarray):
+        return left @ right
+    return jnp.matmul(left, jnp.asarray(right, left.dtype), precision="highest")
+
+
 def _sum_zero_basis(num_classes: int) -> np.ndarray:
     """Orthonormal basis [K, K-1] of the vectors whose entries sum to 0 (Helmert)."""
     basis = np.zeros((num_classes, num_classes - 1))
@@ -138,9 +145,9 @@ def simplex_etf(key: jax.Array, num_classes: int, dim: int) -> Array:
     scale = np.sqrt(num_classes / (num_classes - 1))
     if dim >= num_classes:
         centering = np.eye(num_classes) - 1.0 / num_classes
-        return scale * (orthonormal_columns(key, dim, num_classes) @ centering)
+        return scale * _matmul(orthonormal_columns(key, dim, num_classes), centering)
     basis = _sum_zero_basis(num_classes)
-    return scale * (orthonormal_columns(key, dim, num_classes - 1) @ basis.T)
+    return scale * _matmul(orthonormal_columns(key, dim, num_classes - 1), basis.T)
 
 
 def _pair_gaps(vectors: jax.Array, features: jax.Array) -> jax.Array:
@@ -262,6 +269,41 @@ def grassmannian_frame(
     vectors = solved[best, 0]
     margin = float(history[best, -1])
     return Frame(vectors, _max_inner_product(vectors), margin, history[best])
+
+
+@functools.lru_cache(maxsize=8)
+def _solved_columns(num_classes: int, dim: int) -> np.ndarray:
+    # The solver wants concrete numbers, also while something else is being traced.
+    with jax.ensure_compile_time_eval():
+        return grassmannian_frame(jax.random.key(0), num_classes, dim).vectors
+
+
+def class_frame(key: jax.Array, num_classes: int, dim: int) -> Array:
+    """The best fixed classifier of these sizes, in a random orientation.
+
+    Args:
+        key: typed key of the orientation (Haar); may be traced.
+        num_classes: K >= 2.
+        dim: D >= 1.
+
+    Returns:
+        [D, K] with unit columns: a simplex ETF for D >= K - 1, else the columns of
+        `grassmannian_frame` (solved once per size, then rotated). numpy float64, or jax
+        float32 if `key` is traced.
+
+    Raises:
+        ValueError: for sizes that leave nothing to choose.
+
+    Example:
+        >>> square = class_frame(jax.random.key(0), 4, 2)
+        >>> np.round(np.abs(square.T @ square)[0], 6).tolist()
+        [1.0, 0.0, 1.0, 0.0]
+    """
+    _check_sizes("class_frame", num_classes, dim)
+    if dim >= num_classes - 1:
+        return simplex_etf(key, num_classes, dim)
+    rotation = orthonormal_columns(key, dim, dim)
+    return _matmul(rotation, _solved_columns(num_classes, dim))
 
 
 def _closed_form(vectors: np.ndarray) -> Frame:

@@ -29,6 +29,13 @@ class Model(NamedTuple):
             some rows of a batch needs.
         num_features: D, the width of `outputs["features"]`.
         describe: one line for logs.
+        embed: (params, model_state, inputs) -> [B, D], what the backbone hands to the
+            head in evaluation mode; None if the network has no such seam.
+        classify: `forward` from there on: takes those features in place of inputs.
+        class_vectors: (params, model_state) -> [D, K], one column per class, which the
+            head compares `outputs["features"]` with; None if there are none.
+        adopt: params -> params, called once after another run's parameters have been
+            loaded: sets what starts from them.
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -36,6 +43,13 @@ class Model(NamedTuple):
     rows_independent: bool
     num_features: int
     describe: str
+    embed: Callable[..., jax.Array] | None = None
+    classify: Callable[..., tuple[dict[str, jax.Array], Any]] | None = None
+    class_vectors: Callable[[Any, Any], jax.Array] | None = None
+    adopt: Callable[[Any], Any] = lambda params: params
+
+
+BACKBONE = ("train", "frozen", "update_stats")
 
 
 class Classifier(nn.Module):
@@ -47,10 +61,14 @@ class Classifier(nn.Module):
         head: module `(features, *, train, mask) -> (features, logits)`, the first being
             the features as the classifier sees them (normalized by some heads), with
             an attribute `rows_independent`.
+        backbone_mode: "train"; "frozen": evaluation mode and no gradient while the head
+            trains; "update_stats": no gradient either, but batch statistics are used
+            and their averages go on moving, as the published cRT and LWS have it.
     """
 
     backbone: nn.Module
     head: nn.Module
+    backbone_mode: str = "train"
 
     @property
     def num_features(self) -> int:
@@ -60,13 +78,31 @@ class Classifier(nn.Module):
     @property
     def rows_independent(self) -> bool:
         """Whether train mode couples no two examples."""
-        return self.backbone.rows_independent and self.head.rows_independent
+        frozen = self.backbone_mode == "frozen"
+        return (frozen or self.backbone.rows_independent) and self.head.rows_independent
+
+    def class_vectors(self, params, model_state) -> jax.Array:
+        """The head's columns [D, K], learned or fixed."""
+        frames = model_state.get("frames", {})
+        return self.head.class_vectors(params.get("head", {}), frames.get("head", {}))
+
+    def embed(self, inputs, *, train: bool, mask=None) -> jax.Array:
+        """Inputs [B, ...] to features [B, D] in float32, before the head."""
+        learning = train and self.backbone_mode != "frozen"
+        features = self.backbone(inputs, train=learning, mask=mask)
+        if train and self.backbone_mode != "train":
+            features = jax.lax.stop_gradient(features)
+        return at_least_float32(features)
+
+    def classify(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """Logits, and the features [B, D] as the classifier sees them."""
+        features, logits = self.head(features, train=train, mask=mask)
+        return {"logits": logits, "features": features}
 
     def __call__(self, inputs, *, train: bool, mask=None) -> dict[str, jax.Array]:
         """Features and logits of a batch; the head always computes in float32."""
-        features = self.backbone(inputs, train=train, mask=mask)
-        features, logits = self.head(at_least_float32(features), train=train, mask=mask)
-        return {"logits": logits, "features": features}
+        features = self.embed(inputs, train=train, mask=mask)
+        return self.classify(features, train=train, mask=mask)
 
 
 def from_linen(
@@ -81,7 +117,9 @@ def from_linen(
     Args:
         module: called as `module(inputs, train=..., mask=...)`, returns a dict with at
             least "logits" [B, K] and "features" [B, D]. Every collection besides
-            "params" becomes part of `model_state` and may change in train mode.
+            "params" becomes part of `model_state` and may change in train mode. Its
+            methods `embed`, `classify` and `class_vectors`, if it has them, become
+            those of the model (see `Classifier`).
         rows_independent: see `Model`; by default the module's attribute of that name.
         num_features: D; by default the module's attribute of that name.
         describe: one line for logs; by default the module's class.
@@ -116,37 +154,48 @@ def from_linen(
         params = variables.pop("params", {})
         return params, variables
 
-    def forward(
-        params: Any,
-        model_state: Mapping[str, Any],
-        inputs: ArrayLike,
-        *,
-        train: bool,
-        rngs: Mapping[str, jax.Array] | None = None,
-        mask: ArrayLike | None = None,
-    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
-        inputs = real_rows("forward", inputs, mask)
-        mask = None if mask is None else jnp.asarray(mask)
-        variables = {"params": params, **model_state}
-        if not train:
-            outputs = module.apply(variables, inputs, train=False, mask=mask)
-            return tidy_outputs(outputs), dict(model_state)
-        outputs, changed = module.apply(
-            variables,
-            inputs,
-            train=True,
-            mask=mask,
-            rngs=dict(rngs) if rngs else None,
-            mutable=list(model_state),
-        )
-        return tidy_outputs(outputs), {**model_state, **changed}
+    def calling(method: str | None):
+        def forward(
+            params: Any,
+            model_state: Mapping[str, Any],
+            inputs: ArrayLike,
+            *,
+            train: bool,
+            rngs: Mapping[str, jax.Array] | None = None,
+            mask: ArrayLike | None = None,
+        ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+            inputs = real_rows("forward", inputs, mask)
+            mask = None if mask is None else jnp.asarray(mask)
+            variables = {"params": params, **model_state}
+            options = {"train": train, "mask": mask, "method": method}
+            if not train:
+                outputs = module.apply(variables, inputs, **options)
+                return tidy_outputs(outputs), dict(model_state)
+            outputs, changed = module.apply(
+                variables,
+                inputs,
+                rngs=dict(rngs) if rngs else None,
+                mutable=list(model_state),
+                **options,
+            )
+            return tidy_outputs(outputs), {**model_state, **changed}
 
+        return forward
+
+    def embed(params: Any, model_state: Mapping[str, Any], inputs: ArrayLike):
+        variables = {"params": params, **model_state}
+        return module.apply(variables, inputs, train=False, method="embed")
+
+    parted = hasattr(module, "embed") and hasattr(module, "classify")
     return Model(
         init,
-        forward,
+        calling(None),
         independent,
         width,
         describe or type(module).__name__,
+        embed=embed if parted else None,
+        classify=calling("classify") if parted else None,
+        class_vectors=getattr(module, "class_vectors", None),
     )
 
 

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, shape_of
 from ltjax._numerics import l2_normalize
+from ltjax.classifiers import class_frame
 from ltjax.models._lookup import build_module, lookup_name
 from ltjax.models.norms import make_norm
 
@@ -38,17 +39,62 @@ def uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
     return init
 
 
+def unit_columns(key, shape, dtype=jnp.float32):
+    """Initializer: U(-1, 1), then every column scaled to unit norm.
+
+    Args:
+        key: random key.
+        shape: (D, K).
+        dtype: of the result.
+
+    Returns:
+        [D, K].
+    """
+    return l2_normalize(jax.random.uniform(key, shape, dtype, -1.0, 1.0), axis=0)
+
+
+def etf_columns(key, shape, dtype=jnp.float32):
+    """Initializer: a simplex ETF in random orientation, solved where none fits.
+
+    Args:
+        key: random key.
+        shape: (D, K).
+        dtype: of the result.
+
+    Returns:
+        [D, K] with unit columns.
+    """
+    dim, num_classes = shape
+    return jnp.asarray(class_frame(key, num_classes, dim), dtype)
+
+
+FRAMES = {"etf": etf_columns, "random": unit_columns}
+
+
+def _condition(head, features, *, train: bool, mask):
+    """Features as the classifier sees them: batch normalization, then unit norm."""
+    check_choice(type(head).__name__, "normalize", head.normalize, ("l2", "none"))
+    if head.batch_norm:
+        features = make_norm("batch", train=train, mask=mask)(features, "norm")
+    if head.normalize == "l2":
+        features = l2_normalize(features, floor=1e-8)
+    return features
+
+
 class LinearHead(nn.Module):
     r"""The ordinary linear classifier, logits = h W + b.
 
     Attributes:
         num_classes: K.
-        kernel_init: "uniform" for U(+-1/sqrt(D)) (PyTorch's default) or "he" for
-            N(0, 2/D), untruncated (the published CIFAR residual networks).
+        kernel_init: "uniform" for U(+-1/sqrt(D)) (PyTorch's default), "he" for
+            N(0, 2/D), untruncated (the published CIFAR residual networks), or a name of
+            `FRAMES`: "etf" starts at a simplex ETF and learns on.
         use_bias: whether there is a bias b [K].
         init_bias: "uniform" for U(+-1/sqrt(D)), "sigmoid" for -log(K - 1), which makes
             every one-vs-rest probability 1/K at the start (class-balanced sigmoid
             and focal losses), or a number.
+        batch_norm: whether a batch normalization (learned scale and bias) comes first.
+        normalize: "l2" for unit features or "none".
 
     References:
         K. He et al., Deep residual learning for image recognition, CVPR 2016.
@@ -60,8 +106,18 @@ class LinearHead(nn.Module):
     kernel_init: str = "uniform"
     use_bias: bool = True
     init_bias: str | float = "uniform"
+    batch_norm: bool = False
+    normalize: str = "none"
 
-    rows_independent = True
+    @property
+    def rows_independent(self) -> bool:
+        """Whether train mode couples no two examples."""
+        return not self.batch_norm
+
+    @staticmethod
+    def class_vectors(params, frames) -> jax.Array:
+        """The kernel [D, K]."""
+        return params["kernel"]
 
     def _bias_init(self, fan_in: int):
         if isinstance(self.init_bias, str):
@@ -75,30 +131,21 @@ class LinearHead(nn.Module):
     @nn.compact
     def __call__(self, features, *, train: bool, mask=None):
         """(features, logits)."""
-        check_choice("LinearHead", "kernel_init", self.kernel_init, ("uniform", "he"))
+        features = _condition(self, features, train=train, mask=mask)
         dim = features.shape[-1]
-        he = variance_scaling(2.0, "fan_in", "normal")
-        kernel_init = he if self.kernel_init == "he" else uniform_fan_in(dim)
+        kernel_inits = {
+            "uniform": uniform_fan_in(dim),
+            "he": variance_scaling(2.0, "fan_in", "normal"),
+            **FRAMES,
+        }
+        check_choice("LinearHead", "kernel_init", self.kernel_init, kernel_inits)
+        kernel_init = kernel_inits[self.kernel_init]
         kernel = self.param("kernel", kernel_init, (dim, self.num_classes))
         logits = features @ kernel
         if self.use_bias:
             bias = self.param("bias", self._bias_init(dim), (self.num_classes,))
             logits = logits + bias[None, :]
         return features, logits
-
-
-def unit_columns(key, shape, dtype=jnp.float32):
-    """Initializer: U(-1, 1), then every column scaled to unit norm.
-
-    Args:
-        key: random key.
-        shape: (D, K).
-        dtype: of the result.
-
-    Returns:
-        [D, K].
-    """
-    return l2_normalize(jax.random.uniform(key, shape, dtype, -1.0, 1.0), axis=0)
 
 
 class CosineHead(nn.Module):
@@ -122,6 +169,11 @@ class CosineHead(nn.Module):
 
     rows_independent = True
 
+    @staticmethod
+    def class_vectors(params, frames) -> jax.Array:
+        """The columns [D, K] at unit norm, as the cosines see them."""
+        return l2_normalize(params["kernel"], axis=0)
+
     @nn.compact
     def __call__(self, features, *, train: bool, mask=None):
         """(features, cosines)."""
@@ -131,7 +183,7 @@ class CosineHead(nn.Module):
 
 
 class FrameHead(nn.Module):
-    r"""A fixed classifier: logits = h M with a given frame M [D, K] (ETF classifier).
+    r"""A fixed classifier: logits = s h M with a frame M [D, K] (ETF classifier).
 
     The frame is no parameter: it lies in the collection "frames" of the model state, so
     that it gets no gradient and no decay but is saved. The features that the head
@@ -139,9 +191,12 @@ class FrameHead(nn.Module):
 
     Attributes:
         num_classes: K.
-        frame: [D, K] array, or a function (key, (D, K)) -> array.
+        frame: [D, K] array, or a function (key, (D, K)) -> array; `make_head` also
+            takes a name of `FRAMES`.
         batch_norm: whether a batch normalization (learned scale and bias) comes first.
         normalize: "l2" for unit features (floor 1e-8 on the norm) or "none".
+        scale: s, the square root of the norm budgets' product. Dot regression does not
+            see it; cross-entropy of unit features needs more than 1 to be confident.
 
     References:
         Y. Yang et al., Inducing neural collapse in imbalanced learning: do we really
@@ -154,16 +209,22 @@ class FrameHead(nn.Module):
     frame: ArrayLike | Callable[..., ArrayLike]
     batch_norm: bool = True
     normalize: str = "l2"
+    scale: float = 1.0
 
     @property
     def rows_independent(self) -> bool:
         """Whether train mode couples no two examples."""
         return not self.batch_norm
 
+    @staticmethod
+    def class_vectors(params, frames) -> jax.Array:
+        """The frame [D, K]."""
+        return frames["frame"]
+
     @nn.compact
     def __call__(self, features, *, train: bool, mask=None):
         """(features, logits)."""
-        check_choice("FrameHead", "normalize", self.normalize, ("l2", "none"))
+        features = _condition(self, features, train=train, mask=mask)
         expected = (features.shape[-1], self.num_classes)
 
         def build():
@@ -178,11 +239,7 @@ class FrameHead(nn.Module):
             return jnp.asarray(frame, jnp.float32)
 
         frame = self.variable("frames", "frame", build).value
-        if self.batch_norm:
-            features = make_norm("batch", train=train, mask=mask)(features, "norm")
-        if self.normalize == "l2":
-            features = l2_normalize(features, floor=1e-8)
-        return features, features @ frame
+        return features, self.scale * (features @ frame)
 
 
 HEADS = {"linear": LinearHead, "cosine": CosineHead, "etf": FrameHead}
@@ -214,9 +271,13 @@ def make_head(name: str, *, num_classes: int, **options) -> nn.Module:
     if head is FrameHead:
         if options.get("frame") is None:
             raise ValueError(
-                "make_head: head 'etf' needs frame=, an array [D, K] or a function"
-                " (key, (D, K)) -> array"
+                f"make_head: head 'etf' needs frame=, one of {', '.join(FRAMES)}, an"
+                " array [D, K] or a function (key, (D, K)) -> array"
             )
-        if isinstance(options["frame"], list):
-            options = {**options, "frame": np.asarray(options["frame"])}
+        frame = options["frame"]
+        if isinstance(frame, list):
+            frame = np.asarray(frame)
+        if isinstance(frame, str):
+            frame = lookup_name("make_head", "frame", frame, FRAMES)
+        options = {**options, "frame": frame}
     return build_module("make_head", head, num_classes=num_classes, **options)
