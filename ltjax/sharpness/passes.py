@@ -130,14 +130,13 @@ def first_pass(rules: Rules, params, model_state, batch, rng, terms) -> FirstPas
 
     def forward(theta):
         losses, aux = rules.loss_fn(theta, model_state, batch, rng)
+        chosen = jax.lax.stop_gradient(tuple(terms(aux))) if callable(terms) else terms
         parts = as_parts(losses)
         # A part without a weight costs no backward pass.
-        names = parts if callable(terms) else _names_at_theta(terms, parts)
-        return {name: parts[name] for name in names}, (losses, dict(aux))
+        needed = {name: parts[name] for name in _names_at_theta(chosen, parts)}
+        return needed, (losses, dict(aux), chosen)
 
-    differentiated, pull, (losses, aux) = jax.vjp(forward, params, has_aux=True)
-    if callable(terms):
-        terms = jax.lax.stop_gradient(tuple(terms(aux)))
+    differentiated, pull, (losses, aux, terms) = jax.vjp(forward, params, has_aux=True)
     parts = as_parts(losses)
 
     def gradient(weights):
@@ -164,7 +163,7 @@ def first_pass(rules: Rules, params, model_state, batch, rng, terms) -> FirstPas
             few = _loss_on(rules, rows, batch, parts, aux)
             ascents.append(pulled(few, params, model_state, rng, term.ascent)[0])
     plain = None if plain is None else gradient(plain)
-    return FirstPass(losses, aux, plain, tuple(ascents), tuple(terms))
+    return FirstPass(losses, aux, plain, tuple(ascents), terms)
 
 
 def move(rules: Rules, params, ascent, term: Term):

@@ -73,7 +73,9 @@ def test_a_part_without_ascent_weights_costs_no_backward_pass_there(problem):
         )
 
     both = sam(64, rho=0.1, base=base)
-    assert cost(ascend_on(both, "ce")) < 0.75 * cost(both)
+    some = ascend_on(both, "ce")
+    assert cost(some) < 0.75 * cost(both)
+    assert cost(lambda aux: some) == cost(some)
 
 
 def test_no_retrace_on_new_radii_and_weights(problem, is_tail):
