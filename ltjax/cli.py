@@ -1,4 +1,4 @@
-"""The command line: `ltjax train · eval · report · list · prepare`.
+"""The command line: `ltjax train · eval · report · spectrum · list · prepare`.
 
 Parses, calls, and exits with a code: 0 done, 2 a mistake of the user's in one readable
 message, 75 stopped on request with all saved (start it again), 1 training failed.
@@ -102,6 +102,18 @@ def _parser() -> argparse.ArgumentParser:
         "--out", default="", help="default: DIR/report of the first DIR"
     )
     report.set_defaults(run=_report)
+
+    spectrum = commands.add_parser(
+        "spectrum", help="Hessian spectra of a run's newest checkpoint, by class group"
+    )
+    spectrum.add_argument("workdir")
+    spectrum.add_argument(
+        "--grouping", default="head_tail", help="head_tail, shots or classes"
+    )
+    spectrum.add_argument("--steps", type=int, default=64, help="Lanczos steps")
+    spectrum.add_argument("--starts", type=int, default=3, help="random starts")
+    spectrum.add_argument("--replica", type=int, default=0)
+    spectrum.set_defaults(run=_spectrum)
 
     listing = commands.add_parser(
         "list", help="methods, losses, models and data sets, a line each"
@@ -211,6 +223,36 @@ def _report(args, rest) -> int:
         print(table.read())
     for name, path in paths.items():
         print(f"{name:<24} {path}")
+    return 0
+
+
+def _spectrum(args, rest) -> int:
+    from ltjax.report.spectra import plot_spectra
+    from ltjax.train.spectra import run_spectra
+
+    spectra = run_spectra(
+        args.workdir,
+        grouping=args.grouping,
+        replica=args.replica,
+        num_steps=args.steps,
+        num_starts=args.starts,
+    )
+    print(f"{'group':<12}{'lambda min':>12}{'lambda max':>12}{'trace':>12}{'score':>8}")
+    for name, found in spectra.items():
+        print(
+            f"{name:<12}{found.lambda_min:>12.4g}{found.lambda_max:>12.4g}"
+            f"{found.trace:>12.4g}{found.nonconvexity:>8.3f}"
+        )
+    figure = plot_spectra(
+        {name: (found.grid, found.density) for name, found in spectra.items()},
+        extremes={
+            n: (found.lambda_min, found.lambda_max) for n, found in spectra.items()
+        },
+        title="Hessian of the cross-entropy on the training set",
+    )
+    path = os.path.join(args.workdir, "spectrum", f"{args.grouping}.png")
+    figure.savefig(path, dpi=150)
+    print(f"figure {path}")
     return 0
 
 

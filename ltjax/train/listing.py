@@ -8,6 +8,18 @@ from ltjax.train.config import nearest
 from ltjax.train.validate import METHODS, SAMPLERS
 
 
+_KINDS = {
+    "open_mnist1d": "made on the spot, needs no download",
+    "open_records": "TFDS data set, ArrayRecord",
+    "open_folder": "image folder with list files",
+}
+
+
+def _about(data) -> str:
+    kind = _KINDS[data.open.__name__]
+    return f"{kind}, {data.num_classes} classes" if data.num_classes else kind
+
+
 def listing(kind: str = "") -> str:
     """Methods, losses, samplers, gradient rules, models and data sets as text.
 
@@ -30,7 +42,7 @@ def listing(kind: str = "") -> str:
         "samplers": SAMPLERS,
         "gradients": RULES,
         "models": {name: about for name, (_, about) in MODELS.items()},
-        "datasets": {name: data.about for name, data in DATASETS.items()},
+        "datasets": {name: _about(data) for name, data in DATASETS.items()},
     }
     if kind and kind not in sections:
         raise ValueError(f"list: {kind!r} is unknown{nearest(kind, sections)}")

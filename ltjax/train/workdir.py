@@ -82,7 +82,7 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
                 ]
             )
     if jax.process_index() == 0:
-        _write_json(path, ours)
+        write_json(path, ours)
         facts = dataclasses.asdict(run.info)
         facts["class_counts"] = run.info.class_counts.tolist()
         facts |= {
@@ -93,7 +93,7 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
             **provenance.versions(),
             **provenance.hardware(),
         }
-        _write_json(workdir / "run.json", facts)
+        write_json(workdir / "run.json", facts)
     return workdir
 
 
@@ -159,7 +159,8 @@ def _flatten(tree, prefix: str = "") -> dict:
     return {prefix[:-1]: tree}
 
 
-def _write_json(path: pathlib.Path, value) -> None:
+def write_json(path: pathlib.Path, value) -> None:
+    """Writes JSON under its final name only when it is complete."""
     fresh = path.with_suffix(".tmp")
     fresh.write_text(json.dumps(value, indent=2) + "\n")
     os.replace(fresh, path)

@@ -1,0 +1,101 @@
+"""Hessian spectra of a run's checkpoint, whole and by group of classes."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from ltjax.class_stats import shot_groups
+from ltjax.losses import softmax_cross_entropy
+from ltjax.sharpness import tail_classes
+from ltjax.sharpness.spectrum import Spectrum, class_spectra
+from ltjax.train.restore import restore_run
+from ltjax.train.workdir import save_arrays, write_json
+
+GROUPINGS = ("head_tail", "shots", "classes")
+
+
+def run_spectra(
+    workdir: str | os.PathLike,
+    *,
+    grouping: str = "head_tail",
+    replica: int = 0,
+    num_steps: int = 64,
+    num_starts: int = 3,
+    seed: int = 0,
+    batch_size: int = 1000,
+) -> dict[str, Spectrum]:
+    """Spectra of the unweighted cross-entropy on the un-augmented training set.
+
+    The model is in evaluation mode, whatever loss it was trained with, so that runs can
+    be compared. Also writes `spectrum/<grouping>_<step>.npz` and `.json` in `workdir`.
+
+    Args:
+        workdir: of a run.
+        grouping: "head_tail" (by the config's eta), "shots" (many, medium, few) or
+            "classes" (one by one).
+        replica: which replica of the run.
+        num_steps: Lanczos steps per start.
+        num_starts: random starts.
+        seed: of the starts.
+        batch_size: examples per Hessian-vector product.
+
+    Returns:
+        Group -> `Spectrum`, "all" first.
+
+    Raises:
+        ValueError: for an unknown grouping or replica.
+        FileNotFoundError: if workdir holds no readable checkpoint.
+    """
+    run, state, step = restore_run(workdir, posthoc_tau=0.0)
+    count = len(run.info.replicas)
+    if grouping not in GROUPINGS:
+        raise ValueError(f"spectrum: grouping is {grouping!r}, expected {GROUPINGS}")
+    if not 0 <= replica < count:
+        raise ValueError(f"spectrum: replica is {replica}, expected [0, {count})")
+    state = jax.tree.map(lambda x: x[replica], state)
+    arrays = jax.device_put(run.feed.arrays)
+    everything = np.arange(run.info.num_train, dtype=np.int32)
+    rows = run.feed.rows(everything, np.ones(len(everything), bool))
+    labels = rows.get("label", run.feed.arrays.get("label"))
+
+    def loss_fn(params, rows):
+        batch = run.feed.batch(arrays, rows, None, train=False)
+        outputs = run.predict(state.replace(params=params), batch["inputs"])
+        return softmax_cross_entropy(outputs["logits"], batch["label"])
+
+    spectra = class_spectra(
+        loss_fn,
+        state.params,
+        {**rows, "label": labels},
+        _groups(run, grouping),
+        batch_size=min(batch_size, len(everything)),
+        key=jax.random.key(seed),
+        num_steps=num_steps,
+        num_starts=num_starts,
+    )
+    _write(pathlib.Path(workdir) / "spectrum", f"{grouping}_{step}", spectra)
+    return spectra
+
+
+def _groups(run, grouping: str) -> dict[str, np.ndarray]:
+    counts, config = run.info.class_counts, run.config
+    if grouping == "head_tail":
+        tail = tail_classes(counts, eta=config.gradient.eta)
+        return {"head": ~tail, "tail": tail}
+    if grouping == "shots":
+        return shot_groups(counts, many=config.many, few=config.few)
+    return {f"class {k}": np.arange(len(counts)) == k for k in range(len(counts))}
+
+
+def _write(folder: pathlib.Path, name: str, spectra: dict[str, Spectrum]) -> None:
+    folder.mkdir(exist_ok=True)
+    summary, curves = {}, {}
+    for group, found in spectra.items():
+        numbers = found._asdict()
+        for field in ("grid", "density", "ritz_values", "ritz_weights"):
+            curves[f"{group}/{field}"] = np.asarray(numbers.pop(field))
+        summary[group] = {key: float(value) for key, value in numbers.items()}
+    save_arrays(folder / f"{name}.npz", curves)
+    write_json(folder / f"{name}.json", summary)
