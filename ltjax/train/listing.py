@@ -5,14 +5,20 @@ from ltjax.methods.gradients import RULES
 from ltjax.methods.supervised import LOSSES
 from ltjax.models.registry import MODELS
 from ltjax.train.config import nearest
-from ltjax.train.validate import METHODS, SAMPLERS
-
+from ltjax.train.recipes import METHODS as PRESETS
+from ltjax.train.validate import SAMPLERS
 
 _KINDS = {
     "open_mnist1d": "made on the spot, needs no download",
     "open_records": "TFDS data set, ArrayRecord",
     "open_folder": "image folder with list files",
 }
+
+
+def _preset(values: dict) -> str:
+    chosen = {k: v for k, v in values.items() if k != "label"}
+    told = ", ".join(f"{key}={value}" for key, value in chosen.items())
+    return f"{values['label']}: {told}" if told else values["label"]
 
 
 def _about(data) -> str:
@@ -37,7 +43,7 @@ def listing(kind: str = "") -> str:
         methods
     """
     sections = {
-        "methods": METHODS,
+        "methods": {name: _preset(values) for name, values in PRESETS.items()},
         "losses": {name: entry.about for name, entry in LOSSES.items()},
         "samplers": SAMPLERS,
         "gradients": RULES,
