@@ -14,6 +14,8 @@ from jax.typing import ArrayLike
 from ltjax.resampling.neighbors import check_features
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+# Smaller problems are filled up to this size, and share a program.
+_SMALLEST = 256
 
 
 class KMeans(NamedTuple):
@@ -81,7 +83,7 @@ def kmeans(
     centered = points - mean
     scale = np.sqrt(np.square(centered).sum(axis=1).mean()) or 1.0
     width = 1 << (num_clusters - 1).bit_length()
-    size = max(width, 1 << (len(points) - 1).bit_length())
+    size = max(width, _SMALLEST, 1 << (len(points) - 1).bit_length())
     padded = np.zeros((size, points.shape[1]), np.float32)
     padded[: len(points)] = centered / scale
     if start is None:

@@ -1,0 +1,30 @@
+"""The classical methods with the interface of scikit-learn.
+
+`SMOTE` is a sampler (`fit_resample`) for imbalanced-learn's pipelines, the others are
+classifiers that wrap any scikit-learn classifier. All are thin: the mathematics is in
+`ltjax.resampling` and `ltjax.classifiers`.
+"""
+
+try:
+    import sklearn as _sklearn  # noqa: F401
+except ImportError as error:  # pragma: no cover - tested in a subprocess
+    raise ImportError(
+        "ltjax.sklearn needs scikit-learn, which is an optional dependency:"
+        " pip install 'ltjax[sklearn]'"
+    ) from error
+
+from ltjax.sklearn.cog import COG
+from ltjax.sklearn.posthoc import (
+    LogitAdjustedClassifier,
+    PlugInClassifier,
+    ThresholdMover,
+)
+from ltjax.sklearn.smote import SMOTE
+
+__all__ = [
+    "COG",
+    "SMOTE",
+    "LogitAdjustedClassifier",
+    "PlugInClassifier",
+    "ThresholdMover",
+]

@@ -1,0 +1,53 @@
+"""scikit-learn's and imbalanced-learn's own checks, on every estimator."""
+
+import pytest
+from imblearn.utils import estimator_checks as imblearn_checks
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from ltjax.sklearn import (
+    COG,
+    SMOTE,
+    LogitAdjustedClassifier,
+    PlugInClassifier,
+    ThresholdMover,
+)
+
+CLUSTERED = COG(
+    LogisticRegression(C=1), num_clusters=2, oversample=True, rule="sum", random_state=0
+)
+ESTIMATORS = [
+    SMOTE(random_state=0),
+    COG(random_state=0),
+    CLUSTERED,
+    PlugInClassifier(),
+    ThresholdMover(),
+    LogitAdjustedClassifier(),
+]
+
+
+def named(check):
+    function = getattr(check, "func", check)
+    return function.__name__.removeprefix("check_")
+
+
+def cases(generator):
+    return [
+        pytest.param(instance, check, id=f"{instance}-{named(check)}")
+        for estimator in ESTIMATORS
+        for instance, check in generator(estimator)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("estimator", "check"), cases(estimator_checks_generator))
+def test_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("estimator", "check"), cases(imblearn_checks.estimator_checks_generator)
+)
+def test_imbalanced_learn(estimator, check):
+    check(estimator)
