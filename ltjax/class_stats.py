@@ -229,6 +229,42 @@ def inverse_power_weights(
     return _sum_to_num_classes(xp.exp(-power * xp.log(safe)), counts)
 
 
+def batch_balanced_weights(
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    where: ArrayLike | None = None,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> jax.Array:
+    r"""Class weights that make every class of a batch count the same.
+
+    .. math:: w_k = \frac{b}{U c_k}
+
+    with the batch's counts c, their sum b and the number U of classes present, so that
+    the weights of the batch's examples sum to b.
+
+    Args:
+        labels: [B] int class indices.
+        num_classes: K.
+        where: optional [B] bool; False rows are not counted.
+        dtype: of the result.
+
+    Returns:
+        [K]; 1 for absent classes.
+
+    Example:
+        >>> batch_balanced_weights(jnp.array([0, 0, 0, 0, 1]), 3).tolist()
+        [0.625, 2.5, 1.0]
+    """
+    labels = jnp.asarray(labels)
+    present = jnp.arange(num_classes, dtype=labels.dtype)[None] == labels[:, None]
+    if where is not None:
+        present = present & jnp.asarray(where)[:, None]
+    counts = jnp.sum(present, axis=0, dtype=dtype)
+    share = jnp.sum(counts) / jnp.maximum(jnp.sum(counts > 0, dtype=dtype), 1)
+    return jnp.where(counts > 0, share / jnp.maximum(counts, 1), jnp.ones_like(counts))
+
+
 def shot_groups(
     class_counts: ArrayLike, *, many: int = 100, few: int = 20
 ) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from ltjax._numerics import (
     mask_values,
     safe_norm,
 )
-from ltjax.class_stats import prior
+from ltjax.class_stats import batch_balanced_weights, prior
 from ltjax.losses._affine import check_positive_counts
 
 CLASS_BALANCE = ("none", "batch", "sqrt_batch", "global")
@@ -99,7 +99,9 @@ def dot_regression(
     elif class_balance == "none":
         return mask_values(loss, where)
     else:
-        weights = _batch_weights(labels, num_classes, where, loss.dtype)
+        weights = batch_balanced_weights(
+            labels, num_classes, where=where, dtype=loss.dtype
+        )
         if class_balance == "sqrt_batch":
             weights = jnp.sqrt(weights)
     weights = jnp.asarray(weights).astype(loss.dtype)
@@ -130,13 +132,3 @@ def _prepare(caller, features, labels, frame, where):
     features = at_least_float32(features)
     features, labels = mask_rows(where, features, jnp.asarray(labels))
     return features, labels, jnp.asarray(frame).astype(features.dtype)
-
-
-def _batch_weights(labels, num_classes, where, dtype):
-    """Weights b / (U c_k), [K]; 1 for the classes that are absent."""
-    present = jnp.arange(num_classes, dtype=labels.dtype)[None] == labels[:, None]
-    if where is not None:
-        present = present & jnp.asarray(where)[:, None]
-    counts = jnp.sum(present, axis=0, dtype=dtype)
-    share = jnp.sum(counts) / jnp.maximum(jnp.sum(counts > 0, dtype=dtype), 1)
-    return jnp.where(counts > 0, share / jnp.maximum(counts, 1), jnp.ones_like(counts))

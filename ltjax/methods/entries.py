@@ -4,6 +4,7 @@ An entry's `fn` takes (outputs, labels, context) and returns one value per examp
 public functions of `ltjax.losses` do the work.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ class Context(NamedTuple):
     phase: jax.Array  # int32 scalar, 0 before `late_step`
     params: Any
     model_state: Any
+    class_vectors: jax.Array | None = None  # [D, K] of the head
+    mask: jax.Array | None = None  # [B] bool, False = padding
 
 
 class LossEntry(NamedTuple):
@@ -29,13 +32,17 @@ class LossEntry(NamedTuple):
 
     Attributes:
         fn: (outputs, labels, context) -> [B].
-        head: the head it needs: "linear", "cosine" or "etf".
+        head: the head it is meant for: "linear", "cosine" or "etf".
         hyper: names in `hyper` that it reads.
         about: one line for listings.
         confidence_scale: hyper-parameter that the logits are multiplied by at
             prediction, so that their softmax is the probability the loss trained; ""
             for none. Never changes the predicted class.
         init_bias: what a linear head's bias starts at; "sigmoid" is -log(K - 1).
+        heads: others that it may be used with.
+        options: fields of a config's loss section that fn takes as keyword arguments.
+        affine: for losses of the form CE(scale * z + shift, y), context -> (scale,
+            shift), scalars or [K]; None for the others.
     """
 
     fn: Callable[..., jax.Array]
@@ -44,21 +51,56 @@ class LossEntry(NamedTuple):
     about: str
     confidence_scale: str = ""
     init_bias: str = "uniform"
+    heads: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    affine: Callable[[Context], tuple[Any, Any]] | None = None
+
+    def configured(self, section: Any) -> "LossEntry":
+        """The entry with its options taken from `section`."""
+        chosen = {name: getattr(section, name) for name in self.options}
+        return self._replace(fn=functools.partial(self.fn, **chosen))
+
+
+def _affine(gamma: str | float = 0.0, tau: str | float = 0.0):
+    """(n / n_max)^gamma and tau log pi; a text names the hyper-parameter."""
+
+    def affine(context: Context):
+        counts = context.class_counts
+        chosen = (context.hyper[x] if isinstance(x, str) else x for x in (gamma, tau))
+        return _scale_and_shift(counts, *chosen)
+
+    return affine
+
+
+def _scale_and_shift(counts: np.ndarray, gamma, tau) -> tuple[jax.Array, jax.Array]:
+    log_prior = jnp.asarray(class_stats.log_prior(counts), jnp.float32)
+    return jnp.exp(gamma * (log_prior - jnp.max(log_prior))), tau * log_prior
+
+
+def _tla(context: Context) -> tuple[jax.Array, jax.Array]:
+    """VS first, truncated logit adjustment late (methods card 15)."""
+    hyper, late = context.hyper, context.phase > 0
+    gamma = jnp.where(late, 0.0, hyper["gamma"])
+    tau = jnp.where(late, hyper["tau_late"], hyper["tau"])
+    return _scale_and_shift(context.class_counts, gamma, tau)
 
 
 def _tla_adrw(outputs, labels, context: Context):
-    """VS first, truncated logit adjustment late (methods card 15)."""
-    counts, hyper, late = context.class_counts, context.hyper, context.phase > 0
-    relative = np.log(counts / counts.max())
-    gamma = jnp.where(late, 0.0, hyper["gamma"])
-    tau = jnp.where(late, hyper["tau_late"], hyper["tau"])
+    scale, shift = _tla(context)
     return losses.affine_softmax(
-        outputs["logits"],
+        outputs["logits"], labels, weight=1.0, scale=scale, shift=shift, temperature=1.0
+    )
+
+
+def _dot_regression(outputs, labels, context: Context, *, class_balance: str):
+    counts = context.class_counts if class_balance == "global" else None
+    return losses.dot_regression(
+        outputs["features"],
         labels,
-        weight=1.0,
-        scale=jnp.exp(gamma * jnp.asarray(relative, jnp.float32)),
-        shift=tau * jnp.asarray(class_stats.log_prior(counts), jnp.float32),
-        temperature=1.0,
+        context.class_vectors,
+        class_balance=class_balance,
+        class_counts=counts,
+        where=context.mask,
     )
 
 
@@ -77,11 +119,13 @@ def _on_logits(name: str, *hyper: str, counts: bool = False):
 def _entry(name, about, *hyper, counts=False, **options) -> LossEntry:
     head = options.pop("head", "linear")
     fn = _on_logits(name, *hyper, counts=counts)
+    if head == "linear":
+        options.setdefault("heads", ("cosine", "etf"))
     return LossEntry(fn, head, hyper, about, **options)
 
 
 LOSSES: dict[str, LossEntry] = {
-    "ce": _entry("softmax_cross_entropy", "softmax cross-entropy"),
+    "ce": _entry("softmax_cross_entropy", "softmax cross-entropy", affine=_affine()),
     "focal": _entry("focal", "focal loss, softmax form (Lin 2017)", "gamma"),
     "sigmoid": _entry(
         "sigmoid_cross_entropy", "one-vs-rest cross-entropy", init_bias="sigmoid"
@@ -105,15 +149,25 @@ LOSSES: dict[str, LossEntry] = {
         counts=True,
         head="cosine",
     ),
-    "la": _entry("logit_adjusted", "logit adjustment (Menon 2021)", "tau", counts=True),
+    "la": _entry(
+        "logit_adjusted",
+        "logit adjustment (Menon 2021)",
+        "tau",
+        counts=True,
+        affine=_affine(tau="tau"),
+    ),
     "balanced_softmax": _entry(
-        "balanced_softmax", "balanced softmax (Ren 2020)", counts=True
+        "balanced_softmax",
+        "balanced softmax (Ren 2020)",
+        counts=True,
+        affine=_affine(tau=1.0),
     ),
     "cdt": _entry(
         "class_dependent_temperature",
         "class-dependent temperatures (Ye 2020)",
         "gamma",
         counts=True,
+        affine=_affine(gamma="gamma"),
     ),
     "vs": _entry(
         "vector_scaling",
@@ -121,11 +175,22 @@ LOSSES: dict[str, LossEntry] = {
         "gamma",
         "tau",
         counts=True,
+        affine=_affine(gamma="gamma", tau="tau"),
     ),
     "tla_adrw": LossEntry(
         _tla_adrw,
         "linear",
         ("gamma", "tau", "tau_late"),
         "VS, then truncated logit adjustment (Wang 2023)",
+        heads=("cosine", "etf"),
+        affine=_tla,
+    ),
+    "dot_regression": LossEntry(
+        _dot_regression,
+        "etf",
+        (),
+        "dot regression to a fixed frame (Yang 2022)",
+        heads=("linear", "cosine"),
+        options=("class_balance",),
     ),
 }

@@ -22,6 +22,8 @@ class Method(NamedTuple):
         update: (state, batch, aux) -> method_state, after the optimizer.
         predict: (state, inputs) -> outputs with "logits" adjusted as the method
             predicts (post-hoc corrections included).
+        adjustment: state -> (weight, scale, shift), scalars or [K], if the loss at this
+            step has the form weight_y CE(scale * z + shift, y); None if it has not.
     """
 
     init: Callable[..., Any]
@@ -29,3 +31,4 @@ class Method(NamedTuple):
     terms: Callable[..., Any]
     update: Callable[..., Any]
     predict: Callable[..., Any]
+    adjustment: Callable[[Any], tuple[Any, Any, Any]] | None = None

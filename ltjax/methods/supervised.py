@@ -49,14 +49,15 @@ class Auxiliary(NamedTuple):
     update: Callable[..., Any] = lambda state, batch, aux: state.method_state
 
 
-WEIGHTS = ("none", "class_balanced", "inverse_power")
+WEIGHTS = ("none", "class_balanced", "inverse_power", "batch")
 
 
 def class_weight_table(name: str, class_counts, *, beta: float, power) -> jax.Array:
     """Weights [2, K] before and from `late_step` on: ones, then the named ones.
 
     Args:
-        name: "none", "class_balanced" (uses beta) or "inverse_power" (uses power).
+        name: "none", "class_balanced" (uses beta), "inverse_power" (uses power), or
+            "batch", which is no matter of the training counts: ones here.
         class_counts: [K].
         beta: of the effective number; a Python float, as float32 cannot hold 0.9999
             exactly enough for 1 - beta.
@@ -90,6 +91,8 @@ def supervised(
     auxiliary: Auxiliary | None = None,
     evaluate_ema: bool = False,
     posthoc: bool = False,
+    class_vectors: Callable | None = None,
+    predict_forward: Callable | None = None,
 ) -> Method:
     """The plain supervised method.
 
@@ -98,7 +101,8 @@ def supervised(
         loss: an entry of `LOSSES`, or one of yours.
         class_counts: [K] realised training counts.
         rule: how terms are made from the reduction weights (`ltjax.methods.gradients`).
-        weights: name of the class weights, in force from `late_step` on.
+        weights: name of the class weights, in force from `late_step` on; "batch" are
+            those of `class_stats.batch_balanced_weights`.
         beta: see `class_weight_table`.
         normalize: "examples" or "weights".
         late_step: first step of the late phase (0 = late from the start).
@@ -106,14 +110,25 @@ def supervised(
         auxiliary: a second loss that takes a share of the objective, or None.
         evaluate_ema: predict with the averaged parameters.
         posthoc: subtract hyper["posthoc_tau"] times the log-prior at prediction.
+        class_vectors: (params, model_state) -> [D, K] of the head, for losses that take
+            them.
+        predict_forward: for prediction, where inputs are not those of training
+            (features that were extracted once); default `forward`.
 
     Returns:
         A `Method`.
     """
     class_counts = np.asarray(class_counts)
+    predict_forward = predict_forward or forward
 
     def phase_of(state) -> jax.Array:
         return schedules.phase(state.step, (late_step,))
+
+    def weight_row(state) -> jax.Array:
+        table = class_weight_table(
+            weights, class_counts, beta=beta, power=state.hyper.get("power", 1.0)
+        )
+        return table[phase_of(state)]
 
     def loss_fn(params, state, batch, *, key):
         inputs, labels, mask = batch["inputs"], batch["label"], batch["mask"]
@@ -130,7 +145,13 @@ def supervised(
             mask=mask,
         )
         context = Context(
-            class_counts, state.hyper, phase_of(state), params, model_state
+            class_counts,
+            state.hyper,
+            phase_of(state),
+            params,
+            model_state,
+            class_vectors and class_vectors(params, model_state),
+            mask,
         )
         values = {"label": loss.fn(outputs, labels, context)}
         if partner is not None:
@@ -143,11 +164,12 @@ def supervised(
         return values, aux
 
     def terms(state, batch, aux, *, program=None):
-        table = class_weight_table(
-            weights, class_counts, beta=beta, power=state.hyper.get("power", 1.0)
-        )
-        row = table[phase_of(state)]
-        labels, mask = batch["label"], batch["mask"]
+        row, labels, mask = weight_row(state), batch["label"], batch["mask"]
+        if weights == "batch":
+            late = class_stats.batch_balanced_weights(
+                labels, len(class_counts), where=mask
+            )
+            row = jnp.where(phase_of(state) > 0, late, row)
         base = reduction_weights(
             len(labels), class_lookup(row, labels), where=mask, normalize=normalize
         )
@@ -171,7 +193,7 @@ def supervised(
         params, model_state = state.params, state.model_state
         if evaluate_ema:
             params, model_state = state.ema["params"], state.ema["model_state"]
-        outputs, _ = forward(params, model_state, inputs, train=False)
+        outputs, _ = predict_forward(params, model_state, inputs, train=False)
         logits = outputs["logits"]
         if loss.confidence_scale:
             logits = state.hyper[loss.confidence_scale] * logits
@@ -179,5 +201,23 @@ def supervised(
             logits = adjust_logits(logits, class_counts, tau=state.hyper["posthoc_tau"])
         return {**outputs, "logits": logits}
 
+    def adjustment(state):
+        context = Context(
+            class_counts,
+            state.hyper,
+            phase_of(state),
+            state.params,
+            state.model_state,
+        )
+        return weight_row(state), *loss.affine(context)
+
     owner = Auxiliary(None, None) if auxiliary is None else auxiliary
-    return Method(owner.init, loss_fn, terms, owner.update, predict)
+    stated = loss.affine is not None and weights != "batch" and auxiliary is None
+    return Method(
+        owner.init,
+        loss_fn,
+        terms,
+        owner.update,
+        predict,
+        adjustment if stated else None,
+    )
