@@ -2,8 +2,8 @@
 
     python experiments/demo/run.py [--workdir runs/demo] [--smoke]
 
-Trains with the configs and the loop of any other run. Started again, it resumes what was
-interrupted and reports what is finished.
+Trains with the configs and the loop of any other run. Started again, it resumes what
+was interrupted and reports what is finished.
 """
 
 import argparse

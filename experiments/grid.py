@@ -1,0 +1,149 @@
+"""Grids of runs with one CSV row each: what the experiments folders share.
+
+A grid can be stopped and started again: a point whose row is in the CSV is not run
+twice. Every row carries what produced it.
+"""
+
+import csv
+import datetime
+import logging
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+METRICS = ("balanced_accuracy", "many", "medium", "few", "worst", "ece")
+PROVENANCE = ("seeds", "steps", "config", "code", "jax", "hardware", "minutes", "date")
+
+
+class Point(NamedTuple):
+    """One cell of a grid.
+
+    Attributes:
+        key: column -> value; identifies the row.
+        config: a ConfigDict.
+        command: how to get that config by hand.
+    """
+
+    key: Mapping[str, object]
+    config: object
+    command: str
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, none if it does not exist."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_points(points: Iterable[Point], path: pathlib.Path) -> list[dict[str, str]]:
+    """Runs every point that has no row yet; returns all rows.
+
+    A point with a grid over `hyper` gives one row per setting; the varied names are
+    columns of the key.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    from ltjax.train.build import build
+    from ltjax.train.loop import run
+    from ltjax.train.validate import validate
+
+    points = list(points)
+    for k, point in enumerate(points, start=1):
+        key = {name: str(value) for name, value in point.key.items()}
+        done = [r for r in read_rows(path) if key.items() <= r.items()]
+        if done:
+            continue
+        print(f"[{k}/{len(points)}] {' '.join(key.values())}", flush=True)
+        started = time.perf_counter()
+        config = validate(point.config)
+        built = build(config)
+        with tempfile.TemporaryDirectory() as workdir:
+            with open(os.devnull, "w") as quiet:
+                result = _quietly(quiet, run, built, workdir)
+        minutes = (time.perf_counter() - started) / 60
+        for varied, members in _settings(built.info.replicas, config.replicas.grid):
+            row = {**key, **varied}
+            for name in METRICS:
+                values = 100 * result.metrics[f"eval/test/{name}"][members]
+                spread = values.std(ddof=1) if len(values) > 1 else float("nan")
+                row[f"{name}_mean"] = f"{values.mean():.3f}"
+                row[f"{name}_std"] = f"{spread:.3f}"
+            row |= _provenance(built, point, members, minutes)
+            _append(path, row)
+    return read_rows(path)
+
+
+def _quietly(quiet, function, *args):
+    stdout, sys.stdout = sys.stdout, quiet
+    try:
+        return function(*args, tensorboard=False)
+    finally:
+        sys.stdout = stdout
+
+
+def _settings(replicas, grid):
+    """(varied hyper-parameters, indices of their replicas) of every grid setting."""
+    found: dict[tuple, list[int]] = {}
+    for r, replica in enumerate(replicas):
+        setting = tuple((name, f"{replica['hyper'][name]:g}") for name in grid)
+        found.setdefault(setting, []).append(r)
+    return [(dict(setting), np.asarray(rows)) for setting, rows in found.items()]
+
+
+def _provenance(built, point: Point, members, minutes: float) -> dict[str, str]:
+    from ltjax.train import provenance
+
+    versions = provenance.versions()
+    hardware = provenance.hardware()["hardware"]
+    seeds = [built.info.replicas[r]["seed"] for r in members]
+    return {
+        "seeds": " ".join(map(str, seeds)),
+        "steps": str(built.info.total_steps),
+        "config": point.command,
+        "code": str(versions["code"]),
+        "jax": versions["versions"]["jax"],
+        "hardware": f"{hardware['cpu']}, {hardware['cores']} cores"
+        if hardware["platform"] == "cpu"
+        else f"{hardware['devices']} x {hardware['device']}",
+        "minutes": f"{minutes:.2f}",
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _append(path: pathlib.Path, row: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def cell(row: Mapping[str, str], name: str) -> str:
+    """ "mean ± std" of a metric, an en dash if the group is empty."""
+    mean, std = float(row[f"{name}_mean"]), float(row[f"{name}_std"])
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:.1f}" if np.isnan(std) else f"{mean:.1f} ± {std:.1f}"
+
+
+def replace_block(readme: pathlib.Path, name: str, text: str) -> None:
+    """Replaces what stands between the markers of `name` in a README."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    old = readme.read_text()
+    if begin not in old or end not in old:
+        raise ValueError(f"{readme} lacks the markers {begin} and {end}")
+    head, rest = old.split(begin, 1)
+    tail = rest.split(end, 1)[1]
+    readme.write_text(f"{head}{begin}\n{text.rstrip()}\n{end}{tail}")
