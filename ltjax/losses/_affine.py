@@ -13,7 +13,7 @@ beta and Delta. `rival_log_odds` leaves the true class out of the sum,
 which is what margins (r + margin) and focal modulators (log(1 - p)) need: no
 cancellation, however confident the network is.
 
-Both are written so that XLA makes one [B, K] temporary, the exponentials, as plain
+The first is written so that XLA makes one [B, K] temporary, the exponentials, as plain
 cross-entropy does: every other pass fuses into a reduction.
 """
 
@@ -27,13 +27,7 @@ from ltjax._checks import (
     is_concrete,
     shape_of,
 )
-from ltjax._numerics import (
-    at_least_float32,
-    class_lookup,
-    class_rows,
-    host,
-    mask_rows,
-)
+from ltjax._numerics import at_least_float32, class_lookup, host, mask_rows
 
 
 def prepare(caller, logits, labels, where, *, soft=False):
@@ -99,18 +93,10 @@ def affine_cross_entropy(logits, labels, *, weight=None, scale=None, shift=None)
         labels: [B] int, or [B, K] distributions.
         weight: alpha, [K] or None.
         scale: [K], scalar or None.
-        shift: [K], [K, K] with a row per true class (labels are indices then) or None.
+        shift: [K] or None.
     """
-    dtype = logits.dtype
     factor = None if scale is None else over_examples(scale, logits)
-    by_row = shift is not None and jnp.ndim(shift) == 2
-    if shift is None:
-        offset = None
-    elif by_row:
-        shift = jnp.asarray(shift).astype(dtype)
-        offset = class_rows(shift, labels, like=logits)
-    else:
-        offset = over_examples(shift, logits)
+    offset = None if shift is None else over_examples(shift, logits)
     top = _stabilizer(logits, factor, offset)
     # shift - top first: both terms of the loss then round alike, and it stays >= 0.
     low = -top[..., None] if offset is None else offset - top[..., None]
@@ -125,40 +111,40 @@ def affine_cross_entropy(logits, labels, *, weight=None, scale=None, shift=None)
     # From the raw logits, so that the gradient's scatter goes into the final buffer.
     picked = class_lookup(logits, labels)
     if scale is not None:
-        picked = picked * _at_label(scale, labels, dtype)
-    if shift is None:
-        picked = picked - top
-    else:
-        own = jnp.diagonal(shift) if by_row else shift
-        picked = picked + (_at_label(own, labels, dtype) - top)
-    loss = log_sum - picked
-    return loss if weight is None else loss * _at_label(weight, labels, dtype)
+        picked = picked * at_label(scale, labels, logits.dtype)
+    own = -top if shift is None else at_label(shift, labels, logits.dtype) - top
+    loss = log_sum - (picked + own)
+    return loss if weight is None else loss * at_label(weight, labels, logits.dtype)
 
 
-def rival_log_odds(logits, labels, *, scale=None, row_shift=None):
+def rival_log_odds(logits, labels, *, scale=None, rival_shift=None, own_shift=None):
     """log of (sum over k != y of e^{a_k}) / e^{a_y}, [B]; -inf without a rival.
 
     Args:
         logits: [B, K].
         labels: [B] int.
-        scale: scalar s or None; a = s * z.
-        row_shift: [B, K] added to the rivals only, or None.
+        scale: [K], scalar or None; a = scale * z + shift.
+        rival_shift: [B, K], the shift of the rivals, or None.
+        own_shift: [B], the shift of the true class, or None.
     """
-    scaled = logits if scale is None else scale * logits
-    if row_shift is not None:
-        scaled = scaled + row_shift
+    scaled = logits if scale is None else over_examples(scale, logits) * logits
+    if rival_shift is not None:
+        scaled = scaled + rival_shift
     rivals = jnp.where(is_target(logits, labels), -jnp.inf, scaled)
     top = jax.lax.stop_gradient(jnp.max(rivals, axis=-1))
     some = top != -jnp.inf  # True for NaN, which must come through
     top = jnp.where(some, top, jnp.zeros_like(top))
     total = jnp.sum(jnp.exp(rivals - top[..., None]), axis=-1)
     log_sum = jnp.log(jnp.where(some, total, jnp.ones_like(total)))
-    picked = class_lookup(logits, labels)
-    picked = picked if scale is None else scale * picked
-    return jnp.where(some, log_sum + (top - picked), -jnp.inf - picked)
+    own = class_lookup(logits, labels)
+    if scale is not None:
+        own = own * at_label(scale, labels, logits.dtype)
+    if own_shift is not None:
+        own = own + own_shift
+    return jnp.where(some, log_sum + (top - own), -jnp.inf - own)
 
 
-def _at_label(table, labels, dtype):
-    """table[y] for a class vector, or the scalar itself."""
+def at_label(table, labels, dtype):
+    """table[y] for a class vector [K], or the scalar itself."""
     table = jnp.asarray(table).astype(dtype)
     return table if table.ndim == 0 else class_lookup(table, labels)

@@ -206,6 +206,6 @@ def pairwise_margin(
     check_class_vector("pairwise_margin", "alpha", alpha, num_classes)
     check_class_matrix("pairwise_margin", "delta", delta, num_classes)
     rows = class_rows(jnp.asarray(delta).astype(logits.dtype), labels, like=logits)
-    odds = rival_log_odds(logits, labels, row_shift=rows)
+    odds = rival_log_odds(logits, labels, rival_shift=rows)
     weight = class_lookup(jnp.asarray(alpha).astype(logits.dtype), labels)
     return mask_values(weight * jax.nn.softplus(odds), where)

@@ -14,9 +14,10 @@ from ltjax._checks import (
     check_range,
     shape_of,
 )
-from ltjax._numerics import mask_values
+from ltjax._numerics import class_lookup, class_rows, mask_values
 from ltjax.losses._affine import (
     affine_cross_entropy,
+    at_label,
     is_index,
     prepare,
     rival_log_odds,
@@ -127,7 +128,8 @@ def affine_softmax(
     for name, vector in (("weight", weight), ("scale", scale)):
         if vector is not None:
             check_class_vector(caller, name, vector, num_classes)
-    if shift is not None and len(shape_of(shift)) == 2:
+    by_row = shift is not None and len(shape_of(shift)) == 2
+    if by_row:
         check_class_matrix(caller, "shift", shift, num_classes)
         if not is_index(labels):
             raise TypeError(
@@ -141,7 +143,22 @@ def affine_softmax(
         temperature = jnp.asarray(temperature).astype(logits.dtype)
         scale = 1 / temperature if scale is None else jnp.asarray(scale) / temperature
         shift = None if shift is None else jnp.asarray(shift) / temperature
-    loss = affine_cross_entropy(logits, labels, weight=weight, scale=scale, shift=shift)
+    if not by_row:
+        loss = affine_cross_entropy(
+            logits, labels, weight=weight, scale=scale, shift=shift
+        )
+        return mask_values(loss, where)
+    table = jnp.asarray(shift).astype(logits.dtype)
+    odds = rival_log_odds(
+        logits,
+        labels,
+        scale=scale,
+        rival_shift=class_rows(table, labels, like=logits),
+        own_shift=class_lookup(jnp.diagonal(table), labels),
+    )
+    loss = jax.nn.softplus(odds)
+    if weight is not None:
+        loss = loss * at_label(weight, labels, logits.dtype)
     return mask_values(loss, where)
 
 
