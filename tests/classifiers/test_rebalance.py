@@ -67,7 +67,7 @@ def test_a_zero_column_stays_zero_with_finite_gradients():
 
 
 def test_rounding_in_the_logits_of_a_zero_column_is_not_blown_up():
-    # .3 is not a binary fraction: logits - bias leaves up to 1e-8 of the zero score.
+    # Its score is 0, but logits - bias leaves some 1e-8, which / 1e-12 would not be.
     weights = WEIGHTS.at[:, 1].set(0.0)
     bias = jnp.array([0.1, 0.3, 0.7])
     logits = jnp.asarray(np.array(FEATURES @ weights, np.float64) + np.array(bias))
