@@ -31,7 +31,7 @@ class WrappedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return clone(self.estimator)
 
     def _default_estimator(self):
-        return LogisticRegression()
+        return LogisticRegression(max_iter=1000)
 
     def _encode(self, y):
         """Sets `classes_`; returns y as codes [N]."""
@@ -52,8 +52,8 @@ class WrappedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         )
         if len(self.classes_) < 2:
             raise ValueError(
-                f"{name}: y has one class only ({self.classes_[0]!r}), expected at"
-                " least two classes"
+                f"{name}: y has one class only ({self.classes_.tolist()[0]!r}),"
+                " expected at least two classes"
             )
         return codes
 

@@ -75,7 +75,7 @@ class COG(WrappedClassifier):
         self.random_state = random_state
 
     def _default_estimator(self):
-        return LogisticRegression(C=10)
+        return LogisticRegression(C=10, max_iter=1000)
 
     def fit(self, X, y):
         """Decomposes the classes and fits the base learner on the sub-classes.
@@ -89,11 +89,11 @@ class COG(WrappedClassifier):
         """
         if self.rule not in ("max", "sum"):
             raise ValueError(f"COG: rule is {self.rule!r}, expected 'max' or 'sum'")
+        estimator = self._base_estimator()
         codes = self._encode(y)
         X = validate_data(self, X)
         if len(X) != len(codes):
             raise ValueError(f"COG: X has {len(X)} rows, but y has {len(codes)}")
-        estimator = self._base_estimator()
         split = cog(
             key_from(self.random_state),
             X,

@@ -31,7 +31,7 @@ class PlugInClassifier(WrappedClassifier):
 
     Args:
         estimator: probabilistic classifier with a proper loss and *without* class
-            weights; default `LogisticRegression()`. Tune it on the log-loss.
+            weights; default logistic regression. Tune it on the log-loss.
 
     Attributes:
         estimator_: the fitted classifier.
@@ -107,7 +107,7 @@ class ThresholdMover(WrappedClassifier):
     """Cost-sensitive decisions of any probabilistic classifier.
 
     Args:
-        estimator: probabilistic classifier; default `LogisticRegression()`.
+        estimator: probabilistic classifier; default logistic regression.
         cost: "balanced" (missing a class costs the inverse of its frequency), a dict
             class -> cost of missing it, or [K, K] with cost[i, j] of predicting class j
             when the truth is class i, in the order of `classes_`.
@@ -222,7 +222,7 @@ class LogitAdjustedClassifier(WrappedClassifier):
 
     Args:
         estimator: probabilistic classifier, trained without class weights; default
-            `LogisticRegression()`.
+            logistic regression.
         tau: strength, or "auto" to choose it by class-mean accuracy in cross-fitting.
         num_folds: folds for tau="auto"; each costs a fit.
         rule: "one_standard_error" or "best", see `ltjax.classifiers.select_tau`.
@@ -273,8 +273,8 @@ class LogitAdjustedClassifier(WrappedClassifier):
         empty = np.flatnonzero(self.class_counts_ <= 0)
         if empty.size:
             raise ValueError(
-                f"LogitAdjustedClassifier: class {self.classes_[empty[0]]!r} has total"
-                " sample_weight 0, so its prior is 0"
+                f"LogitAdjustedClassifier: class {self.classes_.tolist()[empty[0]]!r}"
+                " has total sample_weight 0, so its prior is 0"
             )
         base = self._base_estimator()
         self.tau_ = (
