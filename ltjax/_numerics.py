@@ -1,5 +1,7 @@
 """Numerically safe building blocks shared by the floors above."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,12 @@ import numpy as np
 from ltjax._checks import is_concrete
 
 
-def namespace(*values):
+def namespace(*values) -> Any:
     """numpy (host, float64) if every value is concrete, else jax.numpy."""
     return np if is_concrete(*values) else jnp
 
 
-def host(x):
+def host(x) -> Any:
     """`x` as a numpy array if it can be read, unchanged if it is traced."""
     return np.asarray(jax.device_get(x)) if is_concrete(x) else x
 
@@ -36,13 +38,19 @@ def class_lookup(table, labels) -> jax.Array:
         [...] of the table's dtype.
     """
     table = jnp.asarray(table)
-    num_classes = table.shape[-1]
     labels = jnp.asarray(labels)
-    if table.ndim == 1:
-        table = jnp.broadcast_to(table, (*labels.shape, num_classes))
     # A negative index counts from the end; send it past the end instead.
-    index = jnp.where(labels < 0, num_classes, labels)[..., None]
-    picked = jnp.take_along_axis(table, index, axis=-1, mode="fill", fill_value=jnp.nan)
+    index = jnp.where(labels < 0, table.shape[-1], labels)
+    if table.ndim == 1:
+        # Not by broadcasting: the gradient of that is a [B, K] array. On an Explicit
+        # mesh a gather must be told the sharding of its result.
+        sharding = jax.typeof(index).sharding
+        return table.at[index].get(
+            mode="fill", fill_value=jnp.nan, out_sharding=sharding
+        )
+    picked = jnp.take_along_axis(
+        table, index[..., None], axis=-1, mode="fill", fill_value=jnp.nan
+    )
     return picked[..., 0]
 
 
@@ -65,7 +73,7 @@ def class_rows(table, labels, *, like) -> jax.Array:
     return table.at[index].get(mode="fill", fill_value=jnp.nan, out_sharding=sharding)
 
 
-def mask_rows(where, *arrays):
+def mask_rows(where, *arrays) -> Any:
     """Replaces masked rows by 0 (or class 0), so that no NaN reaches a gradient.
 
     Masking the *output* only is not enough: the gradient of `where(m, f(x), 0)` at

@@ -7,6 +7,8 @@ numpy arrays; under tracing the same formulas run in jax.numpy.
 .. math:: \pi_k = n_k / N, \qquad N = \sum_k n_k, \qquad \rho = n_{\max} / n_{\min}
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,7 @@ Array = np.ndarray | jax.Array
 _TRACED_PRIOR_FLOOR = 1e-30
 
 
-def _counts(caller: str, class_counts: ArrayLike) -> Array:
+def _counts(caller: str, class_counts: ArrayLike) -> Any:
     check_counts(caller, class_counts)
     if is_concrete(class_counts):
         return host(class_counts).astype(np.float64)

@@ -57,7 +57,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{error}; install it with pip install 'ltjax[all]'"
     # str() of a KeyError is the repr of its message.
-    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    repeated = isinstance(error, (KeyError, AttributeError)) and error.args
+    text = str(error.args[0]) if repeated else str(error)
     return text or type(error).__name__
 
 
@@ -145,31 +146,80 @@ def load_config(arguments: list[str]):
     from absl import flags
     from ml_collections import config_flags
 
-    foreign = [a for a in arguments if not a.startswith("--config")]
-    named = any(a == "--config" or a.startswith("--config=") for a in arguments)
-    if not named:
-        raise UsageError("ltjax train: --config FILE is missing")
+    spec, overrides = _split_config(arguments)
+    path, _, arg = spec.partition(":")
+    config = _run_config_file(path, arg)
+    _check_names(config, overrides)
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
-    path = _config_path(arguments)
-    if not os.path.isfile(path):
-        raise UsageError(f"ltjax train: there is no config file {path!r}")
+    argv = ["ltjax", *overrides]
     try:
-        left = values(["ltjax", *arguments])[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise UsageError(f"ltjax train: {_message(error)}") from None
+        config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, lock_config=True, sys_argv=argv
+        )
+        left = values(argv)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        text = " ".join(_message(error).replace("\\n", " ").split())
+        raise UsageError(f"ltjax train: {text}") from None
     if left:
-        raise UsageError(f"ltjax train: unknown argument {(foreign or left)[0]!r}")
+        raise UsageError(f"ltjax train: unknown argument {left[0]!r}")
     return values.config
 
 
-def _config_path(arguments: list[str]) -> str:
-    for i, argument in enumerate(arguments):
-        if argument.startswith("--config="):
-            return argument.partition("=")[2].partition(":")[0]
-        if argument == "--config" and i + 1 < len(arguments):
-            return arguments[i + 1].partition(":")[0]
-    raise UsageError("ltjax train: --config FILE is missing")
+def _check_names(config, overrides: list[str]) -> None:
+    """Refuses overrides of fields that do not exist, all at once."""
+    from ltjax.train.config import ConfigError, nearest
+
+    faults = []
+    for override in overrides:
+        if not override.startswith("--config."):
+            continue
+        place, names = config, override.partition("=")[0].split(".")[1:]
+        for k, name in enumerate(names):
+            known = list(place) if hasattr(place, "keys") else []
+            if name not in known:
+                path = ".".join(["config", *names[: k + 1]])
+                faults.append(f"{path} is unknown{nearest(name, known)}")
+                break
+            place = place[name]
+    if faults:
+        raise ConfigError(faults)
+
+
+def _split_config(arguments: list[str]) -> tuple[str, list[str]]:
+    """FILE:args of --config, and the other arguments."""
+    rest, spec, arguments = [], None, list(arguments)
+    while arguments:
+        argument = arguments.pop(0)
+        if argument == "--config" and arguments:
+            spec = arguments.pop(0)
+        elif argument.startswith("--config="):
+            spec = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+    if not spec:
+        raise UsageError("ltjax train: --config FILE is missing")
+    return spec, rest
+
+
+def _run_config_file(path: str, arg: str):
+    """`get_config(arg)` of a config file."""
+    import importlib.util
+
+    if not os.path.isfile(path):
+        raise UsageError(f"ltjax train: there is no config file {path!r}")
+    spec = importlib.util.spec_from_file_location("ltjax_config_file", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"ltjax train: {path!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(arg)
+    except ValueError:  # has a message of its own
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"ltjax train: config file {path!r} failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _train(args, rest: list[str]) -> int:

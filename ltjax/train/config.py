@@ -23,7 +23,12 @@ import ml_collections
 class ConfigError(ValueError):
     """A config that cannot run; its message lists every fault found."""
 
-    def __init__(self, faults: Iterable[str]):
+    def __init__(self, faults: Iterable[str] | str):
+        # ml_collections raises errors of a config file again, by type and message.
+        if isinstance(faults, str):
+            self.faults = [faults]
+            super().__init__(faults)
+            return
         self.faults = list(faults)
         lines = "".join(f"\n  - {fault}" for fault in self.faults)
         super().__init__(f"invalid config, {len(self.faults)} fault(s):{lines}")
@@ -59,6 +64,9 @@ class DataConfig:
     test_split: str = "test"
     train_list: str = ""  # list files of "path label" lines (image folders)
     test_list: str = ""
+    val_split: str = ""  # evaluated as "val" beside the test split; "" = none
+    val_list: str = ""
+    holdout: float = 0.0  # share of each training class set aside as "val"
     options: Mapping = dataclasses.field(default_factory=dict)  # of load_source
     profile: str = "exp"  # exp | step | pareto | balanced | counts | none
     imbalance_factor: float = 100.0
@@ -66,6 +74,7 @@ class DataConfig:
     counts: tuple[int, ...] = ()  # with profile="counts"
     subset_seed: int = 0
     augment: str = "none"
+    augment_options: Mapping = dataclasses.field(default_factory=dict)  # size, jitter
     feed: str = "resident"  # resident | streaming
     workers: int = 0  # processes of the streaming feed; 0 = threads only
 
@@ -76,6 +85,9 @@ class ModelConfig:
 
     name: str = "conv1d"
     head: str = "auto"  # auto = what the loss asks for
+    head_options: Mapping = dataclasses.field(default_factory=dict)  # of the head
+    class_scale: str = "none"  # none | ones | inverse_norm: a learnable scale (LWS)
+    class_scale_power: float = 0.5  # inverse_norm: starts at 1 / norm^power
     norm: str = ""  # "" = the network's own choice
     dtype: str = "float32"  # of the computation; parameters stay float32
     kwargs: Mapping = dataclasses.field(default_factory=dict)
@@ -100,7 +112,7 @@ class LossConfig:
 class WeightsConfig:
     """Class weights in the loss, from step `start` on (DRW: start = "80%")."""
 
-    name: str = "none"  # none | class_balanced | inverse_power
+    name: str = "none"  # none | class_balanced | inverse_power | batch
     beta: float = 0.9999
     power: float = 1.0
     normalize: str = "examples"  # examples | weights
@@ -164,7 +176,9 @@ class OptimizerConfig:
     milestones: tuple[int, ...] = (160, 180)  # epochs
     factors: tuple[float, ...] = (1e-2, 1e-4)
     per_epoch: bool = False  # cosine: hold the rate within an epoch
-    train: str = "all"  # all | head: the other parameters stay as they are
+    train: str = "all"  # all, or modules: head, "head,backbone/stage4"; the rest stays
+    bn_mode: str = "frozen"  # of a backbone of which nothing trains: | update_stats
+    lr_factors: Mapping = dataclasses.field(default_factory=dict)  # {"backbone": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,15 +211,18 @@ class TrainConfig:
     evaluate_ema: bool = False
     init_from: str = ""  # a run's workdir whose parameters start this one
     init_skip: tuple[str, ...] = ()  # top-level modules that start fresh all the same
+    cache_features: bool = True  # frozen backbone, no augmentation: compute them once
     fsdp: int = 1
     steps_per_call: int = 1  # > 1 only pays on accelerators
     log_every: str = "100 steps"
     eval_every: str = "100%"
     eval_batch_size: int = 500
+    collapse: bool = False  # at each evaluation, NC1-NC4 of the training set
+    bound: bool = False  # and the generalization bound's quantities
     checkpoint_every: str = "25%"
     keep_latest: int = 3
     keep_every: str = "0 steps"  # keep those at multiples of this for good; 0 = off
-    keep_best: bool = False  # by balanced accuracy on the test split
+    keep_best: bool = False  # by balanced accuracy on the val (else the test) split
     watchdog_minutes: float = 30.0
     many: int = 100
     few: int = 20
