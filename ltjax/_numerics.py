@@ -107,7 +107,7 @@ def l2_normalize(x, axis=-1, *, floor: float = 1e-12):
     """`x` scaled to unit norm; finite value and gradient at x = 0.
 
     The floor sits on the squared sum, inside the root, as 1 / max(norm, floor) does in
-    the published code, but without its NaN gradient (methods card 3).
+    the published code, but without its NaN gradient.
     """
     squared = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, floor * floor))

@@ -99,7 +99,7 @@ def cosine(
 
     with t, T counted after the warm-up. `steps_per_epoch` > 1 holds the factor constant
     within an epoch, :math:`t = S\lfloor step/S \rfloor`: the first epoch trains at the
-    full rate and the last one not at zero (methods card 5).
+    full rate and the last one not at zero.
 
     Args:
         step: int scalar, 0-based.

@@ -1,0 +1,125 @@
+"""Safe lookups, masks and norms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ltjax import _numerics as numerics
+
+LABELS = np.array([0, 2, -1, 1, 3, 2, 0, 1], np.int32)
+INSIDE = (LABELS >= 0) & (LABELS < 3)
+
+
+def expected(table):
+    """table[labels] with NaN outside, by numpy."""
+    picked = np.asarray(table)[np.where(INSIDE, LABELS, 0)]
+    outside = ~INSIDE if picked.ndim == 1 else ~INSIDE[:, None]
+    return np.where(outside, np.nan, picked)
+
+
+def test_namespace_and_host():
+    assert numerics.namespace(1.0, np.ones(2), jnp.ones(2)) is np
+    assert isinstance(numerics.host(jnp.ones(2)), np.ndarray)
+
+    def inside(x):
+        assert numerics.namespace(1.0, x) is jnp
+        assert numerics.host(x) is x
+        return x
+
+    jax.eval_shape(inside, 1.0)
+
+
+def test_at_least_float32(x64):
+    for given, kept in (("bfloat16", "float32"), ("float16", "float32")):
+        assert numerics.at_least_float32(jnp.ones(2, given)).dtype == kept
+    assert numerics.at_least_float32(np.ones(2)).dtype == jnp.float64
+
+
+def test_class_lookup_of_one_table():
+    table = np.array([0.5, -1.0, 2.0], np.float32)
+    np.testing.assert_array_equal(numerics.class_lookup(table, LABELS), expected(table))
+    shaped = numerics.class_lookup(table, LABELS.reshape(2, 2, 2))
+    np.testing.assert_array_equal(shaped, expected(table).reshape(2, 2, 2))
+    assert float(numerics.class_lookup(table, 2)) == 2.0
+
+
+def test_class_lookup_of_a_table_per_example():
+    tables = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    picked = tables[np.arange(8), np.where(INSIDE, LABELS, 0)]
+    np.testing.assert_array_equal(
+        numerics.class_lookup(tables, LABELS), np.where(INSIDE, picked, np.nan)
+    )
+
+
+def test_gradient_of_a_lookup_counts_the_labels():
+    gradient = jax.grad(lambda t: jnp.nansum(numerics.class_lookup(t, LABELS)))
+    np.testing.assert_array_equal(gradient(jnp.ones(3)), np.bincount(LABELS[INSIDE]))
+
+
+def test_class_rows():
+    table = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    rows = numerics.class_rows(table, LABELS, like=jnp.zeros((8, 4)))
+    np.testing.assert_array_equal(rows, expected(table))
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_lookups_and_their_gradients_on_a_mesh(kind):
+    vector = np.arange(3, dtype=np.float32)
+    table = np.arange(12, dtype=np.float32).reshape(3, 4)
+    mesh = jax.make_mesh((8,), ("data",), (kind,))
+    with jax.set_mesh(mesh):
+        split = NamedSharding(mesh, PartitionSpec("data"))
+        labels = jax.device_put(LABELS, split)
+        like = jax.device_put(np.zeros((8, 4), np.float32), split)
+
+        def both(vector, table):
+            picked = numerics.class_lookup(vector, labels)
+            rows = numerics.class_rows(table, labels, like=like)
+            return jnp.nansum(picked) + jnp.nansum(rows), (picked, rows)
+
+        graded = jax.jit(jax.value_and_grad(both, argnums=(0, 1), has_aux=True))
+        (_, (picked, rows)), (by_vector, by_table) = graded(vector, table)
+    counts = np.bincount(LABELS[INSIDE])
+    np.testing.assert_array_equal(jax.device_get(picked), expected(vector))
+    np.testing.assert_array_equal(jax.device_get(rows), expected(table))
+    np.testing.assert_array_equal(jax.device_get(by_vector), counts)
+    np.testing.assert_array_equal(
+        jax.device_get(by_table), np.repeat(counts[:, None], 4, axis=1)
+    )
+
+
+def test_mask_rows_hides_what_is_not_finite():
+    keep = [True, False]
+    values = np.array([[1.0, 2.0], [np.nan, np.inf]], np.float32)
+    labels = np.array([3, 7])
+    masked, masked_labels = numerics.mask_rows(keep, values, labels)
+    np.testing.assert_array_equal(masked, [[1.0, 2.0], [0.0, 0.0]])
+    assert masked_labels.tolist() == [3, 0]
+    assert numerics.mask_rows(None, values) is values
+    gradient = jax.grad(
+        lambda v: jnp.sum(jnp.log(numerics.mask_rows(keep, v) + 1) ** 2)
+    )(values)
+    assert np.all(np.isfinite(gradient))
+    np.testing.assert_array_equal(gradient[1], [0.0, 0.0])
+
+
+def test_mask_values():
+    values = jnp.array([1.0, jnp.nan])
+    assert numerics.mask_values(values, None) is values
+    masked = numerics.mask_values(values, np.array([True, False]))
+    np.testing.assert_array_equal(masked, [1.0, 0.0])
+
+
+def test_norms_at_zero_and_elsewhere():
+    x = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+    np.testing.assert_allclose(numerics.safe_norm(x), [5.0, 1e-12])
+    assert numerics.safe_norm(x, keepdims=True).shape == (2, 1)
+    np.testing.assert_allclose(numerics.l2_normalize(x), [[0.6, 0.8], [0.0, 0.0]])
+    for function in (numerics.safe_norm, numerics.l2_normalize):
+        gradient = jax.grad(lambda x, f=function: jnp.sum(f(x)))(x)
+        assert np.all(np.isfinite(gradient))
+    np.testing.assert_array_equal(
+        jax.grad(lambda x: jnp.sum(numerics.safe_norm(x)))(x)[1], [0.0, 0.0]
+    )
