@@ -167,6 +167,10 @@ PIPELINES: dict[str, Callable[..., Pipeline]] = {
 }
 
 
+# Of these, training and evaluation are the same function.
+DETERMINISTIC = ("none", "normalize")
+
+
 def build(
     name: str,
     *,

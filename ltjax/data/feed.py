@@ -75,7 +75,7 @@ def resident(
         >>> feed.batch(feed.arrays, rows, None, train=False)["inputs"].tolist()
         [[1.5], [0.5]]
     """
-    rows = functools.partial(_index_rows, len(source))
+    rows = functools.partial(index_rows, len(source))
     return Feed(
         arrays={
             "inputs": source.read(np.arange(len(source))),
@@ -83,12 +83,12 @@ def resident(
         },
         rows=rows,
         batch=functools.partial(_resident_batch, train_fn, eval_fn),
-        iterate=functools.partial(_iterate_resident, rows),
+        iterate=functools.partial(iterate_resident, rows),
         close=lambda: None,
     )
 
 
-def _index_rows(num_examples: int, indices: np.ndarray, mask: np.ndarray) -> Rows:
+def index_rows(num_examples: int, indices: np.ndarray, mask: np.ndarray) -> Rows:
     """Checks a plan: on the device an index out of range would be clamped silently."""
     indices, mask = np.asarray(indices), np.asarray(mask)
     if indices.shape != mask.shape or mask.dtype != np.bool_:
@@ -121,9 +121,10 @@ def _local_plan(plan: Planner, step: int, local) -> Plan:
     return indices[..., local], mask[..., local]
 
 
-def _iterate_resident(
+def iterate_resident(
     rows: Callable[..., Rows], plan: Planner, start: int, stop: int, *, local=_ALL
 ) -> Iterator[Rows]:
+    """The rows of the steps start, ..., stop - 1; see `Feed.iterate`."""
     for step in range(start, stop):
         yield rows(*_local_plan(plan, step, local))
 
@@ -186,7 +187,7 @@ def streaming(
 
 def _read_rows(source: Source, indices: np.ndarray, mask: np.ndarray) -> Rows:
     """Inputs and labels of a plan of any leading shape, read in one go."""
-    rows = _index_rows(len(source), indices, mask)
+    rows = index_rows(len(source), indices, mask)
     index = rows["index"]
     inputs = source.read(index.reshape(-1)).reshape(*index.shape, *source.shape)
     return {"inputs": inputs, "label": source.labels[index], **rows}

@@ -92,7 +92,7 @@ def supervised(
     evaluate_ema: bool = False,
     posthoc: bool = False,
     class_vectors: Callable | None = None,
-    predict_forward: Callable | None = None,
+    classify: Callable | None = None,
 ) -> Method:
     """The plain supervised method.
 
@@ -112,14 +112,13 @@ def supervised(
         posthoc: subtract hyper["posthoc_tau"] times the log-prior at prediction.
         class_vectors: (params, model_state) -> [D, K] of the head, for losses that take
             them.
-        predict_forward: for prediction, where inputs are not those of training
-            (features that were extracted once); default `forward`.
+        classify: `forward` from the features on, for batches that hold "features" in
+            place of "inputs" (see `ltjax.models.Model`).
 
     Returns:
         A `Method`.
     """
     class_counts = np.asarray(class_counts)
-    predict_forward = predict_forward or forward
 
     def phase_of(state) -> jax.Array:
         return schedules.phase(state.step, (late_step,))
@@ -131,12 +130,14 @@ def supervised(
         return table[phase_of(state)]
 
     def loss_fn(params, state, batch, *, key):
-        inputs, labels, mask = batch["inputs"], batch["label"], batch["mask"]
+        extracted = "features" in batch
+        inputs = batch["features" if extracted else "inputs"]
+        labels, mask = batch["label"], batch["mask"]
         mix_key, model_key = jax.random.split(key)
         partner = lam = None
         if mixup is not None:
             inputs, partner, lam = mixup(mix_key, inputs)
-        outputs, model_state = forward(
+        outputs, model_state = (classify if extracted else forward)(
             params,
             state.model_state,
             inputs,
@@ -193,7 +194,7 @@ def supervised(
         params, model_state = state.params, state.model_state
         if evaluate_ema:
             params, model_state = state.ema["params"], state.ema["model_state"]
-        outputs, _ = predict_forward(params, model_state, inputs, train=False)
+        outputs, _ = forward(params, model_state, inputs, train=False)
         logits = outputs["logits"]
         if loss.confidence_scale:
             logits = state.hyper[loss.confidence_scale] * logits

@@ -1,5 +1,14 @@
 """Metrics of imbalanced classification, streamed on the device, exact on the host."""
 
+from ltjax.metrics.bound import (
+    BoundTerms,
+    bound_terms,
+    choose_switch_epoch,
+    choose_weight_power,
+    contraction_factor,
+    init_min_scores,
+    update_min_scores,
+)
 from ltjax.metrics.calibration import (
     BinSums,
     ReliabilityCurve,
@@ -51,6 +60,7 @@ from ltjax.metrics.neural_collapse import (
 
 __all__ = [
     "BinSums",
+    "BoundTerms",
     "ClassMeanState",
     "ClassTotals",
     "ClassificationState",
@@ -65,10 +75,14 @@ __all__ = [
     "balanced_error_rate",
     "bin_index",
     "bin_sums",
+    "bound_terms",
+    "choose_switch_epoch",
+    "choose_weight_power",
     "class_bins",
     "class_totals",
     "collapse_geometry",
     "collapse_metrics",
+    "contraction_factor",
     "ece",
     "equiangle_deviation",
     "equinorm_deviation",
@@ -76,6 +90,7 @@ __all__ = [
     "g_mean",
     "group_accuracy",
     "harmonic_mean",
+    "init_min_scores",
     "macro_f1",
     "macro_precision",
     "macro_recall",
@@ -89,5 +104,6 @@ __all__ = [
     "reliability_curve",
     "summarize",
     "top_confidence",
+    "update_min_scores",
     "worst_class",
 ]

@@ -34,8 +34,9 @@ class Model(NamedTuple):
         classify: `forward` from there on: takes those features in place of inputs.
         class_vectors: (params, model_state) -> [D, K], one column per class, which the
             head compares `outputs["features"]` with; None if there are none.
-        adopt: params -> params, called once after another run's parameters have been
-            loaded: sets what starts from them.
+        adopt: (params, fresh) -> params, called once another run's parameters have been
+            loaded into all modules but those named in `fresh`: sets what starts from
+            them.
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -46,10 +47,7 @@ class Model(NamedTuple):
     embed: Callable[..., jax.Array] | None = None
     classify: Callable[..., tuple[dict[str, jax.Array], Any]] | None = None
     class_vectors: Callable[[Any, Any], jax.Array] | None = None
-    adopt: Callable[[Any], Any] = lambda params: params
-
-
-BACKBONE = ("train", "frozen", "update_stats")
+    adopt: Callable[[Any, frozenset[str]], Any] = lambda params, fresh: params
 
 
 class Classifier(nn.Module):
@@ -61,14 +59,13 @@ class Classifier(nn.Module):
         head: module `(features, *, train, mask) -> (features, logits)`, the first being
             the features as the classifier sees them (normalized by some heads), with
             an attribute `rows_independent`.
-        backbone_mode: "train"; "frozen": evaluation mode and no gradient while the head
-            trains; "update_stats": no gradient either, but batch statistics are used
-            and their averages go on moving, as the published cRT and LWS have it.
+        freeze_backbone: keeps the backbone in evaluation mode in train mode too, so
+            that its running averages stay as they are while the head trains.
     """
 
     backbone: nn.Module
     head: nn.Module
-    backbone_mode: str = "train"
+    freeze_backbone: bool = False
 
     @property
     def num_features(self) -> int:
@@ -78,8 +75,8 @@ class Classifier(nn.Module):
     @property
     def rows_independent(self) -> bool:
         """Whether train mode couples no two examples."""
-        frozen = self.backbone_mode == "frozen"
-        return (frozen or self.backbone.rows_independent) and self.head.rows_independent
+        body = self.freeze_backbone or self.backbone.rows_independent
+        return body and self.head.rows_independent
 
     def class_vectors(self, params, model_state) -> jax.Array:
         """The head's columns [D, K], learned or fixed."""
@@ -88,11 +85,8 @@ class Classifier(nn.Module):
 
     def embed(self, inputs, *, train: bool, mask=None) -> jax.Array:
         """Inputs [B, ...] to features [B, D] in float32, before the head."""
-        learning = train and self.backbone_mode != "frozen"
-        features = self.backbone(inputs, train=learning, mask=mask)
-        if train and self.backbone_mode != "train":
-            features = jax.lax.stop_gradient(features)
-        return at_least_float32(features)
+        train = train and not self.freeze_backbone
+        return at_least_float32(self.backbone(inputs, train=train, mask=mask))
 
     def classify(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
         """Logits, and the features [B, D] as the classifier sees them."""

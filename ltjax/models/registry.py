@@ -6,12 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ltjax._checks import check_choice
 from ltjax.models._lookup import build_module, lookup_name
 from ltjax.models.conv1d import Conv1D
 from ltjax.models.conv2d import Conv2D
 from ltjax.models.densenet import DenseNet
-from ltjax.models.forward import BACKBONE, Classifier, Model, from_linen
+from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import make_head
 from ltjax.models.mlp import MLP
 from ltjax.models.norms import check_norm
@@ -70,7 +69,7 @@ def build_model(
     dtype: str = "float32",
     norm: str | None = None,
     head_options: Mapping[str, Any] | None = None,
-    backbone: str = "train",
+    freeze_backbone: bool = False,
     models: Mapping[str, tuple] = MODELS,
     **options,
 ) -> Model:
@@ -86,8 +85,7 @@ def build_model(
         norm: "batch", "group", "layer", "frozen" or "none"; None keeps the network's
             own choice.
         head_options: attributes of the head, such as {"init_bias": "sigmoid"}.
-        backbone: what it does in train mode: "train", "frozen" or "update_stats" (see
-            `Classifier`).
+        freeze_backbone: see `Classifier`.
         models: table name -> (builder, description), for a project with own networks.
         **options: attributes of the backbone, such as `width` or `hidden`.
 
@@ -107,15 +105,16 @@ def build_model(
     if norm is not None:
         check_norm("build_model", norm)
         options["norm"] = norm
-    check_choice("build_model", "backbone", backbone, BACKBONE)
-    body = builder(dtype=str(jnp.dtype(dtype)), **options)
+    backbone = builder(dtype=str(jnp.dtype(dtype)), **options)
     head_options = dict(head_options or {})
     if head == "linear":
-        head_options.setdefault("kernel_init", body.head_init)
+        head_options.setdefault("kernel_init", backbone.head_init)
     module = Classifier(
-        body, make_head(head, num_classes=num_classes, **head_options), backbone
+        backbone,
+        make_head(head, num_classes=num_classes, **head_options),
+        freeze_backbone,
     )
-    told = {"norm": body.norm, "dtype": body.dtype, **options}
+    told = {"norm": backbone.norm, "dtype": backbone.dtype, **options}
     told = ", ".join(f"{key}={value}" for key, value in told.items())
     return from_linen(
         module,

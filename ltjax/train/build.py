@@ -4,24 +4,33 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from ltjax import class_stats
-from ltjax.data import augment, load_source, long_tail
+from ltjax.classifiers import holdout_indices
+from ltjax.data import Source, augment, load_source, long_tail
 from ltjax.data import feed as feeds
-from ltjax.methods import class_conditional, gradients, supervised
+from ltjax.methods import class_conditional, decoupled, gradients, supervised
 from ltjax.methods.method import Method
+from ltjax.models.forward import Model
 from ltjax.models.registry import build_model
 from ltjax.resampling import samplers
 from ltjax.train import optim
 from ltjax.train import step as steps
-from ltjax.train.config import HYPER, ConfigError, TrainConfig, duration_steps
+from ltjax.train.config import (
+    HYPER,
+    ConfigError,
+    DataConfig,
+    TrainConfig,
+    duration_steps,
+)
 from ltjax.train.evaluate import EvalSet
 from ltjax.train.planning import StepPlan
 from ltjax.train.state import TrainState, init_state
+from ltjax.train.validate import head_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +61,8 @@ class Run(NamedTuple):
         feed: turns plans into batches.
         predict: (state, inputs) -> outputs of one replica.
         eval_sets: the splits to evaluate on.
+        train_set: the training examples, without augmentation.
+        model: the network.
         method: the method behind `step`.
         config: what it was built from.
         info: facts.
@@ -65,6 +76,8 @@ class Run(NamedTuple):
     feed: feeds.Feed
     predict: Callable[..., dict]
     eval_sets: tuple[EvalSet, ...]
+    train_set: EvalSet
+    model: Model
     method: Method
     config: TrainConfig
     info: RunInfo
@@ -87,8 +100,12 @@ def replica_table(config: TrainConfig) -> tuple[dict, ...]:
     return tuple(table)
 
 
-def load_data(config: TrainConfig) -> tuple[Any, Any]:
-    """The long-tailed training source and the untouched test source of a config.
+def load_data(config: TrainConfig) -> tuple[Source, dict[str, Source]]:
+    """The long-tailed training source of a config, and the sources to evaluate on.
+
+    Returns:
+        (training source, split -> source): "test", untouched, and "val" if there is a
+        validation split or examples were held out.
 
     Raises:
         ConfigError: if counts do not fit the data or a class ends up empty.
@@ -101,12 +118,15 @@ def load_data(config: TrainConfig) -> tuple[Any, Any]:
         return load_source(data.name, split, data_dir=data.data_dir or None, **options)
 
     train = load(data.train_split, data.train_list)
-    test = load(data.test_split, data.test_list)
+    others = {"test": load(data.test_split, data.test_list)}
+    if data.val_split or data.val_list:
+        others["val"] = load(data.val_split or "val", data.val_list)
     classes = train.num_classes
-    if test.num_classes != classes:
-        raise ConfigError(
-            [f"train split has {classes} classes, test split {test.num_classes}"]
-        )
+    for name, other in others.items():
+        if other.num_classes != classes:
+            raise ConfigError(
+                [f"train split has {classes} classes, {name} split {other.num_classes}"]
+            )
     available = class_stats.count_labels(train.labels, classes)
     if data.profile != "none":
         if data.profile == "counts":
@@ -130,6 +150,8 @@ def load_data(config: TrainConfig) -> tuple[Any, Any]:
             train.labels, counts, seed=data.subset_seed
         )
         train = train.select(chosen)
+    if data.holdout:
+        train, others["val"] = _hold_out(train, data)
     realised = class_stats.count_labels(train.labels, classes)
     empty = np.flatnonzero(realised == 0)
     if empty.size:
@@ -139,7 +161,22 @@ def load_data(config: TrainConfig) -> tuple[Any, Any]:
                 " prior is 0; drop it or choose another subset"
             ]
         )
-    return train, test
+    return train, others
+
+
+def _hold_out(train: Source, data: DataConfig) -> tuple[Source, Source]:
+    """(what is left to train on, the share of each class that is set aside)."""
+    try:
+        held = holdout_indices(
+            train.labels,
+            train.num_classes,
+            fraction=data.holdout,
+            seed=data.subset_seed,
+        )
+    except ValueError as error:
+        raise ConfigError([f"config.data.holdout: {error}"]) from None
+    kept = np.setdiff1d(np.arange(len(train)), held)
+    return train.select(kept), train.select(held)
 
 
 def make_sampler(config: TrainConfig, labels, num_classes: int) -> samplers.Sampler:
@@ -173,6 +210,30 @@ def make_sampler(config: TrainConfig, labels, num_classes: int) -> samplers.Samp
     return chosen
 
 
+def make_model(config: TrainConfig, num_classes: int) -> Model:
+    """The network of a config."""
+    section, loss = config.model, supervised.LOSSES[config.loss.name]
+    head = loss.head if section.head == "auto" else section.head
+    options = head_options(head, section.head_options)
+    if head == "linear":
+        options.setdefault("init_bias", loss.init_bias)
+    frozen = not optim.trains_backbone(config.optimizer)
+    model = build_model(
+        section.name,
+        num_classes=num_classes,
+        head=head,
+        dtype=section.dtype,
+        norm=section.norm or None,
+        head_options=options,
+        freeze_backbone=frozen and config.optimizer.bn_mode == "frozen",
+        **section.kwargs,
+    )
+    if section.class_scale == "none":
+        return model
+    power = section.class_scale_power if section.class_scale == "inverse_norm" else 0.0
+    return decoupled.learnable_scaling(model, num_classes, power=power)
+
+
 def build(config: TrainConfig) -> Run:
     """Builds everything a config describes; touches no device.
 
@@ -186,24 +247,15 @@ def build(config: TrainConfig) -> Run:
         ConfigError: if data and config disagree.
         ValueError, TypeError, OSError: if the data cannot be read.
     """
-    train, test = load_data(config)
+    train, others = load_data(config)
     counts = class_stats.count_labels(train.labels, train.num_classes)
     sampler = make_sampler(config, train.labels, train.num_classes)
     timing = dict(steps_per_epoch=sampler.steps_per_epoch, batch_size=config.batch_size)
     total = duration_steps(config.total, **timing)
     timing["total_steps"] = total
 
-    loss = supervised.LOSSES[config.loss.name]
-    head = loss.head if config.model.head == "auto" else config.model.head
-    model = build_model(
-        config.model.name,
-        num_classes=train.num_classes,
-        head=head,
-        dtype=config.model.dtype,
-        norm=config.model.norm or None,
-        head_options={"init_bias": loss.init_bias} if head == "linear" else None,
-        **config.model.kwargs,
-    )
+    loss = supervised.LOSSES[config.loss.name].configured(config.loss)
+    model = make_model(config, train.num_classes)
     in_steps = functools.partial(duration_steps, **timing)
     rule = gradients.build_rule(
         config.gradient, counts, steps=in_steps, batch_size=config.batch_size
@@ -232,6 +284,8 @@ def build(config: TrainConfig) -> Run:
         auxiliary=_auxiliary(config, counts),
         evaluate_ema=config.evaluate_ema,
         posthoc=config.loss.posthoc_tau > 0 or "posthoc_tau" in config.replicas.grid,
+        class_vectors=model.class_vectors,
+        classify=model.classify,
     )
     factor = optim.lr_factor(config.optimizer, **timing)
     make_tx = optim.make_optimizer(config.optimizer, factor)
@@ -242,9 +296,14 @@ def build(config: TrainConfig) -> Run:
         ema_decay=config.ema_decay,
         accumulate=config.optimizer.accumulate,
         lr_factor=factor,
+        hold_fixed=functools.partial(optim.hold_fixed, config.optimizer),
     )
 
-    train_feed, test_feed = (_feed(config, s) for s in (train, test))
+    train_feed = _feed(config, train)
+    eval_sets = tuple(
+        EvalSet(name, _feed(config, source), len(source))
+        for name, source in others.items()
+    )
     sample = jax.ShapeDtypeStruct((1, *train.shape), np.float32)
     init = functools.partial(
         init_state,
@@ -257,6 +316,7 @@ def build(config: TrainConfig) -> Run:
     seeds = [replica["seed"] for replica in replicas]
     plan = StepPlan(sampler, seeds, train.labels, rule)
     shapes = jax.eval_shape(init, 0, replicas[0]["hyper"])
+    optim.check_modules(config.optimizer, shapes.params)
     info = RunInfo(
         name=config.label or run_name(config),
         num_classes=train.num_classes,
@@ -267,7 +327,7 @@ def build(config: TrainConfig) -> Run:
         num_params=sum(x.size for x in jax.tree.leaves(shapes.params)),
         subset=train.fingerprint,
         num_train=len(train.labels),
-        num_test=len(test.labels),
+        num_test=len(others["test"]),
     )
     return Run(
         init=init,
@@ -277,7 +337,9 @@ def build(config: TrainConfig) -> Run:
         programs=rule.programs,
         feed=train_feed,
         predict=method.predict,
-        eval_sets=(EvalSet("test", test_feed, len(test.labels)),),
+        eval_sets=eval_sets,
+        train_set=EvalSet("train", train_feed, len(train)),
+        model=model,
         method=method,
         config=config,
         info=info,
@@ -298,11 +360,14 @@ def run_name(config: TrainConfig) -> str:
 
 
 def _feed(config: TrainConfig, source) -> feeds.Feed:
-    pipeline = augment.build(config.data.augment, mean=source.mean, std=source.std)
-    if config.data.feed == "resident":
+    data = config.data
+    pipeline = augment.build(
+        data.augment, mean=source.mean, std=source.std, **data.augment_options
+    )
+    if data.feed == "resident":
         return feeds.resident(source, pipeline.train, pipeline.eval)
     return feeds.streaming(
-        source, pipeline.train, pipeline.eval, num_workers=config.data.workers
+        source, pipeline.train, pipeline.eval, num_workers=data.workers
     )
 
 

@@ -19,7 +19,9 @@ from ltjax.train import provenance
 from ltjax.train.build import Run
 from ltjax.train.checkpoint import Checkpoints
 from ltjax.train.config import ConfigError, TrainConfig, duration_steps, to_dict
+from ltjax.train.diagnostics import make_diagnostics
 from ltjax.train.evaluate import make_evaluator
+from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.guards import StopRequest, Watchdog
 from ltjax.train.mesh import Layout, check_divisible, make_mesh
 from ltjax.train.state import TrainState
@@ -120,7 +122,9 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
     else:
         state = jax.jit(init, out_shardings=shardings)(seeds, hypers)
         if config.init_from:
-            state = init_from(state, config, shardings)
+            state = init_from(state, run, shardings)
+    if reuses_features(run):
+        run = extract_features(run, state, layout, mode)
 
     traces = {"step": 0, "eval": 0}
 
@@ -194,6 +198,17 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
             progress.show(line)
 
     groups = shot_groups(info.class_counts, many=config.many, few=config.few)
+    diagnose = None
+    if config.collapse or config.bound:
+        diagnose = make_diagnostics(
+            run,
+            groups=groups,
+            count=count,
+            layout=layout,
+            mode=mode,
+            arrays=arrays if run.feed is run.train_set.feed else None,
+            on_trace=traced("eval"),
+        )
 
     def evaluate(step: int, state) -> tuple[dict, dict]:
         values, sets = {}, {}
@@ -205,6 +220,11 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
             values |= {f"eval/{name}/{key}": v for key, v in summary.items()}
             if main:
                 save_arrays(workdir / "evaluation" / f"{name}_{step}.npz", sets[name])
+        if diagnose is not None:
+            more, details = diagnose(state)
+            values |= {f"eval/train/{key}": v for key, v in more.items()}
+            if main:
+                save_arrays(workdir / "evaluation" / f"diagnostics_{step}.npz", details)
         return values, sets
 
     def save(step: int, state, best=None) -> None:
@@ -263,7 +283,8 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
                     metrics, evaluation = evaluate(step, state)
                     log(step, metrics)
                     progress.pause()
-                    best = float(np.mean(metrics["eval/test/balanced_accuracy"]))
+                    judged = "val" if "val" in evaluators else "test"
+                    best = np.mean(metrics[f"eval/{judged}/balanced_accuracy"]).item()
                 if saving or stopping:
                     save(step, state, best=best if config.keep_best else None)
                 if stopping and step < total:

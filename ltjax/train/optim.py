@@ -4,7 +4,7 @@ Learning rate and weight decay are read from `hyper`, so replicas may differ in 
 the schedule is a factor of the state's own step, so the chain keeps no counter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -80,13 +80,67 @@ def _not_head_bias(params):
 DECAY = {"all": None, "kernels": _has_kernel_rank, "not_head_bias": _not_head_bias}
 
 
-def _is_head(params):
-    """Labels for optax.partition: the module "head" trains, all else stays."""
+def _module_path(path) -> str:
+    return "/".join(str(key.key) for key in path)
 
-    def label(path, _):
-        return "train" if path[0].key == "head" else "keep"
 
-    return jax.tree_util.tree_map_with_path(label, params)
+def _trains(modules: str, path) -> bool:
+    return modules == "all" or _module_path(path).startswith(tuple(modules.split(",")))
+
+
+def _partition(modules: str):
+    """Labels for optax.partition: leaves under one of the modules train."""
+
+    def labels(params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "train" if _trains(modules, path) else "keep", params
+        )
+
+    return labels
+
+
+def hold_fixed(config: OptimizerConfig, params: Any) -> Any:
+    """`params`, without gradient where `config.train` says that they stay."""
+
+    def leaf(path, value):
+        return value if _trains(config.train, path) else jax.lax.stop_gradient(value)
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def trains_backbone(config: OptimizerConfig) -> bool:
+    """Whether anything under "backbone" trains."""
+    names = config.train.split(",")
+    return config.train == "all" or any(n.startswith("backbone") for n in names)
+
+
+def check_modules(config: OptimizerConfig, params: Any) -> None:
+    """Raises ConfigError for a module path that no parameter lies under."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    paths = [_module_path(path) for path, _ in leaves]
+    trained = [] if config.train == "all" else config.train.split(",")
+    faults = [
+        f"config.optimizer names {prefix!r}, but no parameter lies there; there are"
+        f" {', '.join(sorted({'/'.join(p.split('/')[:2]) for p in paths}))}"
+        for prefix in (*trained, *config.lr_factors)
+        if not any(path.startswith(prefix) for path in paths)
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
+def _scale_by_module(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Updates under a module path times its factor; of several, the longest path's."""
+
+    def factor(path) -> float:
+        name = _module_path(path)
+        found = [prefix for prefix in factors if name.startswith(prefix)]
+        return factors[max(found, key=len)] if found else 1.0
+
+    def scale(updates):
+        return jax.tree_util.tree_map_with_path(lambda p, u: factor(p) * u, updates)
+
+    return optax.stateless(lambda updates, params: scale(updates))
 
 
 def make_optimizer(
@@ -118,9 +172,12 @@ def make_optimizer(
         else:
             chain += [optax.scale_by_adam(), decay]
         chain.append(optax.scale(-hyper["lr"] * factor(step)))
+        if config.lr_factors:
+            chain.append(_scale_by_module(config.lr_factors))
         tx = optax.chain(*chain)
-        if config.train == "head":
-            tx = optax.partition({"train": tx, "keep": optax.set_to_zero()}, _is_head)
+        if config.train != "all":
+            parts = {"train": tx, "keep": optax.set_to_zero()}
+            tx = optax.partition(parts, _partition(config.train))
         return tx
 
     return make_tx

@@ -84,3 +84,40 @@ def init_state(
         method_state=init_method(stream(rng, "method"), params, model_state),
         hyper=hyper,
     )
+
+
+def with_parameters(
+    state: TrainState,
+    params: Any,
+    model_state: Any,
+    *,
+    init_method: Callable[..., Any],
+    adopt: Callable[[Any], Any] = lambda params: params,
+) -> TrainState:
+    """A fresh state that starts from other parameters.
+
+    Args:
+        state: from `init_state`.
+        params: of the same structure.
+        model_state: likewise.
+        init_method: as for `init_state`; the method's state may depend on them.
+        adopt: params -> params, see `ltjax.models.Model`.
+
+    Returns:
+        The state at step 0.
+    """
+    params = adopt(params)
+    ema = state.ema
+    if ema is not None:
+        ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
+    method_state = init_method(stream(state.rng, "method"), params, model_state)
+    return state.replace(
+        params=params, model_state=model_state, ema=ema, method_state=method_state
+    )
+
+
+def evaluated(state: TrainState, *, ema: bool) -> tuple[Any, Any]:
+    """(params, model_state) that a run predicts with."""
+    if ema:
+        return state.ema["params"], state.ema["model_state"]
+    return state.params, state.model_state

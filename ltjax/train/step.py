@@ -25,6 +25,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     accumulate: int = 1,
     lr_factor: Callable | None = None,
+    hold_fixed: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[..., tuple[TrainState, dict]]:
     """The step of one replica: `(state, batch, *, program=None) -> (state, metrics)`.
 
@@ -36,6 +37,8 @@ def make_train_step(
         accumulate: micro-batches that a step is split into, one in memory at a time;
             their gradients add up to the batch's before a perturbation is formed.
         lr_factor: step -> factor, only to log the rate.
+        hold_fixed: params -> params, stopping the gradient of those that do not train,
+            so that no perturbation reaches them either.
 
     Returns:
         A pure function; `metrics` maps a name to (sum, count).
@@ -44,7 +47,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: dict, *, program: Hashable = None):
         def loss_fn(params, model_state, batch, rng):
             seen = state.replace(model_state=model_state)
-            return method.loss(params, seen, batch, key=rng)
+            return method.loss(hold_fixed(params), seen, batch, key=rng)
 
         def terms(aux):
             return method.terms(state, batch, aux, program=program)

@@ -1,12 +1,14 @@
 """Checks a config against everything that can be built, before a device is touched."""
 
 import math
+from collections.abc import Mapping
 
-from ltjax.data.augment import PIPELINES
+from ltjax.data import augment
 from ltjax.data.source import find_dataset
+from ltjax.losses.collapse import CLASS_BALANCE
 from ltjax.methods.gradients import RULES
 from ltjax.methods.supervised import LOSSES, WEIGHTS
-from ltjax.models.heads import HEADS
+from ltjax.models.heads import HEADS, make_head
 from ltjax.models.norms import NORMS
 from ltjax.models.registry import MODELS, build_model
 from ltjax.train.config import (
@@ -28,6 +30,7 @@ SAMPLERS = {
     "progressive": "from instance to class-balanced over the run",
     "effective_number": "examples by 1 / E_n (DRS when deferred)",
 }
+MODULES = ("backbone", "head", "class_scale")
 METHODS = {
     "supervised": "any loss x head x class weights x sampler x gradient rule",
 }
@@ -61,13 +64,18 @@ def _names(c: TrainConfig) -> list[str]:
             c.data.profile,
             ("exp", "step", "pareto", "balanced", "counts", "none"),
         ),
-        "data.augment": (c.data.augment, PIPELINES),
+        "data.augment": (c.data.augment, augment.PIPELINES),
         "data.feed": (c.data.feed, ("resident", "streaming")),
         "model.name": (c.model.name, MODELS),
         "model.head": (c.model.head, ("auto", *HEADS)),
         "model.norm": (c.model.norm, ("", *NORMS)),
         "model.dtype": (c.model.dtype, ("float32", "bfloat16")),
+        "model.class_scale": (
+            c.model.class_scale,
+            ("none", "ones", "inverse_norm"),
+        ),
         "loss.name": (c.loss.name, LOSSES),
+        "loss.class_balance": (c.loss.class_balance, CLASS_BALANCE),
         "weights.name": (c.weights.name, WEIGHTS),
         "weights.normalize": (c.weights.normalize, ("examples", "weights")),
         "sampler.name": (c.sampler.name, SAMPLERS),
@@ -83,7 +91,7 @@ def _names(c: TrainConfig) -> list[str]:
         "optimizer.name": (c.optimizer.name, OPTIMIZERS),
         "optimizer.schedule": (c.optimizer.schedule, SCHEDULES),
         "optimizer.decay": (c.optimizer.decay, DECAY),
-        "optimizer.train": (c.optimizer.train, ("all", "head")),
+        "optimizer.bn_mode": (c.optimizer.bn_mode, ("frozen", "update_stats")),
         "replicas.layout": (
             c.replicas.layout,
             ("auto", "vmap", "unroll", "devices"),
@@ -103,17 +111,49 @@ def _names(c: TrainConfig) -> list[str]:
             faults.append(
                 f"config.replicas.grid has {name!r}, unknown{nearest(name, HYPER)}"
             )
+    trained = [] if c.optimizer.train == "all" else c.optimizer.train.split(",")
+    for field, paths in (("train", trained), ("lr_factors", c.optimizer.lr_factors)):
+        for path in paths:
+            if path.split("/")[0] not in MODULES:
+                faults.append(
+                    f"config.optimizer.{field} names {path!r}, expected"
+                    f" {'all or ' if field == 'train' else ''}modules such as"
+                    f" {', '.join(MODULES)} or backbone/stage4"
+                )
     if not any(fault.startswith("config.model") for fault in faults):
-        try:  # builds modules only; its message names the option
-            build_model(
-                c.model.name,
-                num_classes=2,
-                norm=c.model.norm or None,
-                **c.model.kwargs,
-            )
-        except (ValueError, TypeError) as error:
-            faults.append(f"config.model.kwargs: {error}")
+        faults += _modules(c)
+    if c.data.augment in augment.PIPELINES:
+        try:
+            statistics = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+            augment.build(c.data.augment, **statistics, **c.data.augment_options)
+        except TypeError as error:
+            faults.append(f"config.data.augment_options: {error}")
     return faults
+
+
+def _modules(c: TrainConfig) -> list[str]:
+    """Faults of backbone and head options; builds modules only."""
+    faults = []
+    try:  # its messages name the option
+        build_model(
+            c.model.name, num_classes=2, norm=c.model.norm or None, **c.model.kwargs
+        )
+    except (ValueError, TypeError) as error:
+        faults.append(f"config.model.kwargs: {error}")
+    head = c.model.head
+    if head == "auto" and c.loss.name in LOSSES:
+        head = LOSSES[c.loss.name].head
+    if head in HEADS:
+        try:
+            make_head(head, num_classes=2, **head_options(head, c.model.head_options))
+        except (ValueError, TypeError) as error:
+            faults.append(f"config.model.head_options: {error}")
+    return faults
+
+
+def head_options(head: str, chosen: Mapping) -> dict:
+    """Options of `make_head` from a config: a fixed frame is an ETF by default."""
+    return {**({"frame": "etf"} if head == "etf" else {}), **chosen}
 
 
 def _ranges(c: TrainConfig) -> list[str]:
@@ -129,6 +169,8 @@ def _ranges(c: TrainConfig) -> list[str]:
         ("data.imbalance_factor", c.data.imbalance_factor, 1, inf),
         ("data.max_count", c.data.max_count, 0, inf),
         ("data.workers", c.data.workers, 0, 64),
+        ("data.holdout", c.data.holdout, 0, 1 - 1e-12),
+        ("model.class_scale_power", c.model.class_scale_power, 0, inf),
         ("loss.tau", c.loss.tau, 0, inf),
         ("loss.tau_late", c.loss.tau_late, 0, inf),
         ("loss.gamma", c.loss.gamma, 0, inf),
@@ -156,6 +198,12 @@ def _ranges(c: TrainConfig) -> list[str]:
         if not low <= value <= high:  # also refuses NaN
             bound = f"at least {low}" if high == inf else f"in [{low}, {high:g}]"
             faults.append(f"config.{path} is {value}, expected {bound}")
+    for path, factor in c.optimizer.lr_factors.items():
+        if not isinstance(factor, (int, float)) or not 0 <= factor < inf:
+            faults.append(
+                f"config.optimizer.lr_factors[{path!r}] is {factor!r}, expected a"
+                " number >= 0"
+            )
     if not c.replicas.seeds:
         faults.append("config.replicas.seeds is empty, expected at least one seed")
     if len(c.optimizer.milestones) != len(c.optimizer.factors):
@@ -199,10 +247,41 @@ def _durations(c: TrainConfig) -> list[str]:
 def _combinations(c: TrainConfig) -> list[str]:
     faults = []
     loss = LOSSES.get(c.loss.name)
-    if loss is not None and c.model.head not in ("auto", loss.head):
+    if loss is not None and c.model.head not in ("auto", loss.head, *loss.heads):
         faults.append(
             f"config.model.head is {c.model.head!r}, but loss {c.loss.name!r} needs"
-            f" {loss.head!r} (or 'auto')"
+            f" {' or '.join(map(repr, (loss.head, *loss.heads)))} (or 'auto')"
+        )
+    faults += _frozen_parts(c)
+    if c.data.holdout and (c.data.val_split or c.data.val_list):
+        faults.append(
+            "config.data.holdout and config.data.val_split (or val_list) both make a"
+            " split 'val', expected one of them"
+        )
+    if c.bound and loss is not None and loss.affine is None:
+        stated = [name for name, entry in LOSSES.items() if entry.affine is not None]
+        faults.append(
+            f"config.bound is set, but loss {c.loss.name!r} is not of the form"
+            f" w_y CE(scale z + shift, y), expected one of {', '.join(stated)}"
+        )
+    if c.bound and (c.weights.name == "batch" or c.gradient.name == "cc_sam"):
+        faults.append(
+            "config.bound needs class weights that do not change with the batch, and"
+            " one loss: expected another weights.name than 'batch' and another"
+            " gradient.name than 'cc_sam'"
+        )
+    if c.loss.class_balance in ("batch", "sqrt_batch") and (
+        c.optimizer.accumulate > 1 or c.gradient.scope != "global"
+    ):
+        faults.append(
+            f"config.loss.class_balance is {c.loss.class_balance!r}, which counts the"
+            " classes of the whole batch, expected optimizer.accumulate = 1 and"
+            " gradient.scope = 'global' (or weights.name = 'batch')"
+        )
+    if c.loss.class_balance != "none" and c.loss.name != "dot_regression":
+        faults.append(
+            f"config.loss.class_balance is {c.loss.class_balance!r}, but only loss"
+            " 'dot_regression' has it, expected 'none' (see weights.name = 'batch')"
         )
     if c.data.profile == "counts" and not c.data.counts:
         faults.append("config.data.counts is empty, but data.profile is 'counts'")
@@ -267,4 +346,31 @@ def _combinations(c: TrainConfig) -> list[str]:
                 f"config.gradient.scope is {scope!r}, expected 'global', 'shard' or a"
                 f" divisor of batch_size = {c.batch_size}"
             )
+    return faults
+
+
+def _frozen_parts(c: TrainConfig) -> list[str]:
+    """Faults of runs that train only some modules of another run's network."""
+    faults = []
+    scaled, train = c.model.class_scale != "none", c.optimizer.train
+    if train != "all" and not c.init_from:
+        faults.append(
+            f"config.init_from is empty, but optimizer.train is {train!r}: all else"
+            " would stay as it was drawn; expected the workdir of a finished run"
+        )
+    if c.init_skip and not c.init_from:
+        faults.append("config.init_skip is set, but init_from is empty")
+    if "class_scale" in train.split(",") and not scaled:
+        faults.append(
+            "config.optimizer.train names 'class_scale', but model.class_scale is"
+            " 'none', expected 'ones' or 'inverse_norm'"
+        )
+    head = c.model.head
+    if head == "auto" and c.loss.name in LOSSES:
+        head = LOSSES[c.loss.name].head
+    if c.model.class_scale == "inverse_norm" and head != "linear":
+        faults.append(
+            "config.model.class_scale is 'inverse_norm', which starts from the norms of"
+            f" a linear head's columns, but the head is {head!r}, expected 'linear'"
+        )
     return faults

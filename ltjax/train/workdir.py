@@ -6,6 +6,7 @@ are written to a temporary name first, so that none is ever half there.
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -17,8 +18,8 @@ import numpy as np
 from ltjax.train import provenance
 from ltjax.train.build import Run
 from ltjax.train.checkpoint import restore_params
-from ltjax.train.config import ConfigError, TrainConfig, to_dict
-from ltjax.train.state import TrainState
+from ltjax.train.config import ConfigError, nearest, to_dict
+from ltjax.train.state import TrainState, with_parameters
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ _FREE_TO_CHANGE = (
     "log_every",
     "eval_every",
     "eval_batch_size",
+    "collapse",
+    "bound",
     "checkpoint_every",
     "keep_latest",
     "keep_every",
@@ -97,13 +100,13 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
     return workdir
 
 
-def init_from(state: TrainState, config: TrainConfig, shardings) -> TrainState:
+def init_from(state: TrainState, run: Run, shardings) -> TrainState:
     """The state with parameters and model state of another run's last checkpoint.
 
     Args:
         state: a fresh state, [R, ...].
-        config: `init_from` names the other run's workdir, `init_skip` the top-level
-            modules that stay fresh.
+        run: whose config's `init_from` names the other run's workdir, `init_skip` the
+            top-level modules that stay fresh.
         shardings: of the state.
 
     Returns:
@@ -112,41 +115,55 @@ def init_from(state: TrainState, config: TrainConfig, shardings) -> TrainState:
     Raises:
         ConfigError: naming every array that is missing or does not fit.
     """
+    config, fresh = run.config, frozenset(run.config.init_skip)
     try:
         params, model_state, step = restore_params(config.init_from)
     except FileNotFoundError as error:
         raise ConfigError([f"config.init_from: {error}"]) from None
+    unknown = fresh - set(state.params)
+    faults = [
+        f"config.init_skip has {name!r}, unknown{nearest(name, state.params)}"
+        for name in sorted(unknown)
+    ]
     loaded = _flatten({"params": params, "model_state": model_state})
-    skip = tuple(
-        f"{kind}.{name}"
-        for kind in ("params", "model_state")
-        for name in config.init_skip
-    )
-    faults, used = [], 0
+    used = 0
 
     def pick(path, leaf):
         nonlocal used
+        # params/<module>/... and model_state/<collection>/<module>/...
+        module = path[1 if path[0].key == "params" else 2].key
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if name.startswith(skip) if skip else False:
+        if module in fresh:
             return leaf
         value = loaded.get(name)
         fits = value is not None and value.shape[1:] == leaf.shape[1:]
         if not fits or value.shape[0] not in (1, leaf.shape[0]):
             found = "missing" if value is None else f"of shape {value.shape}"
-            faults.append(f"{name} is {found} in {config.init_from}")
+            faults.append(
+                f"{name} is {found} in {config.init_from}, expected {leaf.shape}"
+                " (or one replica)"
+            )
             return leaf
         used += 1
         return np.broadcast_to(value, leaf.shape).astype(leaf.dtype)
 
-    fresh = {"params": state.params, "model_state": state.model_state}
-    chosen = jax.tree_util.tree_map_with_path(pick, fresh)
+    own = {"params": state.params, "model_state": state.model_state}
+    chosen = jax.tree_util.tree_map_with_path(pick, own)
     if faults:
         raise ConfigError(faults)
     _LOG.info("initialized %d arrays from step %d of %s", used, step, config.init_from)
     placed = jax.device_put(
         chosen, {"params": shardings.params, "model_state": shardings.model_state}
     )
-    return state.replace(**placed)
+    start = jax.vmap(
+        functools.partial(
+            with_parameters,
+            init_method=run.method.init,
+            adopt=functools.partial(run.model.adopt, fresh=fresh),
+        )
+    )
+    start = jax.jit(start, out_shardings=shardings)
+    return start(state, placed["params"], placed["model_state"])
 
 
 def _flatten(tree, prefix: str = "") -> dict:
