@@ -6,13 +6,13 @@ Arguments: classes (10 or 100), loss (ce, la, ldam_drw, vs), gradient (plain, sa
 imbsam, sse_sam), imf, smoke.
 
 Published for CIFAR-100-LT at ratio 100 with CE: rho_head 0.05, rho_tail 0.1, eta 100,
-switch at 70 %, SGD 0.01 with momentum 0.9, cosine to 0, weight decay 1e-3, batch 64, 200
-epochs; LA is tau 0.75, VS gamma 0.05 and tau 0.75. The paper's "ResNet-32" is a ResNet-34
-with a 3x3 stem (about 21 M parameters); this config uses the CIFAR ResNet-32 of the rest
-of the field, so its numbers (many/medium/few/all: CE 74.3/43.1/11.6/44.6, SAM
-75.3/45.6/12.9/46.2, ImbSAM 72.3/50.4/16.6/47.9, SSE-SAM 71.7/54.5/17.1/49.3) are not
-targets. ImbSAM here is the paper's sum over the batch; `group_normalize` "group_mean"
-is what the SSE-SAM authors ran under that name.
+switch at 70 %, SGD 0.01 with momentum 0.9, cosine to 0, weight decay 1e-3, batch 64,
+200 epochs; LA is tau 0.75, VS gamma 0.05 and tau 0.75. The paper's "ResNet-32" is a
+ResNet-34 with a 3x3 stem (about 21 M parameters); this config uses the CIFAR ResNet-32
+of the rest of the field, so the paper's numbers (many/medium/few/all: CE
+74.3/43.1/11.6/44.6, SAM 75.3/45.6/12.9/46.2, ImbSAM 72.3/50.4/16.6/47.9, SSE-SAM
+71.7/54.5/17.1/49.3) are not targets. ImbSAM here is the paper's sum over the batch;
+`group_normalize` "group_mean" is what the SSE-SAM authors ran under that name.
 """
 
 from ltjax.train import recipes
