@@ -6,6 +6,7 @@ once it is complete, so a run killed while saving leaves the previous one in pla
 
 import logging
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -232,6 +233,12 @@ def _compare(saved: dict, wanted: dict, step: int) -> None:
             f"checkpoint {step} does not fit this run: {shown}"
             + (f" (and {len(faults) - 4} more)" if len(faults) > 4 else "")
         )
+
+
+def has_checkpoints(workdir: str | pathlib.Path) -> bool:
+    """Whether `workdir` holds a checkpoint, readable or not."""
+    found = pathlib.Path(workdir, "checkpoints").glob("*")
+    return any(re.fullmatch(r"\d+(\.damaged)?", path.name) for path in found)
 
 
 def restore_params(workdir: str | pathlib.Path) -> tuple[dict, dict, int]:

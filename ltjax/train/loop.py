@@ -77,7 +77,6 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
         Preempted: after SIGTERM (or the platform's notice), once the state is saved.
     """
     config, info = run.config, run.info
-    workdir = prepare_workdir(pathlib.Path(workdir), run)
     count = len(info.replicas)
     layout = _layout(config, count)
     mode, size = replica_mode(config.replicas.layout, count), config.steps_per_call
@@ -97,6 +96,7 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
         raise ConfigError(
             [f"config.total is {total} steps, expected a multiple of steps_per_call"]
         )
+    workdir = prepare_workdir(pathlib.Path(workdir), run)
 
     # Compile-time description of the state: shapes, shardings.
     seeds = np.asarray([r["seed"] for r in info.replicas], np.int32)

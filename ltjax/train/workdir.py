@@ -17,7 +17,7 @@ import numpy as np
 
 from ltjax.train import provenance
 from ltjax.train.build import Run
-from ltjax.train.checkpoint import restore_params
+from ltjax.train.checkpoint import has_checkpoints, restore_params
 from ltjax.train.config import ConfigError, nearest, to_dict
 from ltjax.train.state import TrainState, with_parameters
 
@@ -54,7 +54,8 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
         `workdir`.
 
     Raises:
-        ConfigError: if workdir cannot be written or holds a run of another config.
+        ConfigError: if workdir cannot be written or holds a run of another config
+            (one without a checkpoint is no run yet: it would start anew anyway).
     """
     try:
         (workdir / "evaluation").mkdir(parents=True, exist_ok=True)
@@ -65,11 +66,8 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
         raise ConfigError([f"workdir {workdir} cannot be written: {error}"]) from None
     ours = to_dict(run.config)
     path = workdir / "config.json"
-    if path.exists():
-        try:
-            theirs = json.loads(path.read_text())
-        except ValueError as error:
-            raise ConfigError([f"{path} cannot be read: {error}"]) from None
+    if path.exists() and has_checkpoints(workdir):
+        theirs = read_json(path)
         old, new = _flatten(theirs), _flatten(json.loads(json.dumps(ours)))
         changed = sorted(
             key
@@ -174,6 +172,18 @@ def _flatten(tree, prefix: str = "") -> dict:
             for key, value in _flatten(sub, f"{prefix}{name}.").items()
         }
     return {prefix[:-1]: tree}
+
+
+def read_json(path: pathlib.Path):
+    """What `write_json` wrote.
+
+    Raises:
+        ConfigError: if it is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError([f"{path} is damaged: {error}"]) from None
 
 
 def write_json(path: pathlib.Path, value) -> None:

@@ -87,9 +87,7 @@ class TensorBoard:
     def __init__(self, directory: pathlib.Path, *, resume_step: int):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(
-            str(directory), purge_step=resume_step + 1 if resume_step else None
-        )
+        self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1)
 
     def write(self, line: dict) -> None:
         """Writes the means, and the standard deviations under `<key>_std`."""
