@@ -361,12 +361,12 @@ def _check_prior(name: str, values: ArrayLike, num_classes: int, *, positive: bo
     if not is_concrete(values):
         values = jnp.asarray(values)
         return values.astype(jnp.promote_types(values.dtype, jnp.float32))
-    values = host(values).astype(np.float64)
-    bad = ~(values > 0) if positive else ~(values >= 0)
-    if bad.any() or not values.any():
+    prior = host(values).astype(np.float64)
+    bad = ~(prior > 0) if positive else ~(prior >= 0)
+    if bad.any() or not prior.any():
         at = int(np.argmax(bad))
         raise ValueError(
-            f"prior_correction: {name}[{at}] is {values[at]},"
+            f"prior_correction: {name}[{at}] is {prior[at]},"
             f" expected {'> 0' if positive else '>= 0, and not all zero'}"
         )
-    return values
+    return prior

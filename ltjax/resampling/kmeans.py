@@ -90,15 +90,15 @@ def kmeans(
         first = None
         keys = jax.random.split(key, restarts)
     else:
-        start = (np.asarray(start, np.float64) - mean) / scale
-        if start.ndim != 2 or not 1 <= len(start) <= num_clusters:
+        centers = np.asarray(start, np.float64)
+        if centers.ndim != 2 or not 1 <= len(centers) <= num_clusters:
             raise ValueError(
-                f"kmeans: start has shape {start.shape}, expected [k, D] with k in"
+                f"kmeans: start has shape {centers.shape}, expected [k, D] with k in"
                 f" [1, {num_clusters}]"
             )
         # Out of reach of all points, so that the first step moves them to far ones.
         first = np.full((1, width, points.shape[1]), 1e18, np.float32)
-        first[0, : len(start)] = start
+        first[0, : len(centers)] = (centers - mean) / scale
         keys = None
     labels, centers, inertia = _best_run(
         keys,
