@@ -254,11 +254,11 @@ def grassmannian_frame(
             " directions, expected dim >= 2"
         )
     if num_classes <= dim + 1:
-        return _closed_form(simplex_etf(key, num_classes, dim))
+        return _closed_form(host(simplex_etf(key, num_classes, dim)))
     if dim == 2:
         angles = 2 * np.pi * np.arange(num_classes) / num_classes
         polygon = np.stack([np.cos(angles), np.sin(angles)])
-        return _closed_form(orthonormal_columns(key, 2, 2) @ polygon)
+        return _closed_form(host(orthonormal_columns(key, 2, 2)) @ polygon)
     views = 1 if features == "tied" else 2
     shape = (restarts, views, dim, num_classes)
     with jax.enable_x64(True):

@@ -244,13 +244,12 @@ def fresh_linear_head(
         )
     bound = 1 / math.sqrt(dim)
     kernel_key, bias_key = jax.random.split(key)
-    shapes = {"kernel": (kernel_key, (dim, num_classes))}
-    if use_bias:
-        shapes["bias"] = (bias_key, (num_classes,))
-    return {
-        name: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-        for name, (key, shape) in shapes.items()
-    }
+
+    def draw(key, *shape):
+        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+    head = {"kernel": draw(kernel_key, dim, num_classes)}
+    return head | {"bias": draw(bias_key, num_classes)} if use_bias else head
 
 
 def replace_head(

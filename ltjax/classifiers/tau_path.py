@@ -85,7 +85,7 @@ def tau_norm_path(
     check_rank(name, "logits", logits, 2, "[N, K]")
     check_range(name, "stop", stop, low=0.0, open_low=True)
     num_classes = shape_of(logits)[1]
-    logits, labels = host(logits), host(labels)
+    head_scores, truth = host(logits), host(labels)
     check_rank(name, "weights", weights, 2, "[D, K]")
     norms = np.linalg.norm(host(weights).astype(np.float64), axis=0)
     check_class_vector(name, "the column norms of weights", norms, num_classes)
@@ -94,28 +94,28 @@ def tau_norm_path(
     if bias is not None:
         check_class_vector(name, "bias", bias, num_classes)
         offset = host(bias).astype(np.float64)
-    support = count_labels(labels, num_classes)
-    if labels.size == 0:
+    support = count_labels(truth, num_classes)
+    if truth.size == 0:
         raise ValueError(f"{name}: there are no examples")
-    enters, leaves = np.empty(labels.size), np.empty(labels.size)
-    by_class = np.argsort(labels, kind="stable")
+    enters, leaves = np.empty(truth.size), np.empty(truth.size)
+    by_class = np.argsort(truth, kind="stable")
     size = max(1, _BLOCK // num_classes)
-    for start in range(0, labels.size, size):
+    for start in range(0, truth.size, size):
         block = by_class[start : start + size]
-        scores = logits[block].astype(np.float64) - offset
+        scores = head_scores[block].astype(np.float64) - offset
         if not np.all(np.isfinite(scores)):
             raise ValueError(f"{name}: logits are not all finite")
-        signs = np.sign(scores[np.arange(block.size), labels[block]])
+        signs = np.sign(scores[np.arange(block.size), truth[block]])
         for sign in (1, 0, -1):
             mine = np.flatnonzero(signs == sign)
             rows = block[mine]
             enters[rows], leaves[rows] = winning_intervals(
                 _lines(scores[mine], sign),
-                labels[rows],
+                truth[rows],
                 sign * slopes,
-                np.bincount(labels[rows], minlength=num_classes),
+                np.bincount(truth[rows], minlength=num_classes),
             )
-    return step_function(enters, leaves, labels, support, float(stop))
+    return step_function(enters, leaves, truth, support, float(stop))
 
 
 def select_tau_norm(

@@ -21,7 +21,8 @@ from scipy.optimize import linprog
 from ltjax._checks import check_choice
 from ltjax.consistency.joints import FiniteJoint
 
-Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+# (scores [B, K], labels [B], class_counts [K]) -> [B]
+Loss = Callable[..., jax.Array]
 
 # Class counts a joint stands for: n_k = POPULATION * pi_k.
 POPULATION = 10_000
@@ -166,9 +167,10 @@ def minimize_rows(
         points = np.eye(num_classes) if points is None else points
         # All starts of all rows are one batch of independent problems.
         start = np.repeat(points, rows, axis=0)
-        tiled = [np.tile(x, (len(points), 1)) for x in (conditional, class_counts)]
-        z = _minimize_smooth(risk, start, *tiled, tolerance, max_steps)
-        value = np.asarray(jax.jit(jax.vmap(risk))(z, *tiled))
+        weights = np.tile(conditional, (len(points), 1))
+        counts = np.tile(class_counts, (len(points), 1))
+        z = _minimize_smooth(risk, start, weights, counts, tolerance, max_steps)
+        value = np.asarray(jax.jit(jax.vmap(risk))(z, weights, counts))
     best = np.argmin(value.reshape(len(points), rows), axis=0)
     return z.reshape(len(points), rows, num_classes)[best, np.arange(rows)]
 

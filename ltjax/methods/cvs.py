@@ -276,7 +276,7 @@ def update_kappa(
     check_range("update_kappa", "low", low, low=0.0, open_low=True)
     check_range("update_kappa", "momentum", momentum, low=0.0, high=1.0)
     check_range("update_kappa", "phase", phase, low=0, high=1)
-    if is_concrete(low, high) and low > high:
+    if is_concrete(low, high) and float(host(low)) > float(host(high)):
         raise ValueError(f"update_kappa: low is {low} and high {high}, expected <=")
     slope, fitted = calibration_slopes(state, bins=bins, min_predicted=min_predicted)
     new = jnp.where(fitted, jnp.clip(1 / (slope + 1e-6), low, high), 1.0)
@@ -325,7 +325,7 @@ def cvs_parameters(
     num_classes = shape_of(class_counts)[0]
     check_class_vector(name, "kappa", kappa, num_classes)
     if is_concrete(phase):
-        check_choice(name, "phase", int(phase), (0, 1))
+        check_choice(name, "phase", int(host(phase)), (0, 1))
     kappa = at_least_float32(kappa)
     log_prior = jnp.asarray(class_stats.log_prior(class_counts), kappa.dtype)
     weights = class_stats.inverse_power_weights(class_counts, power=nu)

@@ -171,18 +171,18 @@ def bound_terms(
     check_rank(name, "min_scores", min_scores, 1, "[K]")
     num_classes = shape_of(min_scores)[0]
     check_class_vector(name, "class_counts", class_counts, num_classes)
-    min_scores = at_least_float32(min_scores)
+    lowest = at_least_float32(min_scores)
     vectors = []
     for label, value in (("weight", weight), ("scale", scale), ("shift", shift)):
         if shape_of(value) != ():
             check_class_vector(name, label, value, num_classes)
-        value = jnp.asarray(value, min_scores.dtype)
+        value = jnp.asarray(value, lowest.dtype)
         vectors.append(jnp.broadcast_to(value, (num_classes,)))
-    weight, scale, shift = vectors
-    priors = jnp.asarray(prior(class_counts), min_scores.dtype)
-    gap = _complement_of_softmax(scale * min_scores + shift)
-    contraction = contraction_factor(scale)
-    lipschitz = weight * contraction * gap
+    alpha, beta, delta = vectors
+    priors = jnp.asarray(prior(class_counts), lowest.dtype)
+    gap = _complement_of_softmax(beta * lowest + delta)
+    contraction = contraction_factor(beta)
+    lipschitz = alpha * contraction * gap
     summand = lipschitz * jnp.sqrt(priors)
     total = jnp.sum(summand) / (num_classes * jnp.min(priors))
     return BoundTerms(contraction, gap, lipschitz, summand, total)
