@@ -95,6 +95,18 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="also subtract tau times the log-prior from the logits",
     )
+    other = evaluate.add_argument_group("another classifier on the same features")
+    other.add_argument("--classifier", help="la, tau_norm or ncm")
+    other.add_argument(
+        "--tau", type=float, help="of la and tau_norm; default: chosen on --select-on"
+    )
+    other.add_argument("--rule", help="best (default) or one_standard_error")
+    other.add_argument("--select-on", help="val (default) or train")
+    other.add_argument("--bias", help="of tau_norm: drop (default) or keep")
+    other.add_argument("--transform", help="of ncm: none, l2n or cl2n (default)")
+    other.add_argument("--average", help="of cl2n: examples (default) or classes")
+    other.add_argument("--score", help="of ncm: euclidean (default) or dot")
+    other.add_argument("--out", help="write a folder that `ltjax report` can read")
     evaluate.set_defaults(run=_evaluate)
 
     report = commands.add_parser("report", help="tables and figures of finished runs")
@@ -252,12 +264,52 @@ def _train(args, rest: list[str]) -> int:
     return 0
 
 
+# Options of `ltjax eval --classifier NAME`: flag -> (name, classifiers that have it).
+_CLASSIFIER_OPTIONS = {
+    "tau": ("tau", ("la", "tau_norm")),
+    "rule": ("rule", ("la", "tau_norm")),
+    "select_on": ("select_on", ("la", "tau_norm")),
+    "bias": ("bias_mode", ("tau_norm",)),
+    "transform": ("transform", ("ncm",)),
+    "average": ("average", ("ncm",)),
+    "score": ("score", ("ncm",)),
+    "out": ("out", ("la", "tau_norm", "ncm")),
+}
+
+
+def _classifier_options(args) -> dict:
+    chosen = {}
+    for flag, (name, owners) in _CLASSIFIER_OPTIONS.items():
+        value = getattr(args, flag)
+        if value is None:
+            continue
+        if args.classifier not in owners:
+            raise UsageError(
+                f"ltjax eval: --{flag.replace('_', '-')} belongs to --classifier"
+                f" {' or '.join(owners)}, not to {args.classifier or 'the run itself'}"
+            )
+        chosen[name] = value
+    return chosen
+
+
 def _evaluate(args, rest) -> int:
     import numpy as np
 
-    from ltjax.train.restore import evaluate_run
+    options = _classifier_options(args)
+    if args.classifier is None:
+        from ltjax.train.restore import evaluate_run
 
-    for key, values in evaluate_run(args.workdir, posthoc_tau=args.posthoc_tau).items():
+        found = evaluate_run(args.workdir, posthoc_tau=args.posthoc_tau)
+    else:
+        if args.posthoc_tau is not None:
+            raise UsageError(
+                "ltjax eval: --posthoc-tau adjusts the run itself; with another"
+                " classifier, expected --classifier la --tau TAU"
+            )
+        from ltjax.train.posthoc import evaluate_classifier
+
+        found = evaluate_classifier(args.workdir, args.classifier, **options)
+    for key, values in found.items():
         values = np.atleast_1d(values)
         spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
         print(f"{key:<34} {values.mean():.4f}{spread}")

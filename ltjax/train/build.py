@@ -30,7 +30,7 @@ from ltjax.train.config import (
 from ltjax.train.evaluate import EvalSet
 from ltjax.train.planning import StepPlan
 from ltjax.train.state import TrainState, init_state
-from ltjax.train.validate import head_options
+from ltjax.train.validate import head_name, head_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,10 +212,10 @@ def make_sampler(config: TrainConfig, labels, num_classes: int) -> samplers.Samp
 
 def make_model(config: TrainConfig, num_classes: int) -> Model:
     """The network of a config."""
-    section, loss = config.model, supervised.LOSSES[config.loss.name]
-    head = loss.head if section.head == "auto" else section.head
+    section, head = config.model, head_name(config)
     options = head_options(head, section.head_options)
     if head == "linear":
+        loss = supervised.LOSSES[config.loss.name]
         options.setdefault("init_bias", loss.init_bias)
     frozen = not optim.trains_backbone(config.optimizer)
     model = build_model(

@@ -1,9 +1,10 @@
 """A finished (or stopped) run, read back from its workdir."""
 
 import dataclasses
-import json
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.state import TrainState
 from ltjax.train.step import replica_mode
 from ltjax.train.validate import validate
+from ltjax.train.workdir import read_json
 
 
 def restore_run(
@@ -38,7 +40,7 @@ def restore_run(
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{workdir} holds no run (no config.json)")
-    config = validate(json.loads(path.read_text()))
+    config = validate(read_json(path))
     if posthoc_tau is not None:
         loss = dataclasses.replace(config.loss, posthoc_tau=posthoc_tau)
         config = dataclasses.replace(config, loss=loss)
@@ -77,12 +79,28 @@ def evaluate_run(
         "eval/<split>/<metric>" -> [R].
     """
     run, state, _ = restore_run(workdir, posthoc_tau=posthoc_tau)
+    return evaluate_splits(run, run.predict, state)[0]
+
+
+def evaluate_splits(
+    run: Run, predict: Callable[[Any, jax.Array], dict], state: Any
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+    """Metrics of any way to predict, on the splits of a run.
+
+    Args:
+        run: whose splits, classes and groups they are.
+        predict: (state, inputs) -> outputs with "logits", of one replica.
+        state: whatever `predict` takes, every leaf with a leading axis R.
+
+    Returns:
+        ("eval/<split>/<metric>" -> [R], split -> accumulated arrays).
+    """
     config, info = run.config, run.info
     groups = shot_groups(info.class_counts, many=config.many, few=config.few)
-    values = {}
+    values, sets = {}, {}
     for split in run.eval_sets:
         evaluator = make_evaluator(
-            run.predict,
+            predict,
             split,
             num_classes=info.num_classes,
             count=len(info.replicas),
@@ -90,8 +108,9 @@ def evaluate_run(
             mode=replica_mode("auto", len(info.replicas)),
             batch_size=config.eval_batch_size,
         )
+        sets[split.name] = evaluator(state)
         summary = classification.summarize(
-            evaluator(state), info.class_counts, groups=groups
+            sets[split.name], info.class_counts, groups=groups
         )
         values |= {f"eval/{split.name}/{key}": v for key, v in summary.items()}
-    return values
+    return values, sets

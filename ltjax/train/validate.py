@@ -140,15 +140,20 @@ def _modules(c: TrainConfig) -> list[str]:
         )
     except (ValueError, TypeError) as error:
         faults.append(f"config.model.kwargs: {error}")
-    head = c.model.head
-    if head == "auto" and c.loss.name in LOSSES:
-        head = LOSSES[c.loss.name].head
+    head = head_name(c)
     if head in HEADS:
         try:
             make_head(head, num_classes=2, **head_options(head, c.model.head_options))
         except (ValueError, TypeError) as error:
             faults.append(f"config.model.head_options: {error}")
     return faults
+
+
+def head_name(c: TrainConfig) -> str:
+    """The head of a config: its own choice, or what the loss is meant for."""
+    if c.model.head == "auto" and c.loss.name in LOSSES:
+        return LOSSES[c.loss.name].head
+    return c.model.head
 
 
 def head_options(head: str, chosen: Mapping) -> dict:
@@ -365,9 +370,7 @@ def _frozen_parts(c: TrainConfig) -> list[str]:
             "config.optimizer.train names 'class_scale', but model.class_scale is"
             " 'none', expected 'ones' or 'inverse_norm'"
         )
-    head = c.model.head
-    if head == "auto" and c.loss.name in LOSSES:
-        head = LOSSES[c.loss.name].head
+    head = head_name(c)
     if c.model.class_scale == "inverse_norm" and head != "linear":
         faults.append(
             "config.model.class_scale is 'inverse_norm', which starts from the norms of"
