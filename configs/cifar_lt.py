@@ -3,7 +3,8 @@ r"""CIFAR-10/100-LT, ResNet-32, the standard recipe of the field (Cao et al. 201
     ltjax prepare cifar10
     ltjax train --config configs/cifar_lt.py:method=ldam_drw,imf=100 --workdir runs/c10
 
-Arguments: classes (10 or 100), method, gradient, imf, profile (exp or step), smoke.
+Arguments: classes (10 or 100), method, gradient, imf, profile (exp or step), init_from
+(the workdir of a finished run; crt and lws need it), smoke.
 
 SGD, momentum 0.9, no Nesterov, coupled weight decay 2e-4 on all parameters, batch 128,
 200 epochs; the rate climbs to 0.1 over 5 epochs (constant within each), then 0.001
@@ -41,6 +42,7 @@ def get_config(arg=""):
         gradient="plain",
         imf=100.0,
         profile="exp",
+        init_from="",
         smoke=False,
     )
     config = default_config()
@@ -83,14 +85,15 @@ def get_config(arg=""):
         changes["eta"] = 200 if args.classes == 10 else 20
     if args.gradient == "focal_sam" and args.classes == 100:
         changes |= {"rho": 0.3, "focal_gamma": 3.2, "focal_lambda": 0.8}
+    config.init_from = args.init_from
     recipes.apply_gradient(config, args.gradient, **changes)
     if args.smoke:
         config.data.max_count = 200
-        config.total = "6 steps"
         config.batch_size = 16
-        config.optimizer.warmup = "0 epochs"
         config.log_every = "2 steps"
         config.model.name = "resnet20"
         recipes.apply_method(config, args.method, late="3 steps")
+        config.optimizer.warmup = "0 epochs"
+        config.total = "6 steps"
         recipes.apply_gradient(config, args.gradient, **changes)
     return config

@@ -2,7 +2,8 @@ r"""MNIST-1D, long-tailed: the demo's data, three minutes on a laptop.
 
     ltjax train --config configs/mnist1d_lt.py:method=la --workdir runs/mnist1d_la
 
-Arguments: method (see METHODS), imf (imbalance factor), profile, gradient, smoke.
+Arguments: method (see METHODS), imf (imbalance factor), profile, gradient,
+init_from (a finished run's workdir: method=crt or lws continues it), smoke.
 Setting: exp profile, 2000 examples in the largest class, a 3-layer conv net (32-64-64),
 SGD with momentum 0.9, 3000 steps of 128, 3 seeds as replicas. Expected balanced test
 accuracy at ratio 100: see experiments/demo/README.md.
@@ -14,7 +15,13 @@ from ltjax.train.config import default_config, parse_arg
 
 def get_config(arg=""):
     args = parse_arg(
-        arg, method="ce", imf=100.0, profile="exp", gradient="plain", smoke=False
+        arg,
+        method="ce",
+        imf=100.0,
+        profile="exp",
+        gradient="plain",
+        init_from="",
+        smoke=False,
     )
     config = default_config()
     config.data.name = "mnist1d"
@@ -32,6 +39,7 @@ def get_config(arg=""):
     config.log_every = "250 steps"
     config.eval_every = "20%"
     recipes.apply_method(config, args.method, late="80%")
+    config.init_from = args.init_from
     recipes.apply_gradient(config, args.gradient)
     if args.gradient in ("imbsam", "sse_sam"):
         config.gradient.eta = 200  # the five largest classes are head

@@ -4,7 +4,8 @@ r"""MNIST, long-tailed: real images that train in a minute or two on two CPU cor
     ltjax prepare mnist                # once, needs a network
     ltjax train --config configs/mnist_lt.py:method=la --workdir runs/mnist_la
 
-Arguments: method, gradient, imf, profile, feed (resident or streaming), smoke.
+Arguments: method, gradient, imf, profile, feed (resident or streaming), init_from (the
+workdir of a finished run; crt and lws need it), smoke.
 Setting: exp profile, 5000 images in the largest class, a 3-layer conv net, SGD with
 momentum 0.9, cosine, 1500 steps of 128. Expected at ratio 100: more than 96 % balanced
 test accuracy with method=la.
@@ -22,6 +23,7 @@ def get_config(arg=""):
         imf=100.0,
         profile="exp",
         feed="resident",
+        init_from="",
         smoke=False,
     )
     config = default_config()
@@ -41,6 +43,7 @@ def get_config(arg=""):
     config.eval_every = "50%"
     config.many, config.few = 1000, 200  # 4 many, 3 medium, 3 few at ratio 100
     recipes.apply_method(config, args.method, late="80%")
+    config.init_from = args.init_from
     recipes.apply_gradient(config, args.gradient)
     if args.gradient in ("imbsam", "sse_sam"):
         config.gradient.eta = 200

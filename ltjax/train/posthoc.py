@@ -115,9 +115,9 @@ def fit_tau_norm(
     params, _ = evaluated(state, ema=run.config.evaluate_ema)
     if head_name(run.config) != "linear" or decoupled.SCALE in params:
         raise ValueError(
-            f"tau_norm: the head of {run.info.name} is {head_name(run.config)!r} and"
-            f" model.class_scale {run.config.model.class_scale!r}, expected 'linear' and"
-            " 'none': the norms of its columns are what tau takes away"
+            f"tau_norm: the head of {run.info.name} is {head_name(run.config)!r} with"
+            f" model.class_scale {run.config.model.class_scale!r}, expected 'linear'"
+            " with 'none': the norms of its columns are what tau takes away"
         )
     head = jax.device_get(params["head"])
     kernel, bias = head["kernel"], head.get("bias")

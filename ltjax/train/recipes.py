@@ -9,10 +9,22 @@ import ml_collections
 
 from ltjax.train.config import ConfigError, nearest
 
+# Cross-entropy of unit features and unit class vectors cannot become confident: at
+# scale 1 its smallest value for ten classes is 1.4 nats.
+FRAME_SCALE = 10.0
 LATE = "<late>"  # replaced by the config's own start of the late phase
 
 _CB = {"weights.name": "class_balanced", "weights.beta": 0.9999}
 _DRW = {**_CB, "weights.start": LATE, "weights.normalize": "weights"}
+
+# Kang et al. 2020: ten (LWS: five) epochs of class-balanced batches on top of a
+# finished run, cosine, no warm-up; needs `init_from`.
+_SECOND_STAGE = {
+    "sampler.name": "class_balanced",
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup": "0 steps",
+}
+_FIXED = {"model.head": "etf", "model.head_options": {"scale": FRAME_SCALE}}
 
 METHODS: dict[str, dict] = {
     "ce": {"label": "CE"},
@@ -64,6 +76,42 @@ METHODS: dict[str, dict] = {
         "weights.power": 0.15,
         "weights.normalize": "weights",
         "weights.start": LATE,
+    },
+    "crt": {
+        "label": "cRT",
+        "total": "10 epochs",
+        "optimizer.train": "head",
+        "init_skip": ("head",),
+        **_SECOND_STAGE,
+    },
+    "lws": {
+        "label": "LWS",
+        "total": "5 epochs",
+        "model.class_scale": "ones",
+        "optimizer.train": "class_scale",
+        "init_skip": ("class_scale",),
+        **_SECOND_STAGE,
+    },
+    "etf_dr": {
+        "label": "ETF+DR",
+        "loss.name": "dot_regression",
+        "loss.class_balance": "batch",
+        "loss.mixup": 1.0,
+    },
+    "etf_ce": {"label": "ETF+CE", **_FIXED},
+    "etf_la": {"label": "ETF+LA", "loss.name": "la", **_FIXED},
+    "etf_init": {
+        "label": "ETF start",
+        "model.head_options": {
+            "kernel_init": "etf",
+            "batch_norm": True,
+            "normalize": "l2",
+        },
+    },
+    "fixed_random": {
+        "label": "Random frame",
+        "model.head": "etf",
+        "model.head_options": {"frame": "random", "scale": FRAME_SCALE},
     },
 }
 
