@@ -155,9 +155,9 @@ def calibrate_nu(
         targets=targets,
         where=where,
     )
-    labels, per_row = host(labels), host(radii.kernel)
-    real = np.ones(len(labels), bool) if where is None else host(where)
-    _, first = np.unique(labels[real], return_index=True)
+    classes, per_row = np.asarray(host(labels)), np.asarray(host(radii.kernel))
+    real = np.ones(len(classes), bool) if where is None else np.asarray(host(where))
+    _, first = np.unique(classes[real], return_index=True)
     found = per_row[real][first]
     found = found[found > 0]
     if not found.size:

@@ -142,7 +142,7 @@ def density_weights(
         bandwidth = median_bandwidth(features, block_size=block_size)
     log_p = log_density(features, bandwidth=bandwidth, block_size=block_size)
     # Relative to the median, so that no exponential overflows before the clipping.
-    log_w = -alpha * log_p
+    log_w = -jnp.asarray(alpha, log_p.dtype) * log_p
     log_w = log_w - jnp.median(log_w)
     if clip is not None:
         low, high = clip

@@ -49,7 +49,7 @@ def class_gap(
     check_where("class_gap", where, shape_of(rise))
     rise = mask_values(at_least_float32(rise), where)
     members = jnp.asarray(labels)[:, None] == jnp.arange(num_classes)[None, :]
-    counted = members if where is None else members & where[:, None]
+    counted = members if where is None else members & jnp.asarray(where)[:, None]
     sums = jnp.sum(jnp.where(counted, rise[:, None], 0), axis=0)
     return sums, jnp.sum(counted, axis=0, dtype=rise.dtype)
 

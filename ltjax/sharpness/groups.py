@@ -176,9 +176,9 @@ def fold_in(rng: Any, number) -> Any:
     return jax.tree.map(lambda key: jax.random.fold_in(key, number), rng)
 
 
-def _kinds(out: SharpOutput, size: int, *, axis: int) -> SharpOutput:
+def _kinds(out: SharpOutput, size: int, *, axis: int) -> Any:
     """How each leaf of a group's output combines: "rows", "sum" or "mean"."""
-    return SharpOutput(
+    kinds: dict[str, Any] = dict(
         loss="sum",
         losses=_rows_or_mean(out.losses, size, axis=axis),
         aux=_aux_kinds(out.aux, size, axis=axis),
@@ -188,6 +188,7 @@ def _kinds(out: SharpOutput, size: int, *, axis: int) -> SharpOutput:
         ),
         rises=_rows_or_mean(out.rises, size, axis=axis),
     )
+    return SharpOutput(**kinds)
 
 
 def _rows_or_mean(tree: Any, size: int, *, axis: int) -> Any:

@@ -125,12 +125,14 @@ def assemble(rules: Rules, params, model_state, first: FirstPass, at: Callable):
     return SharpOutput(loss, first.losses, aux, tuple(metrics), tuple(rises)), gradient
 
 
-def first_pass(rules: Rules, params, model_state, batch, rng, terms) -> FirstPass:
+def first_pass(rules: Rules, params, model_state, batch, rng, terms: Any) -> FirstPass:
     """Forward at theta once, and every gradient at theta from its one vjp."""
 
     def forward(theta):
         losses, aux = rules.loss_fn(theta, model_state, batch, rng)
-        chosen = jax.lax.stop_gradient(tuple(terms(aux))) if callable(terms) else terms
+        chosen: Any = terms(aux) if callable(terms) else terms
+        if callable(terms):  # weights that need the first pass are constants
+            chosen = jax.lax.stop_gradient(tuple(chosen))
         parts = as_parts(losses)
         # A part without a weight costs no backward pass.
         needed = {name: parts[name] for name in _names_at_theta(chosen, parts)}
@@ -227,8 +229,8 @@ def normalize_gaps(out: SharpOutput, terms) -> SharpOutput:
     for numbers, term in zip(out.terms, terms, strict=True):
         if term.ascent is not None:
             gap = numbers["gap"]
-            mass = sum(jnp.sum(part) for part in jax.tree.leaves(term.ascent))
-            mass = mass.astype(gap.dtype)
+            masses = [jnp.sum(part) for part in jax.tree.leaves(term.ascent)]
+            mass = sum(masses, start=jnp.zeros((), gap.dtype)).astype(gap.dtype)
             safe = jnp.where(mass == 0, 1, mass)
             numbers = {**numbers, "gap": jnp.where(mass == 0, 0, gap / safe)}
         metrics.append(numbers)

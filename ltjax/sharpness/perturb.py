@@ -115,14 +115,13 @@ def realized_perturbation(
     product = norm * intended
     safe = jnp.where(product > 0, product, 1)
     dot = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, realized, epsilon)))
-    still = sum(jnp.sum(r == 0) for r in jax.tree.leaves(realized))
-    size = sum(r.size for r in jax.tree.leaves(realized))
+    moved = [jnp.ravel(r != 0) for r in jax.tree.leaves(realized)]
     nothing = intended == 0
     ratio = norm / jnp.where(nothing, 1, intended)
     return {
         "cosine": jnp.where(nothing, 1, jnp.where(product > 0, dot / safe, 0)),
         "norm_ratio": jnp.where(nothing, 1, ratio),
-        "unchanged": still / size,
+        "unchanged": 1 - jnp.mean(jnp.concatenate(moved)),
     }
 
 

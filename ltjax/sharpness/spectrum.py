@@ -381,7 +381,7 @@ def _operator(product, params, batches, loop) -> tuple[MatVec, int, float]:
             )
             return sum(images[1:], images[0]), sum(counts[1:], counts[0])
 
-    def precise(vector):
+    def precise(vector) -> Any:
         # Products in reduced precision are not symmetric enough for Lanczos.
         with jax.default_matmul_precision("highest"):
             return apply(vector)
@@ -391,4 +391,7 @@ def _operator(product, params, batches, loop) -> tuple[MatVec, int, float]:
     if count <= 0:
         raise ValueError("hessian_operator: no example is left by the masks")
 
-    return (lambda vector: precise(vector)[0] / count), flat.size, count
+    def matvec(vector: jax.Array) -> jax.Array:
+        return precise(vector)[0] / count
+
+    return matvec, flat.size, count

@@ -114,7 +114,8 @@ def focal_coefficients(
     safe = jnp.where(rest > 0, rest, 1)
     powered = jnp.exp(gamma * jnp.log(safe))
     # A single class owns everything: 0^gamma, which is 1 for gamma = 0.
-    return lam * jnp.where(rest > 0, powered, jnp.where(jnp.equal(gamma, 0), 1, 0))
+    powered = jnp.where(rest > 0, powered, jnp.where(jnp.equal(gamma, 0), 1, 0))
+    return jnp.asarray(lam) * powered
 
 
 def sse_switch_epoch(total_epochs: int, *, gamma: float | None) -> int:
@@ -256,7 +257,7 @@ def compact_groups(head: Weights, tail: Weights, tail_rows: int | None, blocks: 
             "tail_rows: only plain weight vectors can be compacted, but the weights are"
             f" a dict with parts {sorted(tail)}"
         )
-    rows = tail.shape[0]
+    rows = shape_of(tail)[0]
     if not 0 <= tail_rows <= rows or tail_rows % blocks or rows % blocks:
         raise ValueError(
             f"tail_rows is {tail_rows} of {rows} rows in {blocks} block(s), expected a"
@@ -264,5 +265,5 @@ def compact_groups(head: Weights, tail: Weights, tail_rows: int | None, blocks: 
         )
     kept = leading_rows(tail, tail_rows, blocks)
     lost = jnp.sum(tail != 0) != jnp.sum(kept != 0)
-    head = jnp.where(lost, jnp.nan, head)
+    head = jax.tree.map(lambda part: jnp.where(lost, jnp.nan, part), head)
     return head, (kept if tail_rows else None)
