@@ -25,7 +25,7 @@ def data():
     "strategy",
     ["auto", "all", "minority", "not minority", "not majority", {"b": 30, "c": 7}]
     + [{"c": 20}, lambda y: {"b": 13}],
-    ids=str,
+    ids=lambda s: "callable" if callable(s) else str(s),
 )
 def test_strategies_mean_what_they_mean_in_imbalanced_learn(data, strategy):
     x, y = data
