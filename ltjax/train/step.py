@@ -110,7 +110,7 @@ def _metrics(out, grads, batch) -> dict[str, tuple]:
     metrics = {
         "loss": (out.loss, 1.0),
         "accuracy": (jnp.sum(hit & mask), jnp.sum(mask)),
-        "grad_norm": (optax.global_norm(grads), 1.0),
+        "grad_norm": (optax.tree.norm(grads), 1.0),
     }
     for k, term in enumerate(out.terms):
         active = jnp.asarray(term["active"], jnp.float32)
