@@ -5,6 +5,7 @@ a figure or a table is made.
 """
 
 from ltjax.report.build import write_report
+from ltjax.report.collapse import plot_collapse
 from ltjax.report.diagrams import plot_confusion, plot_reliability
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
 from ltjax.report.runs import ReportError, Run, group_runs, read_metrics, read_run
@@ -19,6 +20,7 @@ __all__ = [
     "markdown_table",
     "method_styles",
     "plot_class_accuracy",
+    "plot_collapse",
     "plot_confusion",
     "plot_reliability",
     "plot_training_curves",

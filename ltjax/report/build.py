@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ltjax.report import html, tables
+from ltjax.report.collapse import PANELS, plot_collapse
 from ltjax.report.diagrams import plot_confusion, plot_reliability
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
 from ltjax.report.runs import ReportError, Run, group_runs, is_reference, read_run
@@ -89,6 +90,30 @@ def _curves(runs: list[Run], styles: dict[str, LineStyle], reference: str | None
     return plot_training_curves(panels, reference=reference, styles=styles)
 
 
+def _collapse(runs: list[Run], styles: dict[str, LineStyle], reference: str | None):
+    """The figure of neural collapse, or None if no run logged it twice."""
+    curves = {
+        metric: {
+            run.name: curve
+            for run in runs
+            if len((curve := run.curve(f"eval/train/{metric}"))[0]) > 1
+        }
+        for metric in PANELS
+    }
+    # A metric may be undefined, as the cosines of fewer than two few-shot classes are.
+    curves = {
+        metric: lines
+        for metric, lines in curves.items()
+        if any(np.isfinite(values).any() for _, values in lines.values())
+    }
+    if not curves:
+        return None
+    num_classes = len(runs[0].class_counts)
+    return plot_collapse(
+        curves, num_classes=num_classes, reference=reference, styles=styles
+    )
+
+
 def _reliability(runs: list[Run], styles: dict[str, LineStyle], reference: str | None):
     """The reliability figure, or None without calibration bins."""
     from ltjax.metrics import class_bins, pool_classes
@@ -137,6 +162,13 @@ def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
             _curves(runs, styles, grey),
             "Over training. Losses of different methods have different scales; compare"
             f" a loss with itself only{spread}.",
+        ),
+        "collapse": (
+            _collapse(runs, styles, grey),
+            "Neural collapse of the training set (evaluation mode, no augmentation;"
+            " classes weighted equally). All but the last panel go to 0 under complete"
+            " collapse; in the last the dotted line is a simplex, and 1 means that the"
+            f" few-shot classes' vectors have merged{spread}.",
         ),
         "reliability": (
             _reliability(runs, styles, grey),

@@ -40,7 +40,7 @@ def _mean_std(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return mean, np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), 0.0)
 
 
-def _line_and_band(axes, x, values, style: LineStyle, *, marked: bool):
+def line_and_band(axes, x, values, style: LineStyle, *, marked: bool):
     """Mean over the last axis as a line, one standard deviation as a band around it."""
     mean, std = _mean_std(values)
     (line,) = axes.plot(
@@ -135,7 +135,7 @@ def plot_class_accuracy(
             values = 100 * values[:, order]
             if not single:
                 values = np.stack([_moving_mean(v, width) for v in values])
-            lines[name] = _line_and_band(
+            lines[name] = line_and_band(
                 axes, position, values.T, styles[name], marked=single
             )
         axes.set_ylim(0, 108)
@@ -220,21 +220,22 @@ def plot_training_curves(
                     )
                 # A few evaluations are points that were measured; a log is a line.
                 marked = len(x) <= 20
-                line = _line_and_band(axes, x, values, styles[name], marked=marked)
+                line = line_and_band(axes, x, values, styles[name], marked=marked)
                 if name not in handles or marked:
                     handles[name] = line
             axes.grid(axis="y")
             axes.set_xlabel(xlabel)
             axes.set_ylabel(label)
             axes.margins(x=0.02)
-            axes.xaxis.set_major_formatter(_thousands())
+            axes.xaxis.set_major_formatter(thousands())
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         legend_on_top(figure, [handles[n] for n in names], names)
     return figure
 
 
-def _thousands():
+def thousands():
+    """Ticks such as 500 and 20k."""
     from matplotlib.ticker import FuncFormatter
 
     return FuncFormatter(
