@@ -72,7 +72,8 @@ def sharp_value_and_grad(
             an *approximation*: aux must hold the first pass's "batch_statistics", and
             `loss_fn` is called on the K rows with the keyword `frozen_statistics`.
         blocks: with compaction, the number of equal blocks of rows, one per device;
-            "the first K rows" are then the first K / blocks of every block.
+            "the first K rows" are then the first K / blocks of every block. (Dropout
+            draws the full batch's noise for them only with one block.)
         mesh: for scope="shard".
         axis: for scope="shard": mesh axis, or axes, of the batch; default all.
         loop: how an int scope runs the micro-batches: "vmap" (fastest, one gradient per
