@@ -46,11 +46,17 @@ def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def run_points(points: Iterable[Point], path: pathlib.Path) -> list[dict[str, str]]:
+def run_points(
+    points: Iterable[Point],
+    path: pathlib.Path,
+    *,
+    more: Mapping[str, str] | None = None,
+) -> list[dict[str, str]]:
     """Runs every point that has no row yet; returns all rows.
 
     A point with a grid over `hyper` gives one row per setting; the varied names are
-    columns of the key.
+    columns of the key. `more` names further columns and the metrics, not in percent,
+    that they show.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     from ltjax.train.build import build
@@ -78,6 +84,8 @@ def run_points(points: Iterable[Point], path: pathlib.Path) -> list[dict[str, st
                 spread = values.std(ddof=1) if len(values) > 1 else float("nan")
                 row[f"{name}_mean"] = f"{values.mean():.3f}"
                 row[f"{name}_std"] = f"{spread:.3f}"
+            for name, metric in (more or {}).items():
+                row[name] = f"{result.metrics[metric][members].mean():.4f}"
             row |= _provenance(built, point, members, minutes)
             _append(path, row)
     return read_rows(path)
