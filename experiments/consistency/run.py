@@ -161,14 +161,15 @@ def _population_table() -> str:
     titles = [f"worst regret, K = {size}" for size in sizes]
     lines = [
         "| loss and rule | theory | found | " + " | ".join(titles) + " | reason |",
-        "| :-- | :-- | :-- | " + "--: | " * len(sizes) + ":-- |",
+        "| :-- | :-- | :-- |" + " --: |" * len(sizes) + " :-- |",
     ]
     for name in CASES:
         mine = {int(row["classes"]): row for row in rows if row["case"] == name}
         found = _word(all(row["found"] == "yes" for row in mine.values()))
         first = mine[sizes[0]]
         regrets = [f"{100 * float(mine[size]['worst_regret']):.2f}" for size in sizes]
-        cells = [name, first["theory"], found, *regrets, first["why"]]
+        reason = first["why"].replace("|", r"\|")
+        cells = [name, first["theory"], found, *regrets, reason]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -199,7 +200,7 @@ def _samples_tables() -> str:
             "| loss and rule | consistent | "
             + " | ".join(f"N = {number:,}" for number in NUMBERS)
             + " |",
-            "| :-- | :-- | " + "--: | " * len(NUMBERS),
+            "| :-- | :-- |" + " --: |" * len(NUMBERS),
         ]
         for case in FITTED:
             values = _regrets(rows, mixture, case)
