@@ -1,5 +1,8 @@
 """Test settings: eight CPU devices, strict promotion of ranks, cached compilation."""
 
+import contextlib
+import importlib.util
+import json
 import os
 import pathlib
 import warnings
@@ -53,3 +56,57 @@ def _absl_flags_parsed():
         from absl import flags
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> pathlib.Path:
+    """The config file of the tests' runs."""
+    return ROOT / "tests" / "tiny_config.py"
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_config):
+    """`tiny({"optimizer.lr": 0.1}) -> TrainConfig`: that run with changes, checked."""
+    spec = importlib.util.spec_from_file_location("ltjax_tiny_config", tiny_config)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def make(changes=()):
+        from ltjax.train.validate import validate
+
+        return validate(module.get_config(json.dumps(dict(changes))))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def devices():
+    """`with devices(n)`: what is built inside sees the first n devices only."""
+    real = jax.devices
+
+    @contextlib.contextmanager
+    def limited(count):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jax, "devices", lambda *args: real(*args)[:count])
+            yield
+
+    return limited
+
+
+@pytest.fixture(scope="session")
+def train(tiny, devices, tmp_path_factory):
+    """`train(changes, count=1, workdir=..., edit=...) -> Result` of a tiny run.
+
+    `count` is the number of devices, `edit` maps the built `Run` to the trained one.
+    """
+
+    def go(changes=(), *, count=1, workdir=None, edit=lambda run: run):
+        from ltjax.train import loop
+        from ltjax.train.build import build
+
+        with devices(count):
+            built = edit(build(tiny(changes)))
+            workdir = workdir or tmp_path_factory.mktemp("run")
+            return loop.run(built, workdir, tensorboard=False)
+
+    return go
