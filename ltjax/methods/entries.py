@@ -87,9 +87,7 @@ def _tla(context: Context) -> tuple[jax.Array, jax.Array]:
 
 def _tla_adrw(outputs, labels, context: Context):
     scale, shift = _tla(context)
-    return losses.affine_softmax(
-        outputs["logits"], labels, weight=1.0, scale=scale, shift=shift, temperature=1.0
-    )
+    return losses.affine_softmax(outputs["logits"], labels, scale=scale, shift=shift)
 
 
 def _dot_regression(outputs, labels, context: Context, *, class_balance: str):
