@@ -120,7 +120,7 @@ def _shift(*, mean, std, pad: int = 2) -> Pipeline:
 
 
 def _cifar(*, mean, std, pad: int = 4, cutout_size: int = 0) -> Pipeline:
-    """Pad and crop, flip, Cutout if asked for, normalize (methods card 4)."""
+    """Pad and crop, flip, Cutout if asked for, normalize (Cao et al., NeurIPS 2019, code)."""
 
     def one(key, image):
         crop_key, flip_key, cutout_key = jax.random.split(key, 3)
@@ -134,7 +134,7 @@ def _cifar(*, mean, std, pad: int = 4, cutout_size: int = 0) -> Pipeline:
 
 
 def _imagenet(*, mean, std, size: int = 224, jitter: float = 0.4) -> Pipeline:
-    """Random resized crop, flip, color jitter, normalize (methods card 5)."""
+    """Random resized crop, flip, color jitter, normalize (Kang et al. 2020)."""
 
     def one(key, image):
         crop_key, flip_key, color_key = jax.random.split(key, 3)

@@ -78,7 +78,7 @@ def _scale_and_shift(counts: np.ndarray, gamma, tau) -> tuple[jax.Array, jax.Arr
 
 
 def _tla(context: Context) -> tuple[jax.Array, jax.Array]:
-    """VS first, truncated logit adjustment late (methods card 15)."""
+    """VS first, truncated logit adjustment late (Wang et al. 2023)."""
     hyper, late = context.hyper, context.phase > 0
     gamma = jnp.where(late, 0.0, hyper["gamma"])
     tau = jnp.where(late, hyper["tau_late"], hyper["tau"])
