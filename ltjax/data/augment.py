@@ -120,7 +120,7 @@ def _shift(*, mean, std, pad: int = 2) -> Pipeline:
 
 
 def _cifar(*, mean, std, pad: int = 4, cutout_size: int = 0) -> Pipeline:
-    """Pad and crop, flip, Cutout if asked for, normalize (Cao et al., NeurIPS 2019, code)."""
+    """Pad and crop, flip, Cutout if asked for, normalize (Cao et al. 2019, code)."""
 
     def one(key, image):
         crop_key, flip_key, cutout_key = jax.random.split(key, 3)
