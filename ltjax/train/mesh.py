@@ -130,10 +130,14 @@ class Layout:
         """Host arrays of this process's rows as global device arrays."""
         if jax.process_count() == 1:
             return jax.device_put(tree, sharding)
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
-            tree,
-        )
+        # As explicit as device_put, but the loop's transfer guard does not see that.
+        with jax.transfer_guard_host_to_device("allow"):
+            return jax.tree.map(
+                lambda x: jax.make_array_from_process_local_data(
+                    sharding, np.asarray(x)
+                ),
+                tree,
+            )
 
 
 def check_divisible(batch_size: int, layout: Layout, *, what: str) -> None:

@@ -1,0 +1,224 @@
+"""Runs as processes of their own: killed, told to stop, several of them together."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from ltjax.train.restore import restore_run
+
+PATIENCE = 240  # seconds; only a hanging test waits that long
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# One group: the runs of a module share their uninterrupted reference.
+pytestmark = [pytest.mark.multihost, pytest.mark.xdist_group("processes")]
+
+# About two seconds of steps, so that there is something to interrupt.
+LONG = {
+    "total": "1500 steps",
+    "log_every": "10 steps",
+    "eval_every": "500 steps",
+    "checkpoint_every": "50 steps",
+    "optimizer.lr": 0.01,
+    "optimizer.schedule": "cosine",
+}
+
+
+@pytest.fixture
+def launch(tiny_config, tmp_path):
+    """`launch(changes, workdir, devices=1, flags=()) -> Popen` of `ltjax train`."""
+    started = []
+
+    def go(changes, workdir, *, devices=1, flags=()):
+        environment = os.environ | {
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+        }
+        config = f"{tiny_config}:{json.dumps(changes)}"
+        command = [sys.executable, "-m", "ltjax", "train", "--config", config]
+        command += ["--workdir", str(workdir), "--no-tensorboard", *flags]
+        log = tmp_path / f"process{len(started)}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=environment, cwd=ROOT
+            )
+        process.log = log
+        started.append(process)
+        return process
+
+    yield go
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait(PATIENCE)
+
+
+def finish(process) -> str:
+    """Exit code 0, or the process's own words in the failure."""
+    code = process.wait(PATIENCE)
+    text = process.log.read_text()
+    assert code == 0, text
+    return text
+
+
+def logged_step(workdir) -> int:
+    """The last step of metrics.jsonl, 0 if there is none yet."""
+    try:
+        lines = pathlib.Path(workdir, "metrics.jsonl").read_text().splitlines()
+        return json.loads(lines[-1])["step"]
+    except (FileNotFoundError, IndexError, ValueError):
+        return 0
+
+
+def wait_for(condition, process) -> None:
+    """Polls until `condition()`; fails if the process ends or time runs out."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.log.read_text()
+        assert time.monotonic() < deadline, process.log.read_text()
+        time.sleep(0.002)
+
+
+def half_written(workdir) -> list[pathlib.Path]:
+    return list(pathlib.Path(workdir, "checkpoints").glob("*tmp*"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_config, tmp_path_factory):
+    """Workdir of the long run that nobody disturbs."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    command = [sys.executable, "-m", "ltjax", "train", "--no-tensorboard"]
+    command += ["--config", f"{tiny_config}:{json.dumps(LONG)}"]
+    done = subprocess.run(
+        [*command, "--workdir", str(workdir)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def assert_same_end(workdir, reference, assert_same, records):
+    """The whole last state bit for bit, and the same records, each once."""
+    ours, theirs = (restore_run(place)[1] for place in (workdir, reference))
+    assert int(ours.step[0]) == 1500
+    assert_same(ours, theirs)
+    assert records(workdir) == records(reference)
+
+
+@pytest.mark.parametrize("feed", ["resident", "streaming"])
+def test_killed_at_three_random_steps_it_ends_at_the_same_bits(
+    uninterrupted, launch, tmp_path, assert_same, records, feed
+):
+    workdir = tmp_path / "run"
+    changes = LONG | {"data.feed": feed}
+    rng = np.random.default_rng([ord(letter) for letter in feed])
+    targets = np.sort(rng.integers(30, 900, size=3))
+    # The second kill falls, if it can be caught, into the writing of a checkpoint.
+    for attempt, target in enumerate(targets):
+        process = launch(changes, workdir)
+        wait_for(lambda target=target: logged_step(workdir) >= target, process)
+        if attempt == 1:
+            deadline = time.monotonic() + 0.5
+            while not half_written(workdir) and time.monotonic() < deadline:
+                if process.poll() is not None:
+                    break
+        process.kill()
+        assert process.wait(PATIENCE) == -signal.SIGKILL, process.log.read_text()
+        assert logged_step(workdir) < 1500
+    text = finish(launch(changes, workdir))
+    assert "resumed from the checkpoint of step" in text
+    assert not half_written(workdir)
+    assert_same_end(workdir, uninterrupted, assert_same, records)
+
+
+def test_sigterm_saves_and_asks_to_be_started_again(
+    uninterrupted, launch, tmp_path, assert_same
+):
+    workdir = tmp_path / "run"
+    process = launch(LONG, workdir)
+    wait_for(lambda: logged_step(workdir) >= 120, process)
+    process.terminate()
+    assert process.wait(PATIENCE) == 75, process.log.read_text()
+    stopped = process.log.read_text().splitlines()[-1]
+    assert stopped.startswith("stopped at step ")
+    step = int(stopped.split()[3])
+    assert 120 <= step < 1500
+    assert max(int(p.name) for p in (workdir / "checkpoints").glob("[0-9]*")) == step
+    assert f"resumed from the checkpoint of step {step}" in finish(
+        launch(LONG, workdir)
+    )
+    ours, theirs = (restore_run(place)[1] for place in (workdir, uninterrupted))
+    assert_same(ours, theirs)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+# The rate is constant, so that the first N steps do not depend on the total.
+SHARED = {
+    "total": "400 steps",
+    "log_every": "1 steps",
+    "eval_every": "12 steps",
+    "checkpoint_every": "0 steps",
+    "optimizer.lr": 0.01,
+}
+
+
+def test_two_processes_train_as_one_and_stop_together(
+    launch, train, tmp_path, assert_same, records
+):
+    workdir = tmp_path / "run"
+    flags = ["--multihost", "--coordinator", f"localhost:{free_port()}"]
+    flags += ["--num-processes", "2", "--process-id"]
+    pair = [
+        launch(
+            SHARED | {"data.feed": "streaming"},
+            workdir,
+            devices=2,
+            flags=[*flags, str(i)],
+        )
+        for i in (0, 1)
+    ]
+    wait_for(lambda: logged_step(workdir) >= 13, pair[0])
+    pair[1].send_signal(signal.SIGTERM)
+    for process in pair:
+        assert process.wait(PATIENCE) == 75, process.log.read_text()
+    lines = [process.log.read_text().splitlines()[-1] for process in pair]
+    assert lines[0] == lines[1]
+    assert lines[0].startswith("stopped at step ")
+    step = int(lines[0].split()[3])
+    assert 13 <= step < 400
+
+    # Four devices of one process: the same steps, up to the order of summation.
+    one = train(SHARED | {"total": f"{step} steps"}, count=4, workdir=tmp_path / "one")
+    saved = restore_run(workdir)[1]
+    assert int(saved.step[0]) == step
+    assert_same(saved.params, one.state.params, rtol=1e-3, atol=2e-5)
+    ours, theirs = records(workdir), records(tmp_path / "one")
+    for a, b in zip(ours[:13], theirs[:13], strict=True):
+        assert a["step"] == b["step"]
+        for key in b.keys() & {"train/loss", "train/grad_norm", "eval/test/ece"}:
+            assert a[key] == pytest.approx(b[key], rel=1e-4)
+        for key in b.keys() & {"train/accuracy", "eval/test/balanced_accuracy"}:
+            assert a[key] == b[key]
+
+    # One process goes on where the two stopped, with the other feed.
+    resumed = train(SHARED, count=4, workdir=workdir)
+    assert resumed.start_step == step
+    assert int(resumed.state.step[0]) == 400
+    assert {line["step"] for line in records(workdir)} == set(range(1, 401))
