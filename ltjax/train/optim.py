@@ -50,10 +50,18 @@ def lr_factor(
             return schedules.constant
         return lambda step: jnp.minimum((step + 1).astype(jnp.float32) / warmup, 1.0)
     if config.schedule == "warmup_multistep":
+        if warmup % steps_per_epoch:
+            raise ConfigError(
+                [
+                    f"config.optimizer.warmup is {config.warmup!r} = {warmup} steps,"
+                    " but 'warmup_multistep' changes the rate by epochs: expected a"
+                    f" multiple of the {steps_per_epoch} steps of an epoch"
+                ]
+            )
         return lambda step: schedules.warmup_multistep(
             step,
             steps_per_epoch=steps_per_epoch,
-            warmup_epochs=round(warmup / steps_per_epoch),
+            warmup_epochs=warmup // steps_per_epoch,
             milestones=config.milestones,
             factors=config.factors,
         )
@@ -84,8 +92,13 @@ def _module_path(path) -> str:
     return "/".join(str(key.key) for key in path)
 
 
+def _under(path: str, module: str) -> bool:
+    return f"{path}/".startswith(f"{module}/")
+
+
 def _trains(modules: str, path) -> bool:
-    return modules == "all" or _module_path(path).startswith(tuple(modules.split(",")))
+    name = _module_path(path)
+    return modules == "all" or any(_under(name, m) for m in modules.split(","))
 
 
 def _partition(modules: str):
@@ -123,7 +136,7 @@ def check_modules(config: OptimizerConfig, params: Any) -> None:
         f"config.optimizer names {prefix!r}, but no parameter lies there; there are"
         f" {', '.join(sorted({'/'.join(p.split('/')[:2]) for p in paths}))}"
         for prefix in (*trained, *config.lr_factors)
-        if not any(path.startswith(prefix) for path in paths)
+        if not any(_under(path, prefix) for path in paths)
     ]
     if faults:
         raise ConfigError(faults)
@@ -134,7 +147,7 @@ def _scale_by_module(factors: Mapping[str, float]) -> optax.GradientTransformati
 
     def factor(path) -> float:
         name = _module_path(path)
-        found = [prefix for prefix in factors if name.startswith(prefix)]
+        found = [prefix for prefix in factors if _under(name, prefix)]
         return factors[max(found, key=len)] if found else 1.0
 
     def scale(updates):

@@ -233,16 +233,17 @@ def test_the_head_reaches_the_optimum_of_its_convex_problem(first, second, tiny)
         assert best - 1e-9 <= ours < best + 1e-3 < start - 0.1
 
 
-def test_crt_improves_few_shot_accuracy_on_mnist1d(config_of, tmp_path):
+def test_crt_improves_few_shot_accuracy_on_mnist1d(config_of, devices, tmp_path):
     """A fifth of the config's steps, one seed: CE, then cRT on top of it."""
-    small = {"total": "600 steps", "replicas.seeds": (0,), "eval_every": "0 steps"}
-    path = tmp_path / "ce"
-    ce = loop.run(
-        build(config_of("mnist1d_lt", "method=ce", small)), path, tensorboard=False
-    )
-    arg = f"method=crt,init_from={path}"
-    config = config_of("mnist1d_lt", arg, {"replicas.seeds": (0,)})
-    crt = loop.run(build(config), tmp_path / "crt", tensorboard=False)
+
+    def trained(argument, changes, name):
+        with devices(1):
+            built = build(config_of("mnist1d_lt", argument, changes))
+            return loop.run(built, tmp_path / name, tensorboard=False)
+
+    one = {"replicas.seeds": (0,), "eval_every": "0 steps"}
+    ce = trained("method=ce", one | {"total": "600 steps"}, "ce")
+    crt = trained(f"method=crt,init_from={tmp_path / 'ce'}", one, "crt")
     assert bits(crt.state.params["backbone"]) == bits(ce.state.params["backbone"])
     assert bits(crt.state.model_state) == bits(ce.state.model_state)
     few, balanced = "eval/test/few", "eval/test/balanced_accuracy"
