@@ -30,6 +30,7 @@ SAMPLERS = {
     "progressive": "from instance to class-balanced over the run",
     "effective_number": "examples by 1 / E_n (DRS when deferred)",
 }
+_BELOW_ONE = math.nextafter(1.0, 0.0)
 MODULES = ("backbone", "head", "class_scale")
 METHODS = {
     "supervised": "any loss x head x class weights x sampler x gradient rule",
@@ -169,12 +170,12 @@ def _ranges(c: TrainConfig) -> list[str]:
         ("steps_per_call", c.steps_per_call, 1, inf),
         ("fsdp", c.fsdp, 1, inf),
         ("keep_latest", c.keep_latest, 1, inf),
-        ("ema_decay", c.ema_decay, 0, 1 - 1e-12),
+        ("ema_decay", c.ema_decay, 0, _BELOW_ONE),
         ("few", c.few, 0, c.many + 1),
         ("data.imbalance_factor", c.data.imbalance_factor, 1, inf),
         ("data.max_count", c.data.max_count, 0, inf),
         ("data.workers", c.data.workers, 0, 64),
-        ("data.holdout", c.data.holdout, 0, 1 - 1e-12),
+        ("data.holdout", c.data.holdout, 0, _BELOW_ONE),
         ("model.class_scale_power", c.model.class_scale_power, 0, inf),
         ("loss.tau", c.loss.tau, 0, inf),
         ("loss.tau_late", c.loss.tau_late, 0, inf),
@@ -183,11 +184,11 @@ def _ranges(c: TrainConfig) -> list[str]:
         ("loss.scale", c.loss.scale, 1e-12, inf),
         ("loss.mixup", c.loss.mixup, 0, inf),
         ("loss.posthoc_tau", c.loss.posthoc_tau, 0, inf),
-        ("weights.beta", c.weights.beta, 0, 1 - 1e-12),
+        ("weights.beta", c.weights.beta, 0, _BELOW_ONE),
         ("weights.power", c.weights.power, 0, inf),
-        ("sampler.beta", c.sampler.beta, 0, 1 - 1e-12),
+        ("sampler.beta", c.sampler.beta, 0, _BELOW_ONE),
         ("optimizer.lr", c.optimizer.lr, 0, inf),
-        ("optimizer.momentum", c.optimizer.momentum, 0, 1 - 1e-12),
+        ("optimizer.momentum", c.optimizer.momentum, 0, _BELOW_ONE),
         ("optimizer.weight_decay", c.optimizer.weight_decay, 0, inf),
         ("optimizer.clip_norm", c.optimizer.clip_norm, 0, inf),
         ("optimizer.accumulate", c.optimizer.accumulate, 1, inf),
@@ -201,7 +202,8 @@ def _ranges(c: TrainConfig) -> list[str]:
     faults = []
     for path, value, low, high in table:
         if not low <= value <= high:  # also refuses NaN
-            bound = f"at least {low}" if high == inf else f"in [{low}, {high:g}]"
+            bound = f"in [{low}, 1)" if high == _BELOW_ONE else f"in [{low}, {high:g}]"
+            bound = f"at least {low}" if high == inf else bound
             faults.append(f"config.{path} is {value}, expected {bound}")
     for path, factor in c.optimizer.lr_factors.items():
         if not isinstance(factor, (int, float)) or not 0 <= factor < inf:
