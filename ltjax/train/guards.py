@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import signal
+import sys
 import time
 
 import jax
@@ -55,7 +56,11 @@ class Watchdog:
         """Tells that a step has ended."""
         now = time.monotonic()
         if self._seconds > 0 and now - self._armed > min(10, self._seconds / 4):
-            faulthandler.dump_traceback_later(self._seconds, exit=True)
+            # sys.stderr of a notebook is no file, the process's own is.
+            if sys.__stderr__ is not None:
+                faulthandler.dump_traceback_later(
+                    self._seconds, exit=True, file=sys.__stderr__
+                )
             self._armed = now
 
     def stop(self) -> None:

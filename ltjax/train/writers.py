@@ -38,7 +38,8 @@ def record(step: int, epoch: float, values: Mapping[str, Any]) -> dict:
         value = np.atleast_1d(np.asarray(value, np.float64))
         line[key] = _json(value.mean())
         if value.size > 1:
-            std[key] = _json(value.std(ddof=1))
+            with np.errstate(invalid="ignore"):  # inf - inf
+                std[key] = _json(value.std(ddof=1))
             replicas[key] = [_json(v) for v in value]
     if std:
         line |= {"std": std, "replicas": replicas}
@@ -87,7 +88,12 @@ class TensorBoard:
     def __init__(self, directory: pathlib.Path, *, resume_step: int):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1)
+        self._writer = SummaryWriter(
+            str(directory),
+            purge_step=resume_step + 1,  # of an interrupted attempt
+            # The name has whole seconds: a quick restart would take the same one.
+            filename_suffix=f".{time.time_ns()}",
+        )
 
     def write(self, line: dict) -> None:
         """Writes the means, and the standard deviations under `<key>_std`."""
