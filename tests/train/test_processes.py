@@ -222,3 +222,38 @@ def test_two_processes_train_as_one_and_stop_together(
     assert resumed.start_step == step
     assert int(resumed.state.step[0]) == 400
     assert {line["step"] for line in records(workdir)} == set(range(1, 401))
+
+
+STUCK = """
+import sys, time
+from ltjax.cli import load_config
+from ltjax.train import loop
+from ltjax.train.build import build
+from ltjax.train.validate import validate
+
+run = build(validate(load_config(["--config", sys.argv[1]])))
+
+
+def plan(step):
+    if step == 5:
+        time.sleep(600)
+    return run.plan(step)
+
+
+loop.run(run._replace(plan=plan), sys.argv[2], tensorboard=False)
+"""
+
+
+def test_a_stuck_run_shows_its_stacks_and_ends(tiny_config, tmp_path):
+    config = f"{tiny_config}:{json.dumps({'watchdog_minutes': 0.02})}"
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK, config, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        cwd=ROOT,
+    )
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert 'File "<string>"' in done.stderr and "in plan" in done.stderr
