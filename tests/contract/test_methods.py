@@ -1,0 +1,118 @@
+"""Every named method, and every gradient rule: what all of them promise."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from ltjax.cli import load_config
+from ltjax.train import recipes
+from ltjax.train.build import build
+from ltjax.train.checkpoint import Checkpoints
+from ltjax.train.validate import validate
+
+# Every method with the plain gradient, every rule with a method it may meet.
+ROWS = [(method, "plain") for method in recipes.METHODS]
+ROWS += [
+    ("ce" if gradient == "cc_sam" else "ldam_drw", gradient)
+    for gradient in recipes.GRADIENTS
+    if gradient != "plain"
+]
+
+
+# Three steps do not pay for optimizing the code.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+@pytest.fixture(params=ROWS, ids="+".join)
+def config(request, tiny_config, tmp_path):
+    """A tiny run of the row, its late phase beginning with step 1."""
+    method, gradient = request.param
+    chosen = load_config(["--config", str(tiny_config)])
+    chosen.total = "4 steps"
+    if gradient != "sam":
+        chosen.model.norm = "none"  # compiles faster
+    recipes.apply_method(chosen, method, late="1 steps")
+    recipes.apply_gradient(chosen, gradient, switch="1 steps", eta=10)
+    chosen.total = "4 steps"  # second stages bring their own
+    if chosen.optimizer.train != "all":
+        chosen.init_from = str(tmp_path / "finished")
+    if gradient == "rwsam":
+        weights = np.random.default_rng(0).uniform(0.5, 2, 159).astype(np.float32)
+        np.save(tmp_path / "weights.npy", weights / weights.mean())
+        chosen.gradient.density_weights = str(tmp_path / "weights.npy")
+    return validate(chosen)
+
+
+def finite(tree) -> bool:
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
+
+
+def same(a, b) -> bool:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def test_steps_learn_are_finite_and_survive_a_restart(config, devices, tmp_path):
+    with devices(1):
+        run = build(config)
+    traced = []
+
+    def step(state, batch, program):
+        traced.append(program)
+        return run.step(state, batch, program=program)
+
+    compiled = jax.jit(step, static_argnums=2, compiler_options=QUICK)
+
+    def advance(state, t):
+        indices, mask = (part[0] for part in run.plan(t))
+        rows = run.feed.rows(indices, mask)
+        key = jax.random.key(t)
+        batch = run.feed.batch(run.feed.arrays, rows, key, train=True)
+        assert run.program(t) in run.programs
+        return compiled(state, batch, run.program(t))
+
+    init = jax.jit(run.init, compiler_options=QUICK)
+    start = init(0, run.info.replicas[0]["hyper"])
+    state = start
+    for t in range(2):
+        state, metrics = advance(state, t)
+        assert finite((state.params, state.model_state, state.method_state))
+        loss, count = metrics["loss"]
+        assert loss > 0 and count == 1
+        assert metrics["accuracy"][1] == 16
+    assert int(state.step) == 2
+    trained = config.optimizer.train.replace("all", "head").split(",")
+    for module in trained:
+        if jax.tree.leaves(start.params.get(module, {})):
+            assert not same(state.params[module], start.params[module])
+    if config.optimizer.train != "all":
+        for module in start.params.keys() - set(trained):
+            assert same(state.params[module], start.params[module])
+
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save(2, state, {})
+    shardings = jax.tree.map(
+        lambda _: SingleDeviceSharding(jax.local_devices()[0]), state
+    )
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path / "run")
+    restored = checkpoints.restore(start, shardings).state
+    checkpoints.close()
+    ours, theirs = advance(restored, 2)[0], advance(state, 2)[0]
+    assert same(ours.replace(rng=0), theirs.replace(rng=0))
+    assert jax.random.key_data(ours.rng).tolist() == (
+        jax.random.key_data(theirs.rng).tolist()
+    )
+    # One trace for each static program; values and restarts cost none.
+    assert sorted(map(str, traced)) == sorted({str(run.program(t)) for t in range(3)})
+
+
+def test_predictions_are_logits_of_every_class(config, devices):
+    with devices(1):
+        run = build(config)
+    state = jax.eval_shape(run.init, 0, run.info.replicas[0]["hyper"])
+    inputs = jax.ShapeDtypeStruct((5, 40, 1), np.float32)
+    outputs = jax.eval_shape(run.predict, state, inputs)
+    assert outputs["logits"].shape == (5, 10)
+    assert outputs["logits"].dtype == np.float32

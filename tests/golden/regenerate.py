@@ -1,0 +1,118 @@
+"""Writes `tests/golden/configs/*.json`: python tests/golden/regenerate.py
+
+Each file holds what a config file asks for: without an argument, the fields that differ
+from `defaults.json`; with each argument, the fields that differ from that.
+"""
+
+import ast
+import importlib.util
+import json
+import pathlib
+
+from ltjax.train import recipes
+from ltjax.train.config import TrainConfig, to_dict
+from ltjax.train.validate import validate
+
+GOLDEN = pathlib.Path(__file__).resolve().parent / "configs"
+CONFIGS = GOLDEN.parents[2] / "configs"
+
+
+def files() -> list[pathlib.Path]:
+    """The config files of experiment families."""
+    return [path for path in sorted(CONFIGS.glob("*.py")) if path.stem != "__init__"]
+
+
+def load(path: pathlib.Path):
+    """The module of a config file."""
+    spec = importlib.util.spec_from_file_location(f"golden_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def accepted(path: pathlib.Path) -> set[str]:
+    """Names of a config file's arguments: the keywords of its `parse_arg` call."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parse_arg":
+            return {keyword.arg for keyword in node.keywords}
+    raise ValueError(f"{path} does not call parse_arg")
+
+
+def arguments(path: pathlib.Path, module) -> list[str]:
+    """The arguments to describe: the bare file, and each choice by itself."""
+    names = accepted(path)
+    choices = {
+        "method": list(recipes.METHODS),
+        "loss": ["ce", "la", "ldam_drw", "vs"],
+        "gradient": [name for name in recipes.GRADIENTS if name != "rwsam"],
+        "classes": ["10", "100"] if "cifar" in path.stem else [],
+        "profile": ["exp", "step"],
+        "recipe": list(getattr(module, "RECIPES", [])),
+    }
+    found = [""]
+    for name, values in choices.items():
+        for value in values if name in names else []:
+            found.append(f"{name}={value}" + _first_stage(name, value, names))
+    return found + (["smoke"] if "smoke" in names else [])
+
+
+def _first_stage(name: str, value: str, names: set[str]) -> str:
+    """Second stages start from a finished run."""
+    second = name == "method" and "optimizer.train" in recipes.METHODS[value]
+    return ",init_from=runs/first" if second and "init_from" in names else ""
+
+
+def flatten(value, prefix: str = "") -> dict:
+    """Nested dict -> {dotted name: value}; an empty section keeps its name."""
+    if not isinstance(value, dict) or not value:
+        return {prefix[:-1]: value}
+    return {
+        path: leaf
+        for key, part in value.items()
+        for path, leaf in flatten(part, f"{prefix}{key}.").items()
+    }
+
+
+def describe(path: pathlib.Path) -> dict[str, dict]:
+    """{argument: {dotted name: value}} of a config file, see above."""
+    module, base = load(path), flatten(to_dict(TrainConfig()))
+    described = {}
+    for argument in arguments(path, module):
+        try:
+            chosen = flatten(to_dict(validate(module.get_config(argument))))
+        except ValueError as error:
+            raise ValueError(f"{path.name}:{argument}: {error}") from error
+        described[argument] = {
+            name: chosen.get(name)
+            for name in sorted(chosen.keys() | base.keys())
+            if chosen.get(name) != base.get(name)
+        }
+        if not argument:
+            base = chosen
+    return described
+
+
+def contents() -> dict[str, dict]:
+    """File name -> content, of all golden files."""
+    found = {f"{path.stem}.json": describe(path) for path in files()}
+    return found | {"defaults.json": flatten(to_dict(TrainConfig()))}
+
+
+def text(content: dict) -> str:
+    """As it is stored: a line for each argument."""
+    lines = [f"{json.dumps(key)}: {json.dumps(content[key])}" for key in content]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def main() -> None:
+    """Writes all files and removes those of configs that are gone."""
+    GOLDEN.mkdir(exist_ok=True)
+    for stale in GOLDEN.glob("*.json"):
+        stale.unlink()
+    for name, content in contents().items():
+        (GOLDEN / name).write_text(text(content))
+        print(GOLDEN / name)
+
+
+if __name__ == "__main__":
+    main()

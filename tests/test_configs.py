@@ -1,0 +1,82 @@
+"""Every config file: each of its arguments gives a run that can be built."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+from ltjax.train.config import ConfigError, parse_arg, to_dict, typed
+from ltjax.train.validate import validate
+
+
+def _load_golden():
+    path = pathlib.Path(__file__).parent / "golden" / "regenerate.py"
+    spec = importlib.util.spec_from_file_location("ltjax_golden", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+golden = _load_golden()
+FILES = golden.files()
+
+
+def test_there_is_a_golden_file_for_every_config_and_none_besides():
+    stored = {path.stem for path in golden.GOLDEN.glob("*.json")}
+    assert stored == {path.stem for path in FILES} | {"defaults"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_argument_is_valid_and_asks_for_what_it_did(path):
+    found = json.loads(golden.text(golden.describe(path)))
+    stored = json.loads((golden.GOLDEN / f"{path.stem}.json").read_text())
+    hint = "if this is meant: python tests/golden/regenerate.py"
+    assert found.keys() == stored.keys(), hint
+    for argument, fields in found.items():
+        assert fields == stored[argument], f"{path.stem}:{argument}; {hint}"
+
+
+def test_the_defaults_are_what_they_were():
+    found = json.loads(golden.text(golden.contents()["defaults.json"]))
+    stored = json.loads((golden.GOLDEN / "defaults.json").read_text())
+    assert found == stored, "if this is meant: python tests/golden/regenerate.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_survives_its_json(path):
+    config = validate(golden.load(path).get_config(""))
+    again, faults = typed(json.loads(json.dumps(to_dict(config))))
+    assert not faults
+    assert again == config
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_says_how_to_run_it_and_refuses_what_it_does_not_know(path):
+    module = golden.load(path)
+    assert f"ltjax train --config configs/{path.name}" in module.__doc__
+    for name in golden.accepted(path):
+        assert name in module.__doc__, f"the docstring does not name {name}"
+    with pytest.raises(ConfigError, match="config argument 'smokey' is unknown; did"):
+        module.get_config("smokey")
+
+
+def test_arguments_take_the_type_of_their_default():
+    args = parse_arg(
+        "a=3,b=0.5,c=x,d=false,e", a=1, b=1.0, c="", d=True, e=False, f="kept"
+    )
+    assert args.to_dict() == {
+        "a": 3,
+        "b": 0.5,
+        "c": "x",
+        "d": False,
+        "e": True,
+        "f": "kept",
+    }
+    with pytest.raises(ConfigError) as refused:
+        parse_arg("a=1.5,d=maybe,bb=2", a=1, b=1.0, d=True)
+    assert refused.value.faults == [
+        "config argument a is '1.5', expected int",
+        "config argument d is 'maybe', expected bool",
+        "config argument 'bb' is unknown; did you mean 'b'? (valid: a, b, d)",
+    ]
