@@ -13,11 +13,15 @@ neighbor. Where it can, the query is searched again, exhaustively in difference 
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+
+# numpy while it is laid out, jax once it is placed.
+Array = np.ndarray | jax.Array
 
 # Groups kept beyond k + 1; they give the bound room for its rounding terms.
 SLACK = 4
@@ -30,22 +34,22 @@ _REPAIRED = 8
 class Table(NamedTuple):
     """Points in blocks of P, each with M groups of G = P / M consecutive points."""
 
-    lanes: jax.Array  # [B, P, D] -2 x centered points; column r * M + s: point r of s
-    norms: jax.Array  # [B, P] squared norms of the centered points, same order
-    classes: jax.Array  # [B, P] int32 in order of position, -1 = padding
-    rows: jax.Array  # [B, P] int32, row of the data at each position
-    raw: jax.Array  # [B, P, D] the points in order of position, not centered
-    scale: jax.Array  # scalar, a power of two that brings distances near 1
+    lanes: Array  # [B, P, D] -2 x centered points; column r * M + s: point r of s
+    norms: Array  # [B, P] squared norms of the centered points, same order
+    classes: Array  # [B, P] int32 in order of position, -1 = padding
+    rows: Array  # [B, P] int32, row of the data at each position
+    raw: Array  # [B, P, D] the points in order of position, not centered
+    scale: Array  # scalar, a power of two that brings distances near 1
 
 
 class Query(NamedTuple):
     """A block of queries; rows of padding have a class that no point has."""
 
-    centered: jax.Array  # [Q, D] with the table's center and scale
-    raw: jax.Array  # [Q, D]
-    classes: jax.Array  # [Q] int32
-    itself: jax.Array  # [Q] int32, row of the data that is the query itself, or -1
-    exact: jax.Array  # bool, step 1 makes no rounding error (integer-like data)
+    centered: Array  # [Q, D] with the table's center and scale
+    raw: Array  # [Q, D]
+    classes: Array  # [Q] int32
+    itself: Array  # [Q] int32, row of the data that is the query itself, or -1
+    exact: Array  # bool, step 1 makes no rounding error (integer-like data)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "group", "recall_target", "mesh"))
@@ -95,10 +99,10 @@ def search_tile(
     )(table, query, first, last)
 
 
-def table_specs(mesh: Mesh) -> Table:
-    """How a table lies on a mesh: its blocks spread over all devices."""
+def table_specs(mesh: Mesh) -> Any:
+    """How a `Table` lies on a mesh: its blocks spread over all devices."""
     blocks = PartitionSpec(mesh.axis_names)
-    return Table(*[blocks] * (len(Table._fields) - 1), scale=PartitionSpec())
+    return Table._make([*[blocks] * (len(Table._fields) - 1), PartitionSpec()])
 
 
 def _search(table: Table, query: Query, first, last, *, k, group, recall_target):
@@ -226,7 +230,7 @@ def _repair(table: Table, query: Query, first, last, doubtful, squared, rows):
     def redo(state):
         doubtful, squared, rows = state
         _, at = jax.lax.top_k(doubtful.astype(jnp.int32), chunk)
-        picked = Query(*(x[at] for x in query[:4]), query.exact)
+        picked = Query._make([*(x[at] for x in query[:4]), query.exact])
         found, found_rows = _exhaustive(table, picked, first, last, k)
         return (
             doubtful.at[at].set(False),

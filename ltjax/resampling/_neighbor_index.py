@@ -94,7 +94,7 @@ class Index(NamedTuple):
             np.pad(raw.astype(dtype), fill),
             np.pad(classes.astype(np.int32), (0, padding), constant_values=_NO_CLASS),
             np.pad(itself.astype(np.int32), (0, padding), constant_values=-1),
-            np.bool_(exact),
+            np.asarray(exact),
         )
 
 
@@ -141,8 +141,8 @@ def build_index(
     if mesh is None:
         table = jax.tree.map(jnp.asarray, table)
     else:
-        place = [NamedSharding(mesh, spec) for spec in table_specs(mesh)]
-        table = jax.device_put(table, Table(*place))
+        place = Table._make(NamedSharding(mesh, spec) for spec in table_specs(mesh))
+        table = jax.device_put(table, place)
     return Index(table, bounds, centers, scale, direct, exact, step, group, mesh)
 
 
