@@ -43,8 +43,8 @@ def holdout_indices(
         open_low=True,
         open_high=True,
     )
-    labels = host(labels)
-    counts = count_labels(labels, num_classes)
+    known = host(labels)
+    counts = count_labels(known, num_classes)
     # 1e-9: a product such as 0.29 * 100 must not fall below the integer it stands for.
     take = np.floor(fraction * counts + 1e-9).astype(np.int64)
     if np.any(take < 1):
@@ -53,9 +53,9 @@ def holdout_indices(
             f"holdout_indices: class {short} has {counts[short]} example(s), so"
             f" fraction={fraction} holds out none; use crossfit_folds"
         )
-    shuffled = _shuffled_by_class(labels, seed)
+    shuffled = _shuffled_by_class(known, seed)
     starts = np.cumsum(counts) - counts
-    rank = np.arange(labels.size) - np.repeat(starts, counts)
+    rank = np.arange(known.size) - np.repeat(starts, counts)
     return np.sort(shuffled[rank < np.repeat(take, counts)])
 
 
@@ -86,10 +86,10 @@ def crossfit_folds(
         [2, 2, 2, 2, 2]
     """
     check_range("crossfit_folds", "num_folds", num_folds, low=2)
-    labels = host(labels)
-    count_labels(labels, num_classes)
-    folds = np.empty(labels.size, np.int64)
-    folds[_shuffled_by_class(labels, seed)] = np.arange(labels.size) % num_folds
+    known = host(labels)
+    count_labels(known, num_classes)
+    folds = np.empty(known.size, np.int64)
+    folds[_shuffled_by_class(known, seed)] = np.arange(known.size) % num_folds
     return folds
 
 

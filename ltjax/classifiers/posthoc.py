@@ -126,16 +126,16 @@ def accuracy_path(
     check_logits_labels("accuracy_path", logits, labels)
     check_rank("accuracy_path", "logits", logits, 2, "[N, K]")
     check_range("accuracy_path", "stop", stop, low=0.0, open_low=True)
-    logits, labels, slopes = host(logits), host(labels), host(slopes)
-    check_class_vector("accuracy_path", "slopes", slopes, logits.shape[1])
-    slopes = slopes.astype(np.float64)
-    if not np.all(np.isfinite(slopes)):
-        raise ValueError(f"accuracy_path: slopes are {slopes}, expected finite numbers")
-    support = count_labels(labels, logits.shape[1])
-    if labels.size == 0:
+    num_classes = shape_of(logits)[1]
+    check_class_vector("accuracy_path", "slopes", slopes, num_classes)
+    z, y, s = host(logits), host(labels), host(slopes).astype(np.float64)
+    if not np.all(np.isfinite(s)):
+        raise ValueError(f"accuracy_path: slopes are {s}, expected finite numbers")
+    support = count_labels(y, num_classes)
+    if y.size == 0:
         raise ValueError("accuracy_path: there are no examples")
-    enters, leaves = winning_intervals(logits, labels, slopes, support)
-    return step_function(enters, leaves, labels, support, float(stop))
+    enters, leaves = winning_intervals(z, y, s, support)
+    return step_function(enters, leaves, y, support, float(stop))
 
 
 def select_tau(
