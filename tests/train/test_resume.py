@@ -96,6 +96,35 @@ def test_a_grid_over_hyper_is_one_program(train):
     assert len({kernel.tobytes() for kernel in kernels}) == 6
 
 
+def test_one_trace_for_each_stage_that_costs_differently(train):
+    changes = {
+        "gradient.name": "sse_sam",
+        "gradient.eta": 10,
+        "gradient.switch": "10 steps",
+        "model.norm": "none",
+        "total": "20 steps",
+        "eval_every": "5 steps",
+    }
+    assert train(changes).traces == {"step": 2, "eval": 1}
+
+
+def test_the_best_checkpoint_of_a_run_is_kept(train, tmp_path, records):
+    changes = {
+        "total": "80 steps",
+        "eval_every": "10 steps",
+        "checkpoint_every": "10 steps",
+        "keep_latest": 1,
+        "keep_best": True,
+    }
+    train(changes, workdir=tmp_path)
+    key = "eval/test/balanced_accuracy"
+    scores = {r["step"]: r[key] for r in records(tmp_path) if key in r}
+    assert len(scores) == 8
+    best = {step for step, score in scores.items() if score == max(scores.values())}
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    assert 80 in kept and kept & best and len(kept) <= 2
+
+
 def test_a_finished_run_is_only_evaluated_again(plain, train, assert_same, records):
     result, workdir = plain
     before = records(workdir)
