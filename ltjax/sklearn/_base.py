@@ -1,5 +1,7 @@
 """What the classifiers of this package share: a wrapped estimator, labels, counts."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -17,8 +19,10 @@ class WrappedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """A classifier around another one, by default logistic regression."""
 
     _needs = ("fit", "predict_proba")
+    estimator: Any  # set by the constructor of each classifier
+    estimator_: Any  # set by fit
 
-    def _base_estimator(self):
+    def _base_estimator(self) -> Any:
         if self.estimator is None:
             return self._default_estimator()
         for method in self._needs:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import cast
 
 import numpy as np
 
@@ -39,13 +40,14 @@ def new_points_per_class(
                 f"SMOTE: sampling_strategy={strategy} is a ratio, which needs two"
                 f" classes, but y has {len(classes)}; use a dict"
             )
-        if not 0 < strategy <= 1:
+        ratio = cast(float, strategy)  # numbers.Real has no arithmetic in its stub
+        if not 0 < ratio <= 1:
             raise ValueError(
                 f"SMOTE: sampling_strategy={strategy}, expected a ratio in (0, 1]"
             )
         majority = classes[counts.index(largest)]
         (minority,) = (label for label in classes if label != majority)
-        total = int(strategy * largest)
+        total = int(ratio * largest)
         if total <= size[minority]:
             raise ValueError(
                 f"SMOTE: sampling_strategy={strategy} asks for {total} examples of"
@@ -64,7 +66,8 @@ def _named(name: str, size: dict) -> dict:
         raise ValueError(
             f"SMOTE: sampling_strategy is {name!r}{hint}, expected one of {list(NAMES)}"
         )
-    majority, minority = max(size, key=size.get), min(size, key=size.get)
+    majority = max(size, key=lambda label: size[label])
+    minority = min(size, key=lambda label: size[label])
     chosen = {
         "all": set(size),
         "minority": {minority},

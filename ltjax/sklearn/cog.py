@@ -91,7 +91,7 @@ class COG(WrappedClassifier):
             raise ValueError(f"COG: rule is {self.rule!r}, expected 'max' or 'sum'")
         estimator = self._base_estimator()
         codes = self._encode(y)
-        X = validate_data(self, X)
+        X = np.asarray(validate_data(self, X))
         if len(X) != len(codes):
             raise ValueError(f"COG: X has {len(X)} rows, but y has {len(codes)}")
         split = cog(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from numbers import Integral
+from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
@@ -131,7 +132,7 @@ class SMOTE(OneToOneFeatureMixin, BaseEstimator):
             y = label_binarize(y, classes=classes)
         return _back_to(like_X, X), _back_to(like_y, y)
 
-    def _check(self, X, y):
+    def _check(self, X, y) -> tuple[Any, np.ndarray, bool]:
         if not isinstance(self.k_neighbors, Integral) or self.k_neighbors < 1:
             raise ValueError(
                 f"SMOTE: k_neighbors is {self.k_neighbors!r}, expected an integer >= 1"
@@ -158,7 +159,8 @@ class SMOTE(OneToOneFeatureMixin, BaseEstimator):
             )
         else:
             y = column_or_1d(y)
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"])
+        checked = validate_data(self, X, y, accept_sparse=["csr", "csc"])
+        X, y = cast(tuple[Any, np.ndarray], checked)
         self.sampling_strategy_ = new_points_per_class(self.sampling_strategy, y)
         return X, y, one_hot
 
