@@ -7,8 +7,10 @@ a figure or a table is made.
 from ltjax.report.build import write_report
 from ltjax.report.collapse import plot_collapse
 from ltjax.report.diagrams import plot_confusion, plot_reliability
+from ltjax.report.landscape import plot_slices
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
 from ltjax.report.runs import ReportError, Run, group_runs, read_metrics, read_run
+from ltjax.report.spectra import plot_spectra
 from ltjax.report.style import method_styles
 from ltjax.report.tables import csv_table, markdown_table, results_csv
 
@@ -23,6 +25,8 @@ __all__ = [
     "plot_collapse",
     "plot_confusion",
     "plot_reliability",
+    "plot_slices",
+    "plot_spectra",
     "plot_training_curves",
     "read_metrics",
     "read_run",

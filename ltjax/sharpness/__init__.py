@@ -13,6 +13,7 @@ from ltjax.sharpness.class_conditional import (
 from ltjax.sharpness.density import density_weights, log_density, median_bandwidth
 from ltjax.sharpness.diagnostics import class_gap, sharpness_metrics
 from ltjax.sharpness.gradient import sharp_value_and_grad, with_weight_decay
+from ltjax.sharpness.landscape import filter_normalized_direction, loss_slices
 from ltjax.sharpness.passes import SharpOutput
 from ltjax.sharpness.perturb import (
     Perturbation,
@@ -73,6 +74,7 @@ __all__ = [
     "class_spectra",
     "compaction",
     "density_weights",
+    "filter_normalized_direction",
     "focal_coefficients",
     "focal_sam",
     "hessian_operator",
@@ -83,6 +85,7 @@ __all__ = [
     "leading_rows",
     "leaf_paths",
     "log_density",
+    "loss_slices",
     "median_bandwidth",
     "nonconvexity",
     "normalization_only",
