@@ -87,11 +87,11 @@ def bin_index(confidence: ArrayLike, *, bins: int = 15) -> np.ndarray | jax.Arra
     if bins < 1:
         raise ValueError(f"bin_index: bins is {bins}, expected at least 1")
     xp = namespace(confidence)
-    confidence = xp.asarray(confidence)
-    check_floating("bin_index", "confidence", confidence)
-    inner = xp.asarray(np.arange(1, bins) / bins, confidence.dtype)
-    inner = inner.reshape((1,) * confidence.ndim + (-1,))
-    above = xp.sum(confidence[..., None] > inner, axis=-1, dtype=xp.int32)
+    values = xp.asarray(confidence)
+    check_floating("bin_index", "confidence", values)
+    inner = xp.asarray(np.arange(1, bins) / bins, values.dtype)
+    inner = inner.reshape((1,) * values.ndim + (-1,))
+    above = xp.sum(values[..., None] > inner, axis=-1, dtype=xp.int32)
     return xp.asarray(above)
 
 
