@@ -92,6 +92,11 @@ def _tla_adrw(outputs, labels, context: Context):
 
 def _dot_regression(outputs, labels, context: Context, *, class_balance: str):
     counts = context.class_counts if class_balance == "global" else None
+    if context.class_vectors is None:
+        raise ValueError(
+            "dot_regression: the network does not tell its class vectors, expected a"
+            " head with `class_vectors`"
+        )
     return losses.dot_regression(
         outputs["features"],
         labels,

@@ -11,6 +11,7 @@ two phases of TLA+ADRW (Wang et al. 2023) are arrays stacked [2, K] and indexed 
 phase of the step, inside one compiled program.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,14 @@ from ltjax.methods.method import Method
 from ltjax.sharpness import reduction_weights
 
 
+def _stateless(key, params, model_state) -> None:
+    return None
+
+
+def _kept(state, batch, aux) -> Any:
+    return state.method_state
+
+
 class Auxiliary(NamedTuple):
     """A second loss that takes a share of the objective (CC-SAM's perturbed one).
 
@@ -45,8 +54,8 @@ class Auxiliary(NamedTuple):
 
     loss: Callable[..., jax.Array]
     share: Callable[[Any], Any]
-    init: Callable[..., Any] = lambda key, params, model_state: None
-    update: Callable[..., Any] = lambda state, batch, aux: state.method_state
+    init: Callable[..., Any] = _stateless
+    update: Callable[..., Any] = _kept
 
 
 WEIGHTS = ("none", "class_balanced", "inverse_power", "batch")
@@ -137,7 +146,9 @@ def supervised(
         partner = lam = None
         if mixup is not None:
             inputs, partner, lam = mixup(mix_key, inputs)
-        outputs, model_state = (classify if extracted else forward)(
+        apply = classify if extracted else forward
+        assert apply is not None  # features are extracted only by networks with a seam
+        outputs, model_state = apply(
             params,
             state.model_state,
             inputs,
@@ -202,7 +213,7 @@ def supervised(
             logits = adjust_logits(logits, class_counts, tau=state.hyper["posthoc_tau"])
         return {**outputs, "logits": logits}
 
-    def adjustment(state):
+    def adjustment(affine, state):
         context = Context(
             class_counts,
             state.hyper,
@@ -210,15 +221,17 @@ def supervised(
             state.params,
             state.model_state,
         )
-        return weight_row(state), *loss.affine(context)
+        return weight_row(state), *affine(context)
 
-    owner = Auxiliary(None, None) if auxiliary is None else auxiliary
+    init, update = _stateless, _kept
+    if auxiliary is not None:
+        init, update = auxiliary.init, auxiliary.update
     stated = loss.affine is not None and weights != "batch" and auxiliary is None
     return Method(
-        owner.init,
+        init,
         loss_fn,
         terms,
-        owner.update,
+        update,
         predict,
-        adjustment if stated else None,
+        functools.partial(adjustment, loss.affine) if stated else None,
     )

@@ -94,3 +94,9 @@ def test_dot_regression_takes_the_heads_vectors_and_its_balance():
     )
     expected = 125 / 300 * 0.350034017148
     assert float(values[1]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_dot_regression_needs_a_head_with_class_vectors():
+    entry, outputs = LOSSES["dot_regression"], {"features": jnp.asarray(LOGITS)}
+    with pytest.raises(ValueError, match="does not tell its class vectors"):
+        entry.fn(outputs, LABELS, context(), class_balance="none")
