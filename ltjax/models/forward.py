@@ -176,7 +176,7 @@ def from_linen(
 
         return forward
 
-    def embed(params: Any, model_state: Mapping[str, Any], inputs: ArrayLike):
+    def embed(params: Any, model_state: Mapping[str, Any], inputs: ArrayLike) -> Any:
         variables = {"params": params, **model_state}
         return module.apply(variables, inputs, train=False, method="embed")
 

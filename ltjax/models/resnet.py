@@ -165,7 +165,8 @@ class ResNet(nn.Module):
         norm = make_norm(self.norm, train=train, mask=mask, dtype=self.dtype)
         x = conv(self.widths[0], 7, stride=2, dtype=self.dtype, name="stem")(inputs)
         x = nn.relu(norm(x, "stem_norm"))
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        padding = ((1, 1), (1, 1))
+        x = nn.max_pool(x, (3, 3), (2, 2), padding)  # pyright: ignore[reportArgumentType]
         stages = zip(self.blocks, self.widths, strict=True)
         for stage, (count, width) in enumerate(stages):
             for block in range(count):
