@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -114,7 +114,9 @@ def load_data(config: TrainConfig) -> tuple[Source, dict[str, Source]]:
     data = config.data
 
     def load(split: str, list_file: str):
-        options = dict(data.options) | ({"list_file": list_file} if list_file else {})
+        options: dict[str, Any] = dict(data.options)
+        if list_file:
+            options["list_file"] = list_file
         return load_source(data.name, split, data_dir=data.data_dir or None, **options)
 
     train = load(data.train_split, data.train_list)
@@ -320,7 +322,7 @@ def build(config: TrainConfig) -> Run:
     info = RunInfo(
         name=config.label or run_name(config),
         num_classes=train.num_classes,
-        class_counts=counts,
+        class_counts=np.asarray(counts),
         steps_per_epoch=sampler.steps_per_epoch,
         total_steps=total,
         replicas=replicas,
@@ -361,9 +363,9 @@ def run_name(config: TrainConfig) -> str:
 
 def _feed(config: TrainConfig, source) -> feeds.Feed:
     data = config.data
-    pipeline = augment.build(
-        data.augment, mean=source.mean, std=source.std, **data.augment_options
-    )
+    # Files of one's own come without statistics; the options may name them.
+    options = {"mean": source.mean, "std": source.std, **data.augment_options}
+    pipeline = augment.build(data.augment, **options)
     if data.feed == "resident":
         return feeds.resident(source, pipeline.train, pipeline.eval)
     return feeds.streaming(

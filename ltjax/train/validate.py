@@ -126,7 +126,7 @@ def _names(c: TrainConfig) -> list[str]:
     if c.data.augment in augment.PIPELINES:
         try:
             statistics = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-            augment.build(c.data.augment, **statistics, **c.data.augment_options)
+            augment.build(c.data.augment, **{**statistics, **c.data.augment_options})
         except TypeError as error:
             faults.append(f"config.data.augment_options: {error}")
     return faults
