@@ -1,0 +1,191 @@
+"""The README: its code runs, its commands parse, the names and files it gives exist."""
+
+import argparse
+import importlib
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from ltjax import cli
+from ltjax.train import recipes
+from ltjax.train.config import default_config
+from ltjax.train.validate import validate
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+PROGRAMS = [text for language, text in _FENCED.findall(README) if language == "python"]
+SHELL = "".join(
+    text for language, text in _FENCED.findall(README) if language in ("", "bash", "sh")
+)
+COMMANDS = [
+    line for line in SHELL.replace("\\\n", " ").splitlines() if shlex.split(line, True)
+]
+PROSE = _FENCED.sub("", README)
+QUOTED = re.findall(r"`([^`\n]+)`", PROSE)
+
+FRAMEWORKS = {"flax": r"^from flax import nnx", "equinox": r"^import equinox"}
+
+
+def _framework(program: str) -> str:
+    found = [n for n, line in FRAMEWORKS.items() if re.search(line, program, re.M)]
+    return found[0] if found else "jax"
+
+
+def _trains(program: str) -> bool:
+    return re.search(r"\b(\w+_)?grad\b", program) is not None
+
+
+# --- Python
+
+
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_program_runs_on_its_own_and_prints_what_it_says(number, tmp_path):
+    program = PROGRAMS[number]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{program}\n{done.stderr}"
+    # print(...)  # what it prints: why
+    for stated in re.findall(r"^print\(.*\)  # (.+?)(?:: .*)?$", program, re.M):
+        assert stated in done.stdout.splitlines()
+    if _trains(program):
+        losses = [float(text) for text in re.findall(r"\d+\.\d+", done.stdout)]
+        assert len(losses) > 1
+        assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
+
+
+def test_one_loss_trains_in_three_frameworks():
+    programs = [p for p in PROGRAMS if _trains(p) and "logit_adjusted(" in p]
+    assert sorted(map(_framework, programs)) == ["equinox", "flax", "jax"]
+
+
+# --- Commands
+
+
+def _subcommands() -> dict[str, argparse.ArgumentParser]:
+    (action,) = (
+        action
+        for action in cli._parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return action.choices
+
+
+def _check_make(words):
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.M))
+    assert set(words) - {word for word in words if "=" in word} <= targets
+
+
+def _check_ltjax(words):
+    args, rest = cli._parser().parse_known_args(words)
+    if args.command != "train":
+        assert rest == []
+        return
+    config = validate(cli.load_config(rest))
+    assert config.total
+
+
+def _check_pip(words):
+    assert words[0] == "install"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for extras in re.findall(r"\[([\w,]+)\]", words[-1]):
+        assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+def _check_export(words):
+    assert re.fullmatch(r"LTJAX_\w+=\S+", words[0])
+    package = (path.read_text() for path in (ROOT / "ltjax").rglob("*.py"))
+    assert any(words[0].partition("=")[0] in text for text in package)
+
+
+CHECKS = {
+    "make": _check_make,
+    "ltjax": _check_ltjax,
+    "pip": _check_pip,
+    "export": _check_export,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_would_be_understood(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    program, *words = shlex.split(command, comments=True)
+    assert program in CHECKS, (
+        f"the README shows a command that no test knows: {program}"
+    )
+    CHECKS[program](words)
+
+
+def test_commands_named_in_passing_exist():
+    for quoted in QUOTED:
+        program, *words = quoted.split()
+        if program in ("make", "pip"):
+            CHECKS[program](words)
+        elif program == "ltjax" and words:
+            flags = _subcommands()[words[0]]._option_string_actions
+            assert {w for w in words if w.startswith("--")} <= set(flags), quoted
+        elif program.startswith("--config."):
+            cli._check_names(default_config(), [program])
+
+
+def test_the_two_commands_come_first():
+    assert [line.split()[:2] for line in COMMANDS[:2]] == [
+        ["make", "demo"],
+        ["make", "test"],
+    ]
+
+
+# --- Names and files
+
+
+def _method_rows() -> list[list[str]]:
+    (section,) = re.findall(r"^## Methods\n(.*?)^## ", README, re.M | re.S)
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[c.strip() for c in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("row", _method_rows(), ids=lambda row: row[0])
+def test_functions_and_presets_of_a_method_exist(row):
+    _, _, functions, presets = row
+    module = None
+    for name in re.findall(r"`([^`]+)`", functions):
+        *place, attribute = name.split(".")
+        if place:
+            module = importlib.import_module(".".join(["ltjax", *place]))
+        assert hasattr(module, attribute), name
+    known = recipes.METHODS | recipes.GRADIENTS
+    for name in re.findall(r"`([\w.]+)`", presets):
+        section, _, field = name.rpartition(".")
+        assert field in (default_config()[section] if section else known), name
+
+
+def test_links_and_paths_lead_somewhere():
+    headings = re.findall(r"^#+ (.+)$", PROSE, re.M)
+    anchors = {re.sub(r"\W+", "-", heading.lower()) for heading in headings}
+    for target in re.findall(r"\]\(([^)\s]+)\)", PROSE):
+        path, _, anchor = target.partition("#")
+        if path.startswith("http"):
+            continue
+        assert (ROOT / path).exists(), target
+        assert path or anchor in anchors, target
+    top = "|".join(p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] != ".")
+    for path in re.findall(rf"\b(?:{top})/[\w./-]*\w", " ".join(QUOTED)):
+        assert (ROOT / path).exists(), path
