@@ -5,6 +5,7 @@ once it is complete, so a run killed while saving leaves the previous one in pla
 """
 
 import logging
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -87,7 +88,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        workdir: str | pathlib.Path,
+        workdir: str | os.PathLike,
         *,
         keep_latest: int = 3,
         keep_every: int = 0,
@@ -235,13 +236,13 @@ def _compare(saved: dict, wanted: dict, step: int) -> None:
         )
 
 
-def has_checkpoints(workdir: str | pathlib.Path) -> bool:
+def has_checkpoints(workdir: str | os.PathLike) -> bool:
     """Whether `workdir` holds a checkpoint, readable or not."""
     found = pathlib.Path(workdir, "checkpoints").glob("*")
     return any(re.fullmatch(r"\d+(\.damaged)?", path.name) for path in found)
 
 
-def restore_params(workdir: str | pathlib.Path) -> tuple[dict, dict, int]:
+def restore_params(workdir: str | os.PathLike) -> tuple[dict, dict, int]:
     """Parameters and model state of a run's newest checkpoint, as numpy arrays.
 
     Works on any machine, whatever devices the run had.

@@ -379,7 +379,9 @@ def _coerce(kind, value):
     raise ValueError(value)
 
 
-def _build(cls, values: Mapping, prefix: str, faults: list[str]):
+def _build(
+    cls, values: Mapping | ml_collections.ConfigDict, prefix: str, faults: list[str]
+):
     hints = typing.get_type_hints(cls)
     chosen = {}
     for name, value in dict(values).items():
@@ -410,7 +412,7 @@ def typed(config: Mapping | ml_collections.ConfigDict) -> tuple[TrainConfig, lis
 def to_dict(config: TrainConfig) -> dict:
     """Plain nested dict (JSON-ready) of a typed config; `typed` reads it back."""
 
-    def plain(value):
+    def plain(value) -> typing.Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {f.name: plain(getattr(value, f.name)) for f in _fields(value)}
         if isinstance(value, Mapping):

@@ -4,6 +4,7 @@ Features are those of evaluation mode without augmentation. Two passes: class me
 smallest own-class logits first, then the spread around those means.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,7 +68,9 @@ def make_diagnostics(
         )
     if arrays is None:
         arrays = layout.put(run.train_set.feed.arrays, layout.replicated)
-    options = dict(
+    over_train_set = functools.partial(
+        make_pass,
+        split=run.train_set,
         count=count,
         layout=layout,
         mode=mode,
@@ -94,21 +97,17 @@ def make_diagnostics(
         return sums.update(geometry, features, logits, batch["label"], batch["mask"])
 
     empty = ClassMeanState.empty(num_classes, model.num_features)
-    first_pass = make_pass(
-        first,
-        run.train_set,
-        empty=(empty, init_min_scores(num_classes)),
-        **options,
-    )
-    second_pass = make_pass(
-        second, run.train_set, empty=CollapseState.empty(num_classes), **options
-    )
+    first_pass = over_train_set(first, empty=(empty, init_min_scores(num_classes)))
+    second_pass = over_train_set(second, empty=CollapseState.empty(num_classes))
 
     def vectors(state):
+        assert model.class_vectors is not None  # checked above, where it is wanted
         return model.class_vectors(*evaluated(state, ema=config.evaluate_ema)).T
 
     def bound(state, lowest):
-        weight, scale, shift = run.method.adjustment(state)
+        adjustment = run.method.adjustment
+        assert adjustment is not None  # `validate` refuses `bound` elsewhere
+        weight, scale, shift = adjustment(state)
         return bound_terms(lowest, counts, weight=weight, scale=scale, shift=shift)
 
     class_rows = jax.jit(jax.vmap(vectors), out_shardings=layout.replicated)

@@ -40,6 +40,7 @@ def extract_features(run: Run, state: TrainState, layout: Layout, mode: str) -> 
     """
 
     def embed(state, batch):
+        assert run.model.embed is not None  # as `reuses_features` holds
         features = run.model.embed(state.params, state.model_state, batch["inputs"])
         return features, batch["label"]
 

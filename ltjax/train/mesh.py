@@ -58,9 +58,7 @@ def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
             f"make_mesh: fsdp is {fsdp}, expected a divisor of {len(devices)} devices"
         )
     shape = (len(devices) // fsdp, fsdp)
-    return jax.make_mesh(
-        shape, BATCH_AXES, (AxisType.Auto,) * 2, devices=np.asarray(devices)
-    )
+    return jax.make_mesh(shape, BATCH_AXES, (AxisType.Auto,) * 2, devices=devices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Layout:
             return slice(0, batch_size)
         spec = self.sharding(BATCH_AXES)
         index = spec.addressable_devices_indices_map((batch_size,)).values()
-        bounds = [s[0].indices(batch_size)[:2] for s in index]
+        bounds = [s[0].indices(batch_size)[:2] for s in index if s is not None]
         return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
 
     def put(self, tree: Any, sharding: NamedSharding) -> Any:

@@ -4,7 +4,7 @@ Learning rate and weight decay are read from `hyper`, so replicas may differ in 
 the schedule is a factor of the state's own step, so the chain keeps no counter.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -189,7 +189,10 @@ def make_optimizer(
             chain.append(_scale_by_module(config.lr_factors))
         tx = optax.chain(*chain)
         if config.train != "all":
-            parts = {"train": tx, "keep": optax.set_to_zero()}
+            parts: dict[Hashable, optax.GradientTransformation] = {
+                "train": tx,
+                "keep": optax.set_to_zero(),
+            }
             tx = optax.partition(parts, _partition(config.train))
         return tx
 

@@ -45,10 +45,12 @@ class StepPlan:
         return inner, self._arranged(step)[2]
 
     def _arrange(self, step: int):
+        arrange = self._rule.arrange
+        assert arrange is not None  # else nobody asks for an arranged step
         indices, mask = self._draw(step)
         rows = 0
         for r in range(len(indices)):
-            found = self._rule.arrange(step, self._labels[indices[r]], mask[r])
+            found = arrange(step, self._labels[indices[r]], mask[r])
             indices[r] = indices[r][found.permutation]
             mask[r] = mask[r][found.permutation]
             rows = max(rows, found.rows)

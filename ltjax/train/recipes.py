@@ -5,6 +5,8 @@ to its data. Hyper-parameters are those of the methods' CIFAR-10-LT settings, un
 config file knows better.
 """
 
+from typing import Any
+
 import ml_collections
 
 from ltjax.train.config import ConfigError, nearest
@@ -136,7 +138,7 @@ GRADIENTS: dict[str, dict] = {
 }
 
 
-def _set(config: ml_collections.ConfigDict, values: dict, late: str) -> None:
+def _set(config: Any, values: dict, late: str) -> None:
     for path, value in values.items():
         *sections, name = path.split(".")
         place = config
@@ -177,9 +179,8 @@ def apply_gradient(config: ml_collections.ConfigDict, name: str, **changes) -> N
         ConfigError: for an unknown name, with the nearest one.
     """
     _set(config, _pick("gradient", name, GRADIENTS), "")
-    config.gradient.name = name
-    for field, value in changes.items():
-        config.gradient[field] = value
+    changes = {"name": name, **changes}
+    _set(config, {f"gradient.{field}": value for field, value in changes.items()}, "")
     if name != "plain":
         label = {
             "sse_sam": "SSE-SAM",

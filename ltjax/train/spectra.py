@@ -58,7 +58,7 @@ def run_spectra(
     arrays = jax.device_put(run.feed.arrays)
     everything = np.arange(run.info.num_train, dtype=np.int32)
     rows = run.feed.rows(everything, np.ones(len(everything), bool))
-    labels = rows.get("label", run.feed.arrays.get("label"))
+    labels = rows["label"] if "label" in rows else run.feed.arrays["label"]
 
     def loss_fn(params, rows):
         batch = run.feed.batch(arrays, rows, None, train=False)

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that a run carries from step to step; every leaf is an array.
 
     Attributes:

@@ -134,8 +134,10 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
         if module in fresh:
             return leaf
         value = loaded.get(name)
-        fits = value is not None and value.shape[1:] == leaf.shape[1:]
-        if not fits or value.shape[0] not in (1, leaf.shape[0]):
+        if value is None or (
+            value.shape[1:] != leaf.shape[1:]
+            or value.shape[0] not in (1, leaf.shape[0])
+        ):
             found = "missing" if value is None else f"of shape {value.shape}"
             faults.append(
                 f"{name} is {found} in {config.init_from}, expected {leaf.shape}"
@@ -157,7 +159,7 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
         functools.partial(
             with_parameters,
             init_method=run.method.init,
-            adopt=functools.partial(run.model.adopt, fresh=fresh),
+            adopt=lambda params: run.model.adopt(params, fresh),
         )
     )
     start = jax.jit(start, out_shardings=shardings)
@@ -197,5 +199,5 @@ def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes a compressed .npz under its final name only when it is complete."""
     fresh = path.with_suffix(".tmp")
     with fresh.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
     os.replace(fresh, path)
