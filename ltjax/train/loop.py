@@ -31,6 +31,10 @@ from ltjax.train.writers import JsonLines, Progress, TensorBoard, Writers
 
 _LOG = logging.getLogger(__name__)
 
+# Below this cosine between the perturbation and what rounding leaves of it, a run in
+# reduced precision is another algorithm than the one its config names.
+FAINT_COSINE = 0.9
+
 
 class NonFinite(RuntimeError):
     """Training produced a NaN or infinity; the last good checkpoint is kept."""
@@ -192,10 +196,14 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
             for name, (total, n) in sums["metrics"].items()
         }
 
+    faint = False  # whether it was said that perturbations are rounded off
+
     def log(step: int, values: dict) -> None:
+        nonlocal faint
         line = writers.write(step, epoch(step), values | progress.rates())
         if main:
             progress.show(line)
+            faint = faint or _warn_if_faint(step, values, config.model.dtype)
 
     groups = shot_groups(info.class_counts, many=config.many, few=config.few)
     diagnose = None
@@ -349,6 +357,28 @@ def _zero_sums(run: Run, shapes, arrays, plan, count: int) -> dict:
 
         names |= jax.eval_shape(metrics_of, one, arrays, rows, key)
     return jax.tree.map(lambda x: np.stack([np.asarray(x)] * count), empty_sums(names))
+
+
+def _warn_if_faint(step: int, values: dict, dtype: str) -> bool:
+    """Warns if a term's perturbation hardly survives rounding; whether it did."""
+    for name, cosines in values.items():
+        if not name.startswith("train/cosine_"):
+            continue
+        low = cosines[cosines < FAINT_COSINE]  # NaN where nothing was perturbed
+        if low.size:
+            _LOG.warning(
+                "%s is %.3f at step %d: of the perturbation of gradient term %s,"
+                " rounding to %s leaves little (expected a cosine of at least %g); set"
+                " model.dtype='float32', or take a larger rho",
+                name,
+                low.min(),
+                step,
+                name.rpartition("_")[2],
+                dtype,
+                FAINT_COSINE,
+            )
+            return True
+    return False
 
 
 def _stop_non_finite(run: Run, bad_steps: np.ndarray) -> None:

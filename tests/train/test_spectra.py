@@ -1,0 +1,127 @@
+"""Spectra of a run's checkpoint: those of its own parameters, data and groups."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ltjax.losses import softmax_cross_entropy
+from ltjax.sharpness import hessian_spectrum, padded_batches
+from ltjax.train.build import build, load_data
+from ltjax.train.spectra import run_spectra
+
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
+# Trained and evaluated with adjusted logits, which the spectra must not see.
+CHANGES = {
+    "total": "6 steps",
+    "eval_every": "0 steps",
+    "replicas.seeds": (0, 1),
+    "replicas.layout": "vmap",
+    "loss.name": "la",
+    "loss.posthoc_tau": 1.0,
+    "weights.name": "class_balanced",
+    "gradient.eta": 15,
+}
+# Counts 40, 30, 23, 18, 14, 11, 8, 6, 5, 4.
+TAIL = np.arange(10) >= 4
+
+
+@pytest.fixture(scope="module")
+def finished(train, tmp_path_factory):
+    """(result, workdir) of two replicas."""
+    workdir = tmp_path_factory.mktemp("finished")
+    return train(CHANGES, workdir=workdir), workdir
+
+
+@pytest.fixture(scope="module")
+def direct(finished, tiny):
+    """`direct(replica, members, **options)`: straight from parameters and data."""
+    config = tiny(CHANGES)
+    forward = build(config).model.forward
+    source, _ = load_data(config)
+    data = {
+        "x": np.asarray(source.read(np.arange(len(source))), np.float32),
+        "label": source.labels,
+    }
+
+    def spectrum(replica, members, *, batch_size, **options):
+        state = jax.tree.map(lambda x: np.asarray(x[replica]), finished[0].state.params)
+        averages = jax.tree.map(lambda x: x[replica], finished[0].state.model_state)
+
+        def loss_fn(params, batch):
+            outputs, _ = forward(params, averages, batch["x"], train=False)
+            return softmax_cross_entropy(outputs["logits"], batch["label"])
+
+        rows = np.flatnonzero(members[data["label"]])
+        batches = padded_batches(data, rows, batch_size)
+        return hessian_spectrum(loss_fn, state, batches, **options)
+
+    return spectrum
+
+
+def test_values_are_those_of_hessian_spectrum(finished, direct):
+    sizes = {"batch_size": 60, "num_steps": 6, "num_starts": 2}
+    found = run_spectra(finished[1], replica=1, seed=5, **sizes)
+    groups = {"all": np.ones(10, bool), "head": ~TAIL, "tail": TAIL}
+    assert list(found) == list(groups)
+    for name, members in groups.items():
+        expected = direct(1, members, key=jax.random.key(5), **sizes)
+        for field, value in expected._asdict().items():
+            ours = getattr(found[name], field)
+            scale = np.abs(value).max()
+            np.testing.assert_allclose(
+                ours, value, rtol=1e-4, atol=1e-4 * scale, err_msg=f"{name} {field}"
+            )
+    assert found["head"].num_examples == 111 and found["tail"].num_examples == 48
+    # Another replica has other parameters.
+    other = direct(0, TAIL, key=jax.random.key(5), **sizes)
+    assert abs(other.lambda_max / found["tail"].lambda_max - 1) > 1e-3
+
+
+def test_everything_is_on_disk(finished):
+    found = run_spectra(finished[1], num_steps=2, num_starts=1)
+    folder = finished[1] / "spectrum"
+    numbers = json.loads((folder / "head_tail_6.json").read_text())
+    curves = np.load(folder / "head_tail_6.npz")
+    assert list(numbers) == ["all", "head", "tail"]
+    for name, spectrum in found.items():
+        for field, value in spectrum._asdict().items():
+            if field in numbers[name]:
+                assert numbers[name][field] == pytest.approx(float(value))
+            else:
+                np.testing.assert_array_equal(curves[f"{name}/{field}"], value)
+    assert set(numbers["all"]) | {"grid", "density", "ritz_values", "ritz_weights"} == (
+        set(found["all"]._fields)
+    )
+
+
+@pytest.mark.parametrize(
+    ("grouping", "sizes"),
+    [
+        # many > 20, few < 8 (`tiny_config`).
+        ("shots", {"all": 159, "many": 93, "medium": 51, "few": 15}),
+        (
+            "classes",
+            {"all": 159}
+            | {
+                f"class {k}": n
+                for k, n in enumerate((40, 30, 23, 18, 14, 11, 8, 6, 5, 4))
+            },
+        ),
+    ],
+)
+def test_other_groups(grouping, sizes, finished):
+    found = run_spectra(finished[1], grouping=grouping, num_steps=1, num_starts=1)
+    assert {name: s.num_examples for name, s in found.items()} == sizes
+    assert (finished[1] / "spectrum" / f"{grouping}_6.json").exists()
+
+
+def test_errors_name_what_came(finished, tmp_path):
+    with pytest.raises(ValueError, match="grouping is 'tail', expected .'head_tail'"):
+        run_spectra(finished[1], grouping="tail")
+    with pytest.raises(ValueError, match=r"replica is 2, expected \[0, 2\)"):
+        run_spectra(finished[1], replica=2)
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        run_spectra(tmp_path)
