@@ -64,11 +64,11 @@ def point(
     return Point(key, config, command)
 
 
-def tune(dataset: str, imf: int) -> None:
+def tune(dataset: str, imf: int, losses: tuple[str, ...]) -> None:
     for rule in RULES:
         if rule == "plain":
             continue
-        for loss in LOSSES:
+        for loss in losses:
             one = point(dataset, rule, loss, imf, tuned=None)
             run_points([one], RESULTS / f"tune_{_radius(rule)}.csv")
 
@@ -93,11 +93,11 @@ def tuned_radius(dataset: str, rule: str, loss: str, imf: int) -> float:
     return float(best[_radius(rule)])
 
 
-def final(dataset: str, imf: int) -> None:
+def final(dataset: str, imf: int, losses: tuple[str, ...]) -> None:
     points = (
         point(dataset, rule, loss, imf, tuned=tuned_radius(dataset, rule, loss, imf))
+        for loss in losses
         for rule in RULES
-        for loss in LOSSES
     )
     run_points(points, RESULTS / "final.csv")
 
@@ -128,11 +128,13 @@ def main(argv=None) -> int:
     parser.add_argument("stage", choices=("tune", "final", "table"))
     parser.add_argument("--dataset", default="mnist1d", choices=("mnist1d", "mnist"))
     parser.add_argument("--imf", type=int, default=100)
+    parser.add_argument("--losses", nargs="+", default=LOSSES, choices=LOSSES)
     args = parser.parse_args(argv)
     if args.stage == "table":
         table()
     else:
-        {"tune": tune, "final": final}[args.stage](args.dataset, args.imf)
+        stage = {"tune": tune, "final": final}[args.stage]
+        stage(args.dataset, args.imf, tuple(args.losses))
     return 0
 
 
