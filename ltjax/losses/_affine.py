@@ -30,7 +30,9 @@ from ltjax._checks import (
 from ltjax._numerics import at_least_float32, class_lookup, host, mask_rows
 
 
-def prepare(caller, logits, labels, where, *, soft=False):
+def prepare(
+    caller, logits, labels, where, *, soft=False
+) -> tuple[jax.Array, jax.Array]:
     """Checked logits [B, K] (at least float32) and labels, masked rows set to 0."""
     check_logits_labels(caller, logits, labels, soft=soft)
     check_where(caller, where, shape_of(logits)[:-1])

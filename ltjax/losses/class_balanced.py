@@ -63,12 +63,12 @@ def class_balanced(
     """
     check_choice("class_balanced", "base", base, ("softmax", "sigmoid", "focal"))
     check_counts("class_balanced", class_counts, shape_of(logits)[-1])
-    logits, labels = prepare("class_balanced", logits, labels, where)
+    z, y = prepare("class_balanced", logits, labels, where)
     if base == "softmax":
-        loss = softmax_cross_entropy(logits, labels, where=where)
+        loss = softmax_cross_entropy(z, y, where=where)
     elif base == "sigmoid":
-        loss = sigmoid_cross_entropy(logits, labels, where=where)
+        loss = sigmoid_cross_entropy(z, y, where=where)
     else:
-        loss = sigmoid_focal(logits, labels, gamma=gamma, where=where)
+        loss = sigmoid_focal(z, y, gamma=gamma, where=where)
     weights = jnp.asarray(class_balanced_weights(class_counts, beta=beta))
-    return class_lookup(weights.astype(loss.dtype), labels) * loss
+    return class_lookup(weights.astype(loss.dtype), y) * loss

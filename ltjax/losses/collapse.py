@@ -93,7 +93,7 @@ def dot_regression(
             f" {'None' if class_counts is None else 'given'}"
         )
     num_classes = frame.shape[1]
-    if class_balance == "global":
+    if class_counts is not None:  # "global"
         check_positive_counts(caller, class_counts, num_classes)
         weights = 1 / (num_classes * prior(class_counts))
     elif class_balance == "none":

@@ -54,11 +54,11 @@ def logit_adjusted(
         Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, eq. 10. The
         official code takes log(pi^tau + 1e-12), which bends small priors; we do not.
     """
-    logits, labels = prepare("logit_adjusted", logits, labels, where, soft=True)
-    check_positive_counts("logit_adjusted", class_counts, logits.shape[-1])
-    shift = jnp.asarray(log_prior(class_counts)).astype(logits.dtype)
-    shift = jnp.asarray(tau).astype(logits.dtype) * shift
-    return mask_values(affine_cross_entropy(logits, labels, shift=shift), where)
+    z, y = prepare("logit_adjusted", logits, labels, where, soft=True)
+    check_positive_counts("logit_adjusted", class_counts, z.shape[-1])
+    shift = jnp.asarray(log_prior(class_counts)).astype(z.dtype)
+    shift = jnp.asarray(tau).astype(z.dtype) * shift
+    return mask_values(affine_cross_entropy(z, y, shift=shift), where)
 
 
 def balanced_softmax(
@@ -98,11 +98,11 @@ def balanced_softmax(
         Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS
         2020.
     """
-    logits, labels = prepare("balanced_softmax", logits, labels, where, soft=True)
-    check_positive_counts("balanced_softmax", class_counts, logits.shape[-1])
+    z, y = prepare("balanced_softmax", logits, labels, where, soft=True)
+    check_positive_counts("balanced_softmax", class_counts, z.shape[-1])
     # log pi instead of log n: the same loss, closer to zero.
     shift = log_prior(class_counts)
-    return mask_values(affine_cross_entropy(logits, labels, shift=shift), where)
+    return mask_values(affine_cross_entropy(z, y, shift=shift), where)
 
 
 def pairwise_consistent(
@@ -150,13 +150,13 @@ def pairwise_consistent(
         theorem 1.
     """
     caller = "pairwise_consistent"
-    logits, labels = prepare(caller, logits, labels, where, soft=True)
-    check_positive_counts(caller, class_counts, logits.shape[-1])
-    check_class_vector(caller, "delta", delta, logits.shape[-1])
+    z, y = prepare(caller, logits, labels, where, soft=True)
+    check_positive_counts(caller, class_counts, z.shape[-1])
+    check_class_vector(caller, "delta", delta, z.shape[-1])
     if is_concrete(delta) and not np.all(host(delta) > 0):
         raise ValueError(f"{caller}: delta is {host(delta)}, expected positive numbers")
     xp = namespace(class_counts, delta)
-    delta = host(delta).astype(np.float64) if xp is np else jnp.asarray(delta)
-    weight = delta / xp.asarray(prior(class_counts), delta.dtype)
-    loss = affine_cross_entropy(logits, labels, weight=weight, shift=xp.log(delta))
+    d = host(delta).astype(np.float64) if xp is np else jnp.asarray(delta)
+    weight = d / xp.asarray(prior(class_counts), d.dtype)
+    loss = affine_cross_entropy(z, y, weight=weight, shift=xp.log(d))
     return mask_values(loss, where)

@@ -106,10 +106,10 @@ def ldam(
     check_positive_counts("ldam", class_counts, jnp.shape(cosines)[-1])
     check_range("ldam", "scale", scale, low=0.0, open_low=True)
     margins = ldam_margins(class_counts, max_margin=max_margin)
-    cosines, labels = prepare("ldam", cosines, labels, where)
-    scale = jnp.asarray(scale).astype(cosines.dtype)
-    margin = class_lookup(jnp.asarray(margins).astype(cosines.dtype), labels)
-    odds = rival_log_odds(cosines, labels, scale=scale)
+    z, y = prepare("ldam", cosines, labels, where)
+    scale = jnp.asarray(scale).astype(z.dtype)
+    margin = class_lookup(jnp.asarray(margins).astype(z.dtype), y)
+    odds = rival_log_odds(z, y, scale=scale)
     return mask_values(jax.nn.softplus(odds + scale * margin), where)
 
 
@@ -152,10 +152,10 @@ def ldam_hinge(
     """
     check_positive_counts("ldam_hinge", class_counts, jnp.shape(cosines)[-1])
     margins = ldam_margins(class_counts, max_margin=max_margin)
-    cosines, labels = prepare("ldam_hinge", cosines, labels, where)
-    margin = class_lookup(jnp.asarray(margins).astype(cosines.dtype), labels)
-    rivals = jnp.where(is_target(cosines, labels), -jnp.inf, cosines)
-    gap = jnp.max(rivals, axis=-1) - class_lookup(cosines, labels) + margin
+    z, y = prepare("ldam_hinge", cosines, labels, where)
+    margin = class_lookup(jnp.asarray(margins).astype(z.dtype), y)
+    rivals = jnp.where(is_target(z, y), -jnp.inf, z)
+    gap = jnp.max(rivals, axis=-1) - class_lookup(z, y) + margin
     return mask_values(jax.nn.relu(gap), where)
 
 
@@ -201,11 +201,11 @@ def pairwise_margin(
     References:
         Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, eq. 11.
     """
-    logits, labels = prepare("pairwise_margin", logits, labels, where)
-    num_classes = logits.shape[-1]
+    z, y = prepare("pairwise_margin", logits, labels, where)
+    num_classes = z.shape[-1]
     check_class_vector("pairwise_margin", "alpha", alpha, num_classes)
     check_class_matrix("pairwise_margin", "delta", delta, num_classes)
-    rows = class_rows(jnp.asarray(delta).astype(logits.dtype), labels, like=logits)
-    odds = rival_log_odds(logits, labels, rival_shift=rows)
-    weight = class_lookup(jnp.asarray(alpha).astype(logits.dtype), labels)
+    rows = class_rows(jnp.asarray(delta).astype(z.dtype), y, like=z)
+    odds = rival_log_odds(z, y, rival_shift=rows)
+    weight = class_lookup(jnp.asarray(alpha).astype(z.dtype), y)
     return mask_values(weight * jax.nn.softplus(odds), where)

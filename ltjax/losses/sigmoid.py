@@ -44,8 +44,8 @@ def sigmoid_cross_entropy(
         Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR
         2019, sec. 4.
     """
-    logits, labels = prepare("sigmoid_cross_entropy", logits, labels, where, soft=True)
-    return mask_values(_one_vs_rest(logits, labels, jax.nn.softplus), where)
+    z, y = prepare("sigmoid_cross_entropy", logits, labels, where, soft=True)
+    return mask_values(_one_vs_rest(z, y, jax.nn.softplus), where)
 
 
 def sigmoid_focal(
@@ -87,15 +87,15 @@ def sigmoid_focal(
         TensorFlow code overflows for z < -88; this one does not.
     """
     check_range("sigmoid_focal", "gamma", gamma, low=0.0)
-    logits, labels = prepare("sigmoid_focal", logits, labels, where, soft=True)
-    gamma = jnp.asarray(gamma).astype(logits.dtype)
+    z, y = prepare("sigmoid_focal", logits, labels, where, soft=True)
+    gamma = jnp.asarray(gamma).astype(z.dtype)
 
     def cost(wrong):
         # -log p^t = softplus(wrong), log(1 - p^t) = wrong - softplus(wrong)
         nats = jax.nn.softplus(wrong)
         return jnp.exp(gamma * (wrong - nats)) * nats
 
-    return mask_values(_one_vs_rest(logits, labels, cost), where)
+    return mask_values(_one_vs_rest(z, y, cost), where)
 
 
 def _one_vs_rest(logits, labels, cost):

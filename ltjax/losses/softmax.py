@@ -54,8 +54,8 @@ def softmax_cross_entropy(
         The negative log-likelihood of multinomial logistic regression; see
         `optax.softmax_cross_entropy_with_integer_labels`, which wraps negative labels.
     """
-    logits, labels = prepare("softmax_cross_entropy", logits, labels, where, soft=True)
-    return mask_values(affine_cross_entropy(logits, labels), where)
+    z, y = prepare("softmax_cross_entropy", logits, labels, where, soft=True)
+    return mask_values(affine_cross_entropy(z, y), where)
 
 
 def affine_softmax(
@@ -123,42 +123,40 @@ def affine_softmax(
         the temperature is the inverse of LDAM's scale s.
     """
     caller = "affine_softmax"
-    logits, labels = prepare(caller, logits, labels, where, soft=True)
-    num_classes = logits.shape[-1]
+    z, y = prepare(caller, logits, labels, where, soft=True)
+    num_classes = z.shape[-1]
     for name, vector in (("weight", weight), ("scale", scale)):
         if vector is not None:
             check_class_vector(caller, name, vector, num_classes)
     by_row = shift is not None and len(shape_of(shift)) == 2
     if by_row:
         check_class_matrix(caller, "shift", shift, num_classes)
-        if not is_index(labels):
+        if not is_index(y):
             raise TypeError(
                 f"{caller}: shift has one row per true class, so labels must be class"
-                f" indices [B], but they are distributions of dtype {labels.dtype}"
+                f" indices [B], but they are distributions of dtype {y.dtype}"
             )
     elif shift is not None:
         check_class_vector(caller, "shift", shift, num_classes)
     if temperature is not None:
         check_range(caller, "temperature", temperature, low=0.0, open_low=True)
-        temperature = jnp.asarray(temperature).astype(logits.dtype)
+        temperature = jnp.asarray(temperature).astype(z.dtype)
         scale = 1 / temperature if scale is None else jnp.asarray(scale) / temperature
         shift = None if shift is None else jnp.asarray(shift) / temperature
     if not by_row:
-        loss = affine_cross_entropy(
-            logits, labels, weight=weight, scale=scale, shift=shift
-        )
+        loss = affine_cross_entropy(z, y, weight=weight, scale=scale, shift=shift)
         return mask_values(loss, where)
-    table = jnp.asarray(shift).astype(logits.dtype)
+    table = jnp.asarray(shift).astype(z.dtype)
     odds = rival_log_odds(
-        logits,
-        labels,
+        z,
+        y,
         scale=scale,
-        rival_shift=class_rows(table, labels, like=logits),
-        own_shift=class_lookup(jnp.diagonal(table), labels),
+        rival_shift=class_rows(table, y, like=z),
+        own_shift=class_lookup(jnp.diagonal(table), y),
     )
     loss = jax.nn.softplus(odds)
     if weight is not None:
-        loss = loss * at_label(weight, labels, logits.dtype)
+        loss = loss * at_label(weight, y, z.dtype)
     return mask_values(loss, where)
 
 
@@ -200,8 +198,8 @@ def focal(
         lets class weights into p; here a weight multiplies the result from outside.
     """
     check_range("focal", "gamma", gamma, low=0.0)
-    logits, labels = prepare("focal", logits, labels, where)
-    odds = rival_log_odds(logits, labels)
-    gamma = jnp.asarray(gamma).astype(logits.dtype)
+    z, y = prepare("focal", logits, labels, where)
+    odds = rival_log_odds(z, y)
+    gamma = jnp.asarray(gamma).astype(z.dtype)
     modulator = jnp.exp(gamma * jax.nn.log_sigmoid(odds))
     return mask_values(modulator * jax.nn.softplus(odds), where)

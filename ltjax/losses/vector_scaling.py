@@ -58,9 +58,9 @@ def class_dependent_temperature(
         Deep Learning", 2020.
     """
     caller = "class_dependent_temperature"
-    logits, labels = prepare(caller, logits, labels, where, soft=True)
-    scale = _relative_power(caller, class_counts, gamma, logits)
-    return mask_values(affine_cross_entropy(logits, labels, scale=scale), where)
+    z, y = prepare(caller, logits, labels, where, soft=True)
+    scale = _relative_power(caller, class_counts, gamma, z)
+    return mask_values(affine_cross_entropy(z, y, scale=scale), where)
 
 
 def vector_scaling(
@@ -109,11 +109,11 @@ def vector_scaling(
         Overparameterization", NeurIPS 2021. The paper's Delta is our factor.
     """
     caller = "vector_scaling"
-    logits, labels = prepare(caller, logits, labels, where, soft=True)
-    scale = _relative_power(caller, class_counts, gamma, logits)
-    tau = jnp.asarray(tau).astype(logits.dtype)
-    shift = tau * jnp.asarray(log_prior(class_counts)).astype(logits.dtype)
-    loss = affine_cross_entropy(logits, labels, scale=scale, shift=shift)
+    z, y = prepare(caller, logits, labels, where, soft=True)
+    scale = _relative_power(caller, class_counts, gamma, z)
+    tau = jnp.asarray(tau).astype(z.dtype)
+    shift = tau * jnp.asarray(log_prior(class_counts)).astype(z.dtype)
+    loss = affine_cross_entropy(z, y, scale=scale, shift=shift)
     return mask_values(loss, where)
 
 
