@@ -7,6 +7,7 @@ values only, and leaves traced values alone.
 import numbers
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 

@@ -73,21 +73,21 @@ def class_rows(table, labels, *, like) -> jax.Array:
     return table.at[index].get(mode="fill", fill_value=jnp.nan, out_sharding=sharding)
 
 
-def mask_rows(where, *arrays) -> Any:
+def mask_rows(where, array, *more) -> Any:
     """Replaces masked rows by 0 (or class 0), so that no NaN reaches a gradient.
 
     Masking the *output* only is not enough: the gradient of `where(m, f(x), 0)` at
     a masked NaN is 0 * NaN = NaN.
     """
     if where is None:
-        return arrays if len(arrays) > 1 else arrays[0]
+        return (array, *more) if more else array
     where = jnp.asarray(where)
     masked = []
-    for x in arrays:
+    for x in (array, *more):
         x = jnp.asarray(x)
         keep = where.reshape(where.shape + (1,) * (x.ndim - where.ndim))
         masked.append(jnp.where(keep, x, jnp.zeros((), x.dtype)))
-    return tuple(masked) if len(masked) > 1 else masked[0]
+    return tuple(masked) if more else masked[0]
 
 
 def mask_values(values, where) -> jax.Array:

@@ -54,17 +54,17 @@ def count_labels(labels: ArrayLike, num_classes: int) -> Array:
     if not is_concrete(labels):
         one_hot = jnp.asarray(labels)[:, None] == jnp.arange(num_classes)[None]
         return jnp.sum(one_hot, axis=0, dtype=jnp.int32)
-    labels = host(labels)
-    if labels.size and not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"count_labels: labels have dtype {labels.dtype}, expected int")
-    labels = labels.astype(np.int64)
-    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    known = host(labels)
+    if known.size and not np.issubdtype(known.dtype, np.integer):
+        raise TypeError(f"count_labels: labels have dtype {known.dtype}, expected int")
+    known = known.astype(np.int64)
+    bad = np.flatnonzero((known < 0) | (known >= num_classes))
     if bad.size:
         raise ValueError(
             f"count_labels: labels must lie in [0, {num_classes}), but labels[{bad[0]}]"
-            f" is {labels[bad[0]]} ({bad.size} such label(s))"
+            f" is {known[bad[0]]} ({bad.size} such label(s))"
         )
-    return np.bincount(labels, minlength=num_classes)
+    return np.bincount(known, minlength=num_classes)
 
 
 def prior(class_counts: ArrayLike) -> Array:
@@ -153,10 +153,10 @@ def effective_number(class_counts: ArrayLike, *, beta: float | ArrayLike) -> Arr
     counts = _counts("effective_number", class_counts)
     xp = namespace(counts, beta)
     counts = xp.asarray(counts)
-    beta = xp.asarray(beta, counts.dtype)
-    log_beta = xp.log(xp.where(beta > 0, beta, xp.ones_like(beta)))
-    powered = -xp.expm1(counts * log_beta) / (1 - beta)
-    return xp.where(beta > 0, powered, xp.where(counts > 0, 1.0, 0.0))
+    base = xp.asarray(beta, counts.dtype)
+    log_base = xp.log(xp.where(base > 0, base, xp.ones_like(base)))
+    powered = -xp.expm1(counts * log_base) / (1 - base)
+    return xp.where(base > 0, powered, xp.where(counts > 0, 1.0, 0.0))
 
 
 def _sum_to_num_classes(inverse: Array, counts: Array) -> Array:
@@ -228,7 +228,7 @@ def inverse_power_weights(
     counts = _counts("inverse_power_weights", class_counts)
     xp = namespace(counts, power)
     safe = xp.where(counts > 0, counts, xp.ones_like(counts))
-    return _sum_to_num_classes(xp.exp(-power * xp.log(safe)), counts)
+    return _sum_to_num_classes(xp.exp(xp.negative(power) * xp.log(safe)), counts)
 
 
 def batch_balanced_weights(
