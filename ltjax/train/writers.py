@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,6 +105,7 @@ class TensorBoard:
         for key, value in line.get("std", {}).items():
             if value is not None:
                 self._writer.add_scalar(f"{key}_std", value, step)
+        self._writer.flush()  # what a killed run has logged is there
 
     def close(self) -> None:
         """Flushes and closes the event file."""
@@ -190,7 +192,9 @@ def _bar(total: int, start: int, label: str):
     in_notebook = "ipykernel" in sys.modules
     if not (sys.stderr.isatty() or in_notebook):
         return None
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without widgets gets a plain bar
+        from tqdm.auto import tqdm
 
     return tqdm(total=total, initial=start, desc=label, unit="step", dynamic_ncols=True)
 
