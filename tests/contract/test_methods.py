@@ -20,8 +20,7 @@ ROWS += [
 ]
 
 
-# Three steps do not pay for optimizing the code.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 @pytest.fixture(params=ROWS, ids="+".join)
@@ -62,7 +61,7 @@ def test_steps_learn_are_finite_and_survive_a_restart(config, devices, tmp_path)
         traced.append(program)
         return run.step(state, batch, program=program)
 
-    compiled = jax.jit(step, static_argnums=2, compiler_options=QUICK)
+    compiled = jax.jit(step, static_argnums=2)
 
     def advance(state, t):
         indices, mask = (part[0] for part in run.plan(t))
@@ -72,8 +71,7 @@ def test_steps_learn_are_finite_and_survive_a_restart(config, devices, tmp_path)
         assert run.program(t) in run.programs
         return compiled(state, batch, run.program(t))
 
-    init = jax.jit(run.init, compiler_options=QUICK)
-    start = init(0, run.info.replicas[0]["hyper"])
+    start = jax.jit(run.init)(0, run.info.replicas[0]["hyper"])
     state = start
     for t in range(2):
         state, metrics = advance(state, t)

@@ -1,5 +1,6 @@
 """Comparisons and records that the tests of the engine share."""
 
+import gc
 import json
 import os
 import pathlib
@@ -11,9 +12,25 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick(compile_quickly):
+    pass
+
+
 def _raw(leaf):
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+@pytest.fixture
+def failing_reads():
+    """For tests that read a damaged checkpoint; mark them to ignore what it leaves.
+
+    Orbax drops its reads of the other arrays when one fails. They are collected here,
+    and not in a test that has nothing to do with them.
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

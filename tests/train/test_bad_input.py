@@ -1,5 +1,6 @@
 """What a user can get wrong: refused before the first step, with one message."""
 
+import pathlib
 import re
 
 import numpy as np
@@ -301,6 +302,9 @@ def test_command_line_faults_of_a_config_file(refused, tmp_path):
     text = refused(config=f"{named}:methd=la,imf=lots")
     assert "config argument 'methd' is unknown; did you mean 'method'?" in text
     assert "config argument imf is 'lots', expected float" in text
+    demo = pathlib.Path(__file__).resolve().parents[2] / "configs" / "mnist1d_lt.py"
+    text = refused(config=f"{demo}:method=ldma_drw")
+    assert "method is 'ldma_drw', unknown; did you mean 'ldam_drw'?" in text
     typo = tmp_path / "typo.py"
     typo.write_text(
         "from ltjax.train.config import default_config\n"

@@ -17,9 +17,8 @@ from ltjax.train.checkpoint import (
     restore_params,
 )
 
-# Orbax leaves reads of the other arrays unfinished when one of them fails.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
+    "ignore::pytest.PytestUnraisableExceptionWarning"  # see `failing_reads`
 )
 
 
@@ -81,7 +80,7 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def copied(saved, tmp_path):
+def copied(saved, tmp_path, failing_reads):
     return shutil.copytree(saved, tmp_path / "run")
 
 
@@ -149,7 +148,9 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_previous_one(
 
 
 @pytest.mark.parametrize("damage", [lose, truncate, empty, zero])
-def test_no_single_damaged_file_restores_wrong_values(saved, tmp_path, damage):
+def test_no_single_damaged_file_restores_wrong_values(
+    saved, tmp_path, failing_reads, damage
+):
     newest = saved / "checkpoints" / "20"
     files = [p.relative_to(newest) for p in newest.rglob("*") if p.is_file()]
     assert len(files) > 5

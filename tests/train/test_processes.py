@@ -31,24 +31,32 @@ LONG = {
 }
 
 
+def environment(devices: int) -> dict[str, str]:
+    """Of a process with so many CPU devices, which compiles what no other has yet."""
+    return os.environ | {
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
+
+
 @pytest.fixture
 def launch(tiny_config, tmp_path):
     """`launch(changes, workdir, devices=1, flags=()) -> Popen` of `ltjax train`."""
     started = []
 
     def go(changes, workdir, *, devices=1, flags=()):
-        environment = os.environ | {
-            "JAX_NUM_CPU_DEVICES": str(devices),
-            "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-        }
         config = f"{tiny_config}:{json.dumps(changes)}"
         command = [sys.executable, "-m", "ltjax", "train", "--config", config]
         command += ["--workdir", str(workdir), "--no-tensorboard", *flags]
         log = tmp_path / f"process{len(started)}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=environment, cwd=ROOT
+                command,
+                stdout=output,
+                stderr=output,
+                env=environment(devices),
+                cwd=ROOT,
             )
         process.log = log
         started.append(process)
@@ -102,7 +110,7 @@ def uninterrupted(tiny_config, tmp_path_factory):
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        env=environment(1),
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
@@ -251,7 +259,7 @@ def test_a_stuck_run_shows_its_stacks_and_ends(tiny_config, tmp_path):
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        env=environment(1),
         cwd=ROOT,
     )
     assert done.returncode == 1

@@ -136,7 +136,7 @@ def test_a_finished_run_is_only_evaluated_again(plain, train, assert_same, recor
     assert records(workdir) == before
 
 
-# Orbax leaves reads of the other arrays unfinished when one of them fails.
+@pytest.mark.usefixtures("failing_reads")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_half_written_record_and_later_ones_are_dropped(
     plain, train, tmp_path, records
