@@ -92,6 +92,7 @@ class TensorBoard:
         self._writer = SummaryWriter(
             str(directory),
             purge_step=resume_step + 1,  # of an interrupted attempt
+            flush_secs=10,  # a killed run loses no more than that
             # The name has whole seconds: a quick restart would take the same one.
             filename_suffix=f".{time.time_ns()}",
         )
@@ -105,7 +106,6 @@ class TensorBoard:
         for key, value in line.get("std", {}).items():
             if value is not None:
                 self._writer.add_scalar(f"{key}_std", value, step)
-        self._writer.flush()  # what a killed run has logged is there
 
     def close(self) -> None:
         """Flushes and closes the event file."""

@@ -95,13 +95,6 @@ def test_tensorboard_shows_what_metrics_jsonl_holds_after_a_resume(
             )
 
 
-def test_tensorboard_has_a_record_as_soon_as_it_is_written(tmp_path):
-    sink = writers.TensorBoard(tmp_path, resume_step=0)
-    sink.write(record(5, 1.0, {"train/loss": [0.25], "eval/test/few": [math.nan]}))
-    assert scalars(tmp_path) == {"train/loss": [(5, 0.25)]}
-    sink.close()
-
-
 class Clock:
     """A clock that goes when told."""
 
