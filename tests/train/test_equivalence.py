@@ -230,6 +230,22 @@ def test_the_average_of_parameters_and_statistics(tiny, train, devices, assert_s
     assert not np.allclose(ours, theirs)
 
 
+def test_random_streams_follow_from_seed_and_step(tiny, devices):
+    with devices(1):
+        run = build(tiny({"model.kwargs": {"hidden": (16,), "dropout": 0.5}}))
+    states, batches = steps_of(run, 1)
+    step = jax.jit(run.step)
+
+    def after(**changes):
+        new = step(states[0].replace(**changes), batches[0])[0]
+        return np.asarray(new.params["backbone"]["dense1"]["kernel"]).tobytes()
+
+    same = after()
+    assert after(rng=jax.random.key(0)) == same
+    assert after(rng=jax.random.key(1)) != same
+    assert after(step=jnp.int32(1)) != same
+
+
 def test_clipping_bounds_the_step_not_the_direction(tiny, devices):
     changes = {"optimizer.weight_decay": 0.0, "optimizer.momentum": 0.0}
     with devices(1):
