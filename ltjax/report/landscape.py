@@ -24,7 +24,6 @@ def plot_slices(
     ylabel: str = "loss (nats)",
     marks: Mapping[str, float] | None = None,
     styles: Mapping[str, LineStyle] | None = None,
-    title: str = "",
 ):
     """Losses along directions through a point, such as `loss_slices` returns them.
 
@@ -33,11 +32,10 @@ def plot_slices(
             [S, D]). D directions are drawn as their mean and a band of one sample
             standard deviation.
         reference: the method to draw in grey.
-        xlabel: of the radius, the same in all panels.
+        xlabel: of the radius, the same in all panels; says along what.
         ylabel: of the loss; each panel has its own scale.
         marks: optional label -> radius of a dotted line, such as {"rho": 0.1}.
         styles: of `style.method_styles`, for one look over several figures.
-        title: optional.
 
     Returns:
         The Figure, panels side by side.
@@ -83,7 +81,5 @@ def plot_slices(
             axes.set_title(label)
             axes.set_xlabel(xlabel)
         grid[0].set_ylabel(ylabel)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         legend_on_top(figure, [handles[n] for n in names], names)
     return figure

@@ -23,6 +23,7 @@ def run_spectra(
     replica: int = 0,
     num_steps: int = 64,
     num_starts: int = 3,
+    trace_probes: int = 100,
     seed: int = 0,
     batch_size: int = 1000,
 ) -> dict[str, Spectrum]:
@@ -38,6 +39,7 @@ def run_spectra(
         replica: which replica of the run.
         num_steps: Lanczos steps per start.
         num_starts: random starts.
+        trace_probes: most products spent on a trace, at least 2.
         seed: of the starts.
         batch_size: examples per Hessian-vector product.
 
@@ -74,6 +76,7 @@ def run_spectra(
         key=jax.random.key(seed),
         num_steps=num_steps,
         num_starts=num_starts,
+        trace_probes=trace_probes,
     )
     _write(pathlib.Path(workdir) / "spectrum", f"{grouping}_{step}", spectra)
     return spectra

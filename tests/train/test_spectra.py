@@ -62,7 +62,7 @@ def direct(finished, tiny):
 
 
 def test_values_are_those_of_hessian_spectrum(finished, direct):
-    sizes = {"batch_size": 60, "num_steps": 6, "num_starts": 2}
+    sizes = {"batch_size": 60, "num_steps": 6, "num_starts": 2, "trace_probes": 9}
     found = run_spectra(finished[1], replica=1, seed=5, **sizes)
     groups = {"all": np.ones(10, bool), "head": ~TAIL, "tail": TAIL}
     assert list(found) == list(groups)
@@ -81,7 +81,7 @@ def test_values_are_those_of_hessian_spectrum(finished, direct):
 
 
 def test_everything_is_on_disk(finished):
-    found = run_spectra(finished[1], num_steps=2, num_starts=1)
+    found = run_spectra(finished[1], num_steps=2, num_starts=1, trace_probes=2)
     folder = finished[1] / "spectrum"
     numbers = json.loads((folder / "head_tail_6.json").read_text())
     curves = np.load(folder / "head_tail_6.npz")
@@ -113,7 +113,8 @@ def test_everything_is_on_disk(finished):
     ],
 )
 def test_other_groups(grouping, sizes, finished):
-    found = run_spectra(finished[1], grouping=grouping, num_steps=1, num_starts=1)
+    sparing = {"num_steps": 1, "num_starts": 1, "trace_probes": 2}
+    found = run_spectra(finished[1], grouping=grouping, **sparing)
     assert {name: s.num_examples for name, s in found.items()} == sizes
     assert (finished[1] / "spectrum" / f"{grouping}_6.json").exists()
 
