@@ -78,6 +78,7 @@ class Ratio:
     seconds: float  # median time of one call
     baseline_seconds: float
     repeats: int
+    fastest: float  # the ratio of the fastest calls
 
     def columns(self) -> dict[str, str]:
         return {
@@ -96,6 +97,7 @@ def interleaved_ratios(
     *,
     repeats: int,
     least_seconds: float = 0.02,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, Ratio]:
     """Times every subject next to the baseline, `repeats` times, in both orders.
 
@@ -104,42 +106,61 @@ def interleaved_ratios(
         subjects: likewise, by name.
         repeats: number of pairs per subject.
         least_seconds: a measurement repeats its call until it is at least this long.
+        clock: in seconds; default time.perf_counter. time.process_time does not count
+            what other programs do in between, nor what other processes do for us.
 
     Returns:
         A `Ratio` per subject.
     """
-    calls = {name: _enough_calls(f, least_seconds) for name, f in subjects.items()}
-    baseline_calls = _enough_calls(baseline, least_seconds)
+    clock = clock or time.perf_counter
+    calls = {
+        name: _enough_calls(f, least_seconds, clock) for name, f in subjects.items()
+    }
+    baseline_calls = _enough_calls(baseline, least_seconds, clock)
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
     for repeat in range(repeats):
         for name, subject in subjects.items():
             if repeat % 2:
-                own = _seconds(subject, calls[name])
-                base = _seconds(baseline, baseline_calls)
+                own = _seconds(subject, calls[name], clock)
+                base = _seconds(baseline, baseline_calls, clock)
             else:
-                base = _seconds(baseline, baseline_calls)
-                own = _seconds(subject, calls[name])
+                base = _seconds(baseline, baseline_calls, clock)
+                own = _seconds(subject, calls[name], clock)
             pairs[name].append((own, base))
     return {name: _summary(np.array(times)) for name, times in pairs.items()}
 
 
-def _seconds(function: Callable[[], Any], calls: int) -> float:
+def _seconds(
+    function: Callable[[], Any], calls: int, clock: Callable[[], float]
+) -> float:
     """Mean time of one of `calls` calls."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(calls):
         jax.block_until_ready(function())
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
-def _enough_calls(function: Callable[[], Any], least_seconds: float) -> int:
+def _enough_calls(
+    function: Callable[[], Any], least_seconds: float, clock: Callable[[], float]
+) -> int:
     jax.block_until_ready(function())  # compiles
-    return max(1, int(np.ceil(least_seconds / max(_seconds(function, 1), 1e-9))))
+    once = max(_seconds(function, 1, clock), 1e-9)
+    return max(1, int(np.ceil(least_seconds / once)))
 
 
 def _summary(times: np.ndarray) -> Ratio:
     low, median, high = np.quantile(times[:, 0] / times[:, 1], (0.25, 0.5, 0.75))
     seconds, baseline_seconds = np.median(times, axis=0)
-    return Ratio(median, low, high, seconds, baseline_seconds, len(times))
+    fastest, baseline_fastest = times.min(axis=0)
+    return Ratio(
+        median,
+        low,
+        high,
+        seconds,
+        baseline_seconds,
+        len(times),
+        fastest / baseline_fastest,
+    )
 
 
 def append_csv(path: pathlib.Path, rows: Sequence[Mapping[str, str]]) -> None:

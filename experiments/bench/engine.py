@@ -1,277 +1,340 @@
-"""Our training step beside a hand-written loop of the same model, and beside PyTorch.
+"""Images per second of our training step, as ratios to a hand-written loop and PyTorch.
 
-    python -m experiments.bench.engine [--quick] [--torch-python PYTHON]
+    python -m experiments.bench.engine                        # ResNet-32, conv1d
+    python -m experiments.bench.engine --torch-python PYTHON  # and PyTorch
+    python -m experiments.bench.engine --quick                # small, prints only
 
-Subjects train on random images with the CIFAR recipe: batch 128, pad-crop and flip, SGD
-with momentum and coupled weight decay. "Ours" is what the loop runs per step: the plan,
-its transfer, the compiled program with metrics and the non-finite guard. The
-hand-written loop gathers, augments and updates in one jitted function and nothing else.
-PyTorch runs the same network and recipe in a process of its own, named by
---torch-python, in turn with ours; without it that row is left out.
+All train on the same random images with the CIFAR recipe: uint8 images on the device,
+pad by 4, crop, flip, normalize, batch 128, SGD with momentum and coupled weight decay.
+"Ours" is what the loop runs per step: the plan, its transfer, the compiled program with
+metrics and the non-finite guard, and one fetch of the metrics per measurement. The
+hand-written loop gathers, augments and updates in one jitted, donated function, and
+does nothing else. PyTorch runs the same network and recipe in a process of its own,
+with the interpreter that --torch-python names, in turn with ours.
+
+A ratio is our images per second over the peer's: 1 is as fast, 0.9 is slower. Beside
+the ratio of times stands that of processor time, which the load of other programs
+touches less. The demo's network shows the fixed cost of a step, as it has so little
+else to do; with R replicas the hand-written loop makes R separate steps.
 """
 
+import functools
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from experiments.bench.common import (
-    append_csv,
-    argument_parser,
-    interleaved_ratios,
-    provenance,
-)
-from ltjax.losses import softmax_cross_entropy
-from ltjax.models.registry import build_model
-from ltjax.train.build import build
-from ltjax.train.config import default_config
+from experiments.bench import common
+from experiments.bench.engine_torch import TorchPeer
+from ltjax.train.build import Run, build
+from ltjax.train.config import TrainConfig, default_config
 from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.step import empty_sums, make_program, replica_mode
 from ltjax.train.validate import validate
 
-MEAN = np.array((0.4914, 0.4822, 0.4465), np.float32)
-STD = np.array((0.2023, 0.1994, 0.2010), np.float32)
-IMAGES = 2560
+NUM_CLASSES = 10
+NUM_IMAGES = 2560
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 2e-4
 
 
-def config_of(model: str, batch_size: int, folder: str):
+class Case(NamedTuple):
+    """What is trained, and how many steps make one measurement."""
+
+    model: str
+    shape: tuple[int, ...]  # of an example; images are augmented, signals are not
+    batch: int
+    replicas: int
+    steps: int
+
+    @property
+    def images(self) -> bool:
+        return len(self.shape) == 3
+
+
+FULL = (
+    Case("resnet32", (32, 32, 3), 128, 1, 2),
+    Case("conv1d", (40, 1), 128, 1, 100),
+    Case("conv1d", (40, 1), 128, 3, 50),
+)
+QUICK = (
+    Case("resnet20", (32, 32, 3), 16, 1, 2),
+    Case("conv1d", (40, 1), 128, 1, 20),
+    Case("conv1d", (40, 1), 128, 3, 10),
+)
+
+
+def config_of(case: Case, folder: str) -> TrainConfig:
+    """A run on random examples, which are written to `folder`."""
     rng = np.random.default_rng(0)
-    path = pathlib.Path(folder) / "images.npz"
-    images = rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
-    np.savez(path, inputs=images, labels=np.arange(IMAGES) % 10)
+    shape = (NUM_IMAGES, *case.shape)
+    if case.images:
+        inputs = rng.integers(0, 256, shape, dtype=np.uint8)
+    else:
+        inputs = rng.normal(size=shape).astype(np.float32)
+    path = pathlib.Path(folder) / f"{case.model}.npz"
+    np.savez(path, inputs=inputs, labels=np.arange(NUM_IMAGES) % NUM_CLASSES)
     config = default_config()
     config.data.name = f"npz:{path}"
     config.data.profile = "none"
-    config.data.augment = "cifar"
-    with config.unlocked():
-        config.data.augment_options = {"mean": MEAN.tolist(), "std": STD.tolist()}
-    config.model.name = model
-    config.batch_size = batch_size
-    config.optimizer.lr = 0.01
-    return config
+    if case.images:
+        config.data.augment = "cifar"
+        config.data.augment_options = {"mean": list(MEAN), "std": list(STD)}
+    config.model.name = case.model
+    config.batch_size = case.batch
+    config.optimizer.lr = LR
+    config.optimizer.momentum = MOMENTUM
+    config.optimizer.weight_decay = WEIGHT_DECAY
+    config.replicas.seeds = tuple(range(case.replicas))
+    return validate(config)
 
 
-def our_steps(config, steps: int):
-    """A function that trains `steps` steps the way the loop does."""
-    run = build(validate(config))
-    layout = Layout(make_mesh())
-    count = len(run.info.replicas)
-    mode = replica_mode(config.replicas.layout, count)
-    seeds = np.asarray([r["seed"] for r in run.info.replicas])
-    names = run.info.replicas[0]["hyper"]
-    hyper = {n: np.float32([r["hyper"][n] for r in run.info.replicas]) for n in names}
-    state = jax.jit(jax.vmap(run.init))(seeds, hyper)
-    program = make_program(
-        run.step,
-        lambda arrays, rows, key: run.feed.batch(arrays, rows, key, train=True),
-        count=count,
-        layout=layout,
-        mode=mode,
-    )
-    compiled = jax.jit(program, donate_argnums=(0, 1), static_argnames="program")
-    arrays = layout.put(run.feed.arrays, layout.replicated)
-    sums = jax.tree.map(
-        lambda x: jnp.stack([x] * count),
-        empty_sums(("loss", "accuracy", "grad_norm", "lr")),
-    )
-    carry = {"state": state, "sums": sums, "step": 0}
+class Ours:
+    """Calling it trains `steps` steps with the pieces that `ltjax.train.loop` uses."""
 
-    def train():
-        first = carry["step"]
-        for rows in run.feed.iterate(run.plan, first, first + steps):
-            carry["state"], carry["sums"] = compiled(
-                carry["state"],
-                carry["sums"],
-                arrays,
-                layout.put(rows, layout.rows),
-                program=None,
-            )
-        carry["step"] += steps
-        return carry["sums"]
-
-    return train
-
-
-def hand_written_steps(model: str, batch_size: int, steps: int):
-    """The least code that trains the same network on the same recipe."""
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8))
-    labels = jnp.arange(IMAGES) % 10
-    net = build_model(model, num_classes=10)
-    params, stats = jax.jit(lambda k: net.init(k, jnp.zeros((1, 32, 32, 3))))(
-        jax.random.key(0)
-    )
-
-    def augment(key, image):
-        crop, flip = jax.random.split(key)
-        row, column = jax.random.randint(crop, (2,), 0, 9)
-        padded = jnp.pad(image, ((4, 4), (4, 4), (0, 0)))
-        image = jax.lax.dynamic_slice(padded, (row, column, 0), (32, 32, 3))
-        image = jnp.where(jax.random.bernoulli(flip), image[:, ::-1], image)
-        return (image.astype(jnp.float32) / 255 - MEAN[None, None]) / STD[None, None]
-
-    @jax.jit
-    def step(params, stats, velocity, images, labels, index, key):
-        x = jax.vmap(augment)(jax.random.split(key, batch_size), images[index])
-
-        def loss(params):
-            outputs, new = net.forward(params, stats, x, train=True)
-            return softmax_cross_entropy(outputs["logits"], labels[index]).mean(), new
-
-        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        velocity = jax.tree.map(
-            lambda v, g, p: 0.9 * v + g + 2e-4 * p, velocity, grads, params
+    def __init__(self, run: Run, steps: int):
+        self._run, self._steps, self._step = run, steps, 0
+        replicas = run.info.replicas
+        self._layout = layout = Layout(make_mesh())
+        seeds = np.asarray([r["seed"] for r in replicas], np.int32)
+        hyper = {
+            name: np.asarray([r["hyper"][name] for r in replicas], np.float32)
+            for name in replicas[0]["hyper"]
+        }
+        init = jax.vmap(run.init)
+        shardings = layout.state(jax.eval_shape(init, seeds, hyper))
+        self._state = jax.jit(init, out_shardings=shardings)(seeds, hyper)
+        self._arrays = layout.put(run.feed.arrays, layout.replicated)
+        self._zeros = jax.tree.map(
+            lambda x: np.stack([np.asarray(x)] * len(replicas)),
+            empty_sums(("loss", "accuracy", "grad_norm", "lr")),
         )
-        params = jax.tree.map(lambda p, v: p - 0.01 * v, params, velocity)
-        return params, stats, velocity, value
+        program = make_program(
+            run.step,
+            lambda arrays, rows, key: run.feed.batch(arrays, rows, key, train=True),
+            count=len(replicas),
+            layout=layout,
+            mode=replica_mode(run.config.replicas.layout, len(replicas)),
+        )
+        self._compiled = jax.jit(
+            program,
+            static_argnames="program",
+            donate_argnums=(0, 1),
+            out_shardings=(shardings, layout.replicated),
+        )
 
-    carry = [params, stats, jax.tree.map(jnp.zeros_like, params)]
-    key, count = jax.random.key(1), 0
+    def __call__(self) -> dict[str, np.ndarray]:
+        run, layout = self._run, self._layout
+        sums = layout.put(self._zeros, layout.replicated)
+        first = self._step
+        with jax.set_mesh(layout.mesh), jax.transfer_guard("disallow"):
+            for rows in run.feed.iterate(run.plan, first, first + self._steps):
+                self._state, sums = self._compiled(
+                    self._state,
+                    sums,
+                    self._arrays,
+                    layout.put(rows, layout.rows),
+                    program=run.program(self._step),
+                )
+                self._step += 1
+        return jax.device_get(sums)
 
-    def train():
-        nonlocal count
-        for _ in range(steps):
-            index = rng.permutation(IMAGES)[:batch_size].astype(np.int32)
-            *carry[:], value = step(
-                *carry, images, labels, index, jax.random.fold_in(key, count)
+    @property
+    def params(self) -> Any:
+        """With a leading replica axis."""
+        return self._state.params
+
+
+def _augment(key: jax.Array, image: jax.Array) -> jax.Array:
+    crop_key, flip_key = jax.random.split(key)
+    row, column = jax.random.randint(crop_key, (2,), 0, 9)
+    padded = jnp.pad(image, ((4, 4), (4, 4), (0, 0)))
+    image = jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+    image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+    mean, std = (jnp.array(v)[None, None] for v in (MEAN, STD))
+    return (image.astype(jnp.float32) / 255 - mean) / std
+
+
+class HandWritten:
+    """Calling it trains `steps` steps with the least code that does the same.
+
+    Args:
+        run: its network, its data and its number of replicas.
+        steps: per call.
+        indices: (replica, step) -> int32 [B]; default a permutation per epoch.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        steps: int,
+        indices: Callable[[int, int], np.ndarray] | None = None,
+    ):
+        self._steps, self._step = steps, 0
+        size = run.config.batch_size
+        self._indices = indices or _permutations(run.info.num_train, size)
+        self._inputs = jax.device_put(run.feed.arrays["inputs"])
+        self._labels = jax.device_put(run.feed.arrays["label"])
+        images = self._inputs.ndim == 4
+        forward = run.model.forward
+
+        @functools.partial(jax.jit, donate_argnums=0)
+        def step(state, inputs, labels, index, count):
+            params, stats, velocity = state
+            x, y = inputs[index], labels[index]
+            if images:
+                key = jax.random.fold_in(jax.random.key(1), count)
+                x = jax.vmap(_augment)(jax.random.split(key, size), x)
+
+            def loss_fn(params):
+                outputs, new = forward(params, stats, x, train=True)
+                losses = optax.softmax_cross_entropy_with_integer_labels(
+                    outputs["logits"], y
+                )
+                return losses.mean(), new
+
+            (loss, new), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+            velocity = jax.tree.map(
+                lambda v, g, p: MOMENTUM * v + g + WEIGHT_DECAY * p,
+                velocity,
+                grads,
+                params,
             )
-            count += 1
-        return value
+            params = jax.tree.map(lambda p, v: p - LR * v, params, velocity)
+            return (params, new, velocity), loss
 
-    return train
+        self._compiled = step
+        self._states = []
+        for replica in run.info.replicas:
+            fresh = jax.jit(run.init)(replica["seed"], replica["hyper"])
+            velocity = jax.tree.map(jnp.zeros_like, fresh.params)
+            self._states.append((fresh.params, fresh.model_state, velocity))
 
+    def __call__(self) -> list[float]:
+        losses = []
+        for _ in range(self._steps):
+            losses = []
+            for r, state in enumerate(self._states):
+                self._states[r], loss = self._compiled(
+                    state,
+                    self._inputs,
+                    self._labels,
+                    self._indices(r, self._step),
+                    np.int32(self._step),
+                )
+                losses.append(loss)
+            self._step += 1
+        return jax.device_get(losses)
 
-TORCH = r"""
-import sys, time
-import torch, torch.nn as nn, torch.nn.functional as F
-depth, batch, images = map(int, sys.argv[1:4])
-torch.manual_seed(0)
-
-class Block(nn.Module):
-    def __init__(self, i, o, s):
-        super().__init__()
-        self.c1 = nn.Conv2d(i, o, 3, s, 1, bias=False)
-        self.b1 = nn.BatchNorm2d(o)
-        self.c2 = nn.Conv2d(o, o, 3, 1, 1, bias=False)
-        self.b2 = nn.BatchNorm2d(o)
-        self.o, self.s, self.i = o, s, i
-
-    def forward(self, x):
-        y = self.b2(self.c2(F.relu(self.b1(self.c1(x)))))
-        if self.s != 1 or self.i != self.o:
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.o // 4, self.o // 4))
-        return F.relu(x + y)
-
-n = (depth - 2) // 6
-layers = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-width = 16
-for o, s in ((16, 1), (32, 2), (64, 2)):
-    for k in range(n):
-        layers.append(Block(width, o, s if k == 0 else 1))
-        width = o
-net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-x = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
-y = torch.arange(images) % 10
-mean = torch.tensor((0.4914, 0.4822, 0.4465)).view(3, 1, 1)
-std = torch.tensor((0.2023, 0.1994, 0.2010)).view(3, 1, 1)
-opt = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, weight_decay=2e-4)
-print("ready", torch.__version__, flush=True)
-for line in sys.stdin:
-    for _ in range(int(line)):
-        index = torch.randperm(images)[:batch]
-        padded = F.pad(x[index], (4, 4, 4, 4))
-        out = torch.empty(batch, 3, 32, 32)
-        offsets = torch.randint(0, 9, (batch, 2))
-        flips = torch.rand(batch) < 0.5
-        for i in range(batch):
-            a, b = offsets[i]
-            one = padded[i, :, a:a + 32, b:b + 32]
-            out[i] = one.flip(-1) if flips[i] else one
-        out = (out / 255 - mean) / std
-        opt.zero_grad()
-        F.cross_entropy(net(out), y[index]).backward()
-        opt.step()
-    print("done", flush=True)
-"""
+    @property
+    def params(self) -> list[Any]:
+        """One tree per replica."""
+        return [state[0] for state in self._states]
 
 
-def torch_steps(python: str, depth: int, batch_size: int, steps: int):
-    """The same recipe in PyTorch, `steps` steps per call; (function, version)."""
-    process = subprocess.Popen(
-        [python, "-c", TORCH, str(depth), str(batch_size), str(IMAGES)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    ready = process.stdout.readline().split()
-    if ready[:1] != ["ready"]:
-        raise SystemExit(f"{python} cannot run PyTorch")
+def _permutations(num_examples: int, size: int) -> Callable[[int, int], np.ndarray]:
+    """Indices of a step: every example once per epoch, in another order per replica."""
 
-    def train():
-        process.stdin.write(f"{steps}\n")
-        process.stdin.flush()
-        if process.stdout.readline().strip() != "done":
-            raise SystemExit("PyTorch stopped")
+    @functools.lru_cache(maxsize=8)
+    def order(replica: int, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((replica, epoch))
+        return rng.permutation(num_examples).astype(np.int32)
 
-    return train, ready[1]
+    def indices(replica: int, step: int) -> np.ndarray:
+        epoch, position = divmod(step, num_examples // size)
+        return order(replica, epoch)[position * size : (position + 1) * size]
+
+    return indices
 
 
-def main() -> int:
-    parser = argument_parser(__doc__, output="engine.csv")
-    parser.add_argument("--torch-python", help="an interpreter that has PyTorch")
-    parser.add_argument("--depth", type=int, default=0, help="default: 32, quick: 20")
-    args = parser.parse_args()
-    depth = args.depth or (20 if args.quick else 32)
-    batch, steps = (32, 2) if args.quick else (128, 3)
-    repeats = args.repeats or (3 if args.quick else 9)
-    model = f"resnet{depth}"
-    rows, version = [], ""
+def compare(case: Case, peer: Callable[[], Any], ours: Ours, **options) -> common.Ratio:
+    """The peer's time over ours: our images per second over the peer's."""
+    options = {"least_seconds": 0.0, **options}
+    return common.interleaved_ratios(ours, {"peer": peer}, **options)["peer"]
+
+
+def measure(case: Case, repeats: int, torch_python: str | None) -> list[dict[str, str]]:
+    """A row against the hand-written loop and, for images, one against PyTorch."""
     with tempfile.TemporaryDirectory() as folder:
-        ours = our_steps(config_of(model, batch, folder), steps)
-        peers = {"hand-written loop": hand_written_steps(model, batch, steps)}
-        if args.torch_python:
-            peers["pytorch"], version = torch_steps(
-                args.torch_python, depth, batch, steps
-            )
-        else:
-            print("no --torch-python: PyTorch is left out", file=sys.stderr)
-        # Ours is the subject and each peer in turn the baseline: images per second of
-        # ours over the peer's is the peer's time over ours.
-        for peer, function in peers.items():
-            started = time.perf_counter()
-            found = interleaved_ratios(
-                ours, {peer: function}, repeats=repeats, least_seconds=0.0
-            )[peer]
-            ours_rate = steps * batch / found.baseline_seconds
-            rows.append(
-                {
-                    "model": model,
-                    "batch": str(batch),
-                    "peer": peer,
-                    "images_per_s_ratio": f"{found.median:.3f}",
-                    "ratio_low": f"{found.low:.3f}",
-                    "ratio_high": f"{found.high:.3f}",
-                    "images_per_s": f"{ours_rate:.1f}",
-                    "peer_images_per_s": f"{steps * batch / found.seconds:.1f}",
-                    "repeats": str(found.repeats),
-                    "torch": version if peer == "pytorch" else "",
-                    **provenance(),
-                }
-            )
-            spent = time.perf_counter() - started
+        run = build(config_of(case, folder))
+    ours = Ours(run, case.steps)
+    hand = HandWritten(run, case.steps)
+    origin = common.provenance()
+    per_call = case.steps * case.batch * case.replicas
+
+    def row(peer: str, found: common.Ratio, processor: str, torch: str):
+        return {
+            "model": case.model,
+            "batch": str(case.batch),
+            "replicas": str(case.replicas),
+            "peer": peer,
+            "ratio": f"{found.median:.3f}",
+            "ratio_low": f"{found.low:.3f}",
+            "ratio_high": f"{found.high:.3f}",
+            "ratio_fastest": f"{found.fastest:.3f}",
+            "ratio_processor_time": processor,
+            "images_per_s": f"{per_call / found.baseline_seconds:.1f}",
+            "peer_images_per_s": f"{per_call / found.seconds:.1f}",
+            "repeats": str(found.repeats),
+            "torch": torch,
+            **origin,
+        }
+
+    rows = []
+    found = compare(case, hand, ours, repeats=repeats)
+    processor = compare(case, hand, ours, repeats=repeats, clock=time.process_time)
+    rows.append(row("hand-written loop", found, f"{processor.median:.3f}", ""))
+    if case.images and torch_python:
+        depth = int(case.model.removeprefix("resnet"))
+        torch = TorchPeer(
+            torch_python,
+            depth=depth,
+            batch=case.batch,
+            num_images=NUM_IMAGES,
+            steps=case.steps,
+        )
+        try:
+            if torch.num_params != run.info.num_params:
+                raise RuntimeError(
+                    f"PyTorch's network has {torch.num_params} parameters, ours"
+                    f" {run.info.num_params}: they are not the same network"
+                )
+            found = compare(case, torch, ours, repeats=repeats)
+        finally:
+            torch.close()
+        rows.append(row("pytorch", found, "", torch.version))
+    return rows
+
+
+def main() -> None:
+    parser = common.argument_parser(__doc__.splitlines()[0], output="engine.csv")
+    parser.add_argument(
+        "--torch-python", metavar="PYTHON", help="an interpreter that has torch"
+    )
+    args = parser.parse_args()
+    repeats = args.repeats or (3 if args.quick else 15)
+    if not args.torch_python:
+        print("no --torch-python: PyTorch is left out", file=sys.stderr)
+    for case in QUICK if args.quick else FULL:
+        rows = measure(case, repeats, args.torch_python)
+        for row in rows:
             print(
-                f"{model} against {peer:<18} {found.median:.3f} ({found.low:.3f} to"
-                f" {found.high:.3f}), ours {ours_rate:.0f} images/s, {spent:.0f} s"
+                f"{row['model']} x {row['replicas']}  against {row['peer']:18}"
+                f" {row['ratio']} ({row['ratio_low']} to {row['ratio_high']};"
+                f" processor time {row['ratio_processor_time'] or '-'})"
+                f"  {row['images_per_s']} images/s",
+                flush=True,
             )
-    if not args.quick:
-        append_csv(args.output, rows)
-    return 0
+        if not args.quick:
+            common.append_csv(args.output, rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

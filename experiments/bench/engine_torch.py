@@ -1,0 +1,130 @@
+"""The CIFAR ResNet recipe in PyTorch, in a process of its own.
+
+`TorchPeer` starts this file with an interpreter that has torch (nothing else is needed
+there) and asks it for some steps at a time.
+"""
+
+import os
+import subprocess
+import sys
+
+
+class TorchPeer:
+    """Calling it trains `steps` steps in the other process.
+
+    Args:
+        python: an interpreter that can import torch.
+        depth: of the ResNet, 6 n + 2.
+        batch: examples per step.
+        num_images: random images that the batches are drawn from.
+        steps: per call.
+
+    Raises:
+        RuntimeError: if the process does not start, or stops.
+    """
+
+    def __init__(
+        self, python: str, *, depth: int, batch: int, num_images: int, steps: int
+    ):
+        self._steps = steps
+        numbers = map(str, (depth, batch, num_images))
+        self._process = subprocess.Popen(
+            [python, __file__, *numbers],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Threads that wait actively stall for seconds where cores are shared.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        )
+        version, threads, parameters = self._answer("ready")
+        self.version, self.threads = version, int(threads)
+        self.num_params = int(parameters)
+
+    def __call__(self) -> float:
+        """The loss of the last step."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{self._steps}\n")
+        self._process.stdin.flush()
+        (loss,) = self._answer("done")
+        return float(loss)
+
+    def _answer(self, expected: str) -> list[str]:
+        assert self._process.stdout is not None
+        first, *rest = self._process.stdout.readline().split() or [""]
+        if first != expected:
+            raise RuntimeError(f"PyTorch's process said {first!r}, not {expected!r}")
+        return rest
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def main(depth: int, batch: int, num_images: int) -> None:
+    """Trains as many steps as each line of standard input says."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    class Block(nn.Module):
+        """Two convolutions; the shortcut drops pixels and pads channels (option A)."""
+
+        def __init__(self, width_in: int, width: int, stride: int):
+            super().__init__()
+            self.first = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+            self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+            self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+            self.changes = stride != 1 or width_in != width
+            self.pad = (width - width_in) // 2
+
+        def forward(self, x):
+            y = F.relu(self.norm1(self.first(x)))
+            y = self.norm2(self.second(y))
+            if self.changes:
+                x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
+            return F.relu(x + y)
+
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    width_in = 16
+    for width, stride in ((16, 1), (32, 2), (64, 2)):
+        for k in range((depth - 2) // 6):
+            layers.append(Block(width_in, width, stride if k == 0 else 1))
+            width_in = width
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width_in, 10)]
+    net = nn.Sequential(*layers)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=2e-4)
+
+    images = torch.randint(0, 256, (num_images, 32, 32, 3), dtype=torch.uint8)
+    labels = torch.arange(num_images) % 10
+    mean = torch.tensor((0.4914, 0.4822, 0.4465))
+    std = torch.tensor((0.2023, 0.1994, 0.2010))
+
+    def augmented(chosen):
+        """Pad by 4, crop, flip, normalize: the whole batch in one gather."""
+        padded = F.pad(images[chosen], (0, 0, 4, 4, 4, 4))
+        offsets = torch.randint(0, 9, (2, batch, 1))
+        span = torch.arange(32).expand(batch, 32)
+        columns = torch.where(torch.rand(batch, 1) < 0.5, span.flip(1), span)
+        rows, columns = span + offsets[0], columns + offsets[1]
+        which = torch.arange(batch)[:, None, None]
+        pixels = padded[which, rows[:, :, None], columns[:, None, :]]
+        return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+    def step():
+        chosen = torch.randperm(num_images)[:batch]
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(augmented(chosen)), labels[chosen])
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    count = sum(parameter.numel() for parameter in net.parameters())
+    print("ready", torch.__version__, torch.get_num_threads(), count, flush=True)
+    for line in sys.stdin:
+        losses = [step() for _ in range(int(line))]
+        print("done", losses[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
