@@ -102,6 +102,7 @@ def supervised(
     posthoc: bool = False,
     class_vectors: Callable | None = None,
     classify: Callable | None = None,
+    padded: bool = True,
 ) -> Method:
     """The plain supervised method.
 
@@ -123,6 +124,8 @@ def supervised(
             them.
         classify: `forward` from the features on, for batches that hold "features" in
             place of "inputs" (see `ltjax.models.Model`).
+        padded: whether batches may hold padding. If they never do, the network is not
+            given their mask, which batch normalization would pay for in every layer.
 
     Returns:
         A `Method`.
@@ -154,7 +157,7 @@ def supervised(
             inputs,
             train=True,
             rngs={"dropout": model_key},
-            mask=mask,
+            mask=mask if padded else None,
         )
         context = Context(
             class_counts,

@@ -288,6 +288,7 @@ def build(config: TrainConfig) -> Run:
         posthoc=config.loss.posthoc_tau > 0 or "posthoc_tau" in config.replicas.grid,
         class_vectors=model.class_vectors,
         classify=model.classify,
+        padded=config.sampler.remainder == "pad",  # all others draw full batches
     )
     factor = optim.lr_factor(config.optimizer, **timing)
     make_tx = optim.make_optimizer(config.optimizer, factor)
