@@ -36,7 +36,11 @@ class TorchPeer:
             # Threads that wait actively stall for seconds where cores are shared.
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         )
-        version, threads, parameters = self._answer("ready")
+        try:
+            version, threads, parameters = self._answer("ready")
+        except RuntimeError:
+            self.close()
+            raise
         self.version, self.threads = version, int(threads)
         self.num_params = int(parameters)
 
@@ -56,8 +60,9 @@ class TorchPeer:
         return rest
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
+        """Ends the process."""
+        with self._process:
+            self._process.terminate()
 
 
 def main(depth: int, batch: int, num_images: int) -> None:
