@@ -42,7 +42,7 @@ def get_config(arg=""):
     config.init_from = args.init_from
     if args.init_from:
         optimizer.train, optimizer.lr_factors = (
-            "head,backbone/stage4",
+            "head,backbone/stage4_*",
             {"backbone": 0.1},
         )
         config.init_skip = ("head",)

@@ -176,7 +176,7 @@ class OptimizerConfig:
     milestones: tuple[int, ...] = (160, 180)  # epochs
     factors: tuple[float, ...] = (1e-2, 1e-4)
     per_epoch: bool = False  # cosine: hold the rate within an epoch
-    train: str = "all"  # all, or modules: head, "head,backbone/stage4"; the rest stays
+    train: str = "all"  # all, or modules: head, "head,backbone/stage4_*"
     bn_mode: str = "frozen"  # of a backbone of which nothing trains: | update_stats
     lr_factors: Mapping = dataclasses.field(default_factory=dict)  # {"backbone": 0.1}
 

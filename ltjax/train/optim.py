@@ -5,6 +5,7 @@ the schedule is a factor of the state's own step, so the chain keeps no counter.
 """
 
 from collections.abc import Callable, Hashable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -93,7 +94,9 @@ def _module_path(path) -> str:
 
 
 def _under(path: str, module: str) -> bool:
-    return f"{path}/".startswith(f"{module}/")
+    """Whether a leaf lies under a module, whose names may be patterns (stage4_*)."""
+    names, wanted = path.split("/"), module.split("/")
+    return len(names) >= len(wanted) and all(map(fnmatchcase, names, wanted))
 
 
 def _trains(modules: str, path) -> bool:

@@ -119,7 +119,7 @@ def _names(c: TrainConfig) -> list[str]:
                 faults.append(
                     f"config.optimizer.{field} names {path!r}, expected"
                     f" {'all or ' if field == 'train' else ''}modules such as"
-                    f" {', '.join(MODULES)} or backbone/stage4"
+                    f" {', '.join(MODULES)} or backbone/stage4_*"
                 )
     if not any(fault.startswith("config.model") for fault in faults):
         faults += _modules(c)
