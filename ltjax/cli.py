@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     other.add_argument(
         "--tau", type=float, help="of la and tau_norm; default: chosen on --select-on"
     )
-    other.add_argument("--rule", help="best (default) or one_standard_error")
+    other.add_argument("--rule", help="one_standard_error (default) or best")
     other.add_argument("--select-on", help="val (default) or train")
     other.add_argument("--bias", help="of tau_norm: drop (default) or keep")
     other.add_argument("--transform", help="of ncm: none, l2n or cl2n (default)")

@@ -59,7 +59,14 @@ class Posthoc(NamedTuple):
     values: dict[str, np.ndarray]
 
 
-def fit_la(run: Run, state: TrainState, *, tau=None, rule="best", select_on="val"):
+def fit_la(
+    run: Run,
+    state: TrainState,
+    *,
+    tau=None,
+    rule="one_standard_error",
+    select_on="val",
+):
     """Logit adjustment with a given tau, or the one chosen on held-out examples.
 
     Args:
@@ -92,7 +99,7 @@ def fit_tau_norm(
     state: TrainState,
     *,
     tau=None,
-    rule="best",
+    rule="one_standard_error",
     select_on="val",
     bias_mode="drop",
 ):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax.cli import main
 from ltjax.report import read_run
 from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.posthoc import evaluate_classifier
@@ -123,7 +124,7 @@ def test_tau_norm_of_a_given_strength(finished, known, bias_mode):
 
 
 def test_tau_norm_chooses_on_held_out_examples(finished, known):
-    found = evaluate_classifier(finished, "tau_norm")
+    found = evaluate_classifier(finished, "tau_norm", rule="best")
     grid = np.linspace(0, 2, 4001)
     best = np.stack([balanced(*scaled(known, "val", t)) for t in grid]).max(0)
     reached = balanced(*scaled(known, "val", found["classifier/tau"]))
@@ -145,7 +146,7 @@ def test_adjustment_chooses_on_what_it_is_told(finished, known):
         return balanced(logits - tau * log_prior, labels)
 
     for split in ("val", "train"):
-        found = evaluate_classifier(finished, "la", select_on=split)
+        found = evaluate_classifier(finished, "la", select_on=split, rule="best")
         grid = np.linspace(0, 3, 3001)
         best = np.stack([adjusted(split, t) for t in grid]).max(0)
         tau = found["classifier/tau"]
@@ -156,9 +157,43 @@ def test_adjustment_chooses_on_what_it_is_told(finished, known):
             atol=ONE_EXAMPLE,
         )
     # The rule of one standard error never asks for more.
-    careful = evaluate_classifier(finished, "la", rule="one_standard_error")
+    careful = evaluate_classifier(finished, "la")
     bold = evaluate_classifier(finished, "la", rule="best")
     assert (careful["classifier/tau"] <= bold["classifier/tau"]).all()
+
+
+def test_the_command_line_says_the_same(finished, capsys, tmp_path):
+    out = tmp_path / "scaled"
+    options = ["--tau", "1.5", "--bias", "keep", "--out", str(out)]
+    code = main(["eval", str(finished), "--classifier", "tau_norm", *options])
+    printed = capsys.readouterr().out.splitlines()
+    lines = dict(line.split(maxsplit=1) for line in printed)
+    assert code == 0 and (out / "run.json").exists()
+    found = evaluate_classifier(finished, "tau_norm", tau=1.5, bias_mode="keep")
+    values = found["eval/test/balanced_accuracy"]
+    expected = f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+    assert lines["eval/test/balanced_accuracy"] == expected
+    assert lines["classifier/tau"] == "1.5000 ± 0.0000"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--transform", "l2n"], "--transform belongs to --classifier ncm, not to the"),
+        (
+            ["--classifier", "ncm", "--select-on", "val"],
+            "--select-on belongs to --classifier la or tau_norm, not to ncm",
+        ),
+        (
+            ["--classifier", "la", "--posthoc-tau", "1"],
+            "expected --classifier la --tau TAU",
+        ),
+        (["--classifier", "knn"], "classifier is 'knn', expected one of"),
+    ],
+)
+def test_options_that_do_not_belong_together(finished, capsys, arguments, message):
+    assert main(["eval", str(finished), *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_its_folder_reads_like_a_run(finished, tmp_path):
