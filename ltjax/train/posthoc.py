@@ -63,10 +63,10 @@ def fit_la(
     run: Run,
     state: TrainState,
     *,
-    tau=None,
-    rule="one_standard_error",
-    select_on="val",
-):
+    tau: float | None = None,
+    rule: str = "one_standard_error",
+    select_on: str = "val",
+) -> Posthoc:
     """Logit adjustment with a given tau, or the one chosen on held-out examples.
 
     Args:
@@ -85,12 +85,12 @@ def fit_la(
         found = [select_tau(z, labels, counts, rule=rule).tau for z in logits]
     else:
         found = [tau] * len(run.info.replicas)
-    tau = np.asarray(found, np.float32)
+    taus = np.asarray(found, np.float32)
     return Posthoc(
         "LA post hoc",
-        tau,
+        taus,
         lambda tau, outputs: adjust_logits(outputs["logits"], counts, tau=tau),
-        {"tau": tau},
+        {"tau": taus},
     )
 
 
@@ -98,11 +98,11 @@ def fit_tau_norm(
     run: Run,
     state: TrainState,
     *,
-    tau=None,
-    rule="one_standard_error",
-    select_on="val",
-    bias_mode="drop",
-):
+    tau: float | None = None,
+    rule: str = "one_standard_error",
+    select_on: str = "val",
+    bias_mode: str = "drop",
+) -> Posthoc:
     """The tau-normalized head with a given tau, or the one chosen on held-out examples.
 
     Args:
@@ -143,22 +143,22 @@ def fit_tau_norm(
         ]
     else:
         found = [tau] * len(run.info.replicas)
-    tau = np.asarray(found, np.float32)
-    fitted = {"tau": tau, "kernel": kernel}
+    taus = np.asarray(found, np.float32)
+    fitted = {"tau": taus, "kernel": kernel}
     if bias is not None:
         fitted["bias"] = bias
     logits_of = decoupled.tau_normalized(bias_mode=bias_mode)
-    return Posthoc("tau-norm", fitted, logits_of, {"tau": tau})
+    return Posthoc("tau-norm", fitted, logits_of, {"tau": taus})
 
 
 def fit_ncm(
     run: Run,
     state: TrainState,
     *,
-    transform="cl2n",
-    average="examples",
-    score="euclidean",
-):
+    transform: str = "cl2n",
+    average: str = "examples",
+    score: str = "euclidean",
+) -> Posthoc:
     """Nearest class means of the training set's features, streamed.
 
     Args:
