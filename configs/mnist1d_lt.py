@@ -6,7 +6,7 @@ Arguments: method (see METHODS), imf (imbalance factor), profile, gradient,
 init_from (a finished run's workdir: method=crt or lws continues it), smoke.
 Setting: exp profile, 2000 examples in the largest class, a 3-layer conv net (32-64-64),
 SGD with momentum 0.9, 3000 steps of 128, 3 seeds as replicas. Expected balanced test
-accuracy at ratio 100: see experiments/demo/README.md.
+accuracy at ratio 100: see Results in README.md.
 """
 
 from ltjax.train import recipes
