@@ -62,8 +62,8 @@ def point(dataset: str, imf: int, width: int, steps: int, seeds: int, levels) ->
     options = {**options, **NORMALIZATION[features]}
     if kind == "linear":
         options["use_bias"] = False  # a frame has none either
-    elif features == "BN+l2" and loss != "DR":
-        options["scale"] = FRAME_SCALE  # unit features and vectors: logits in [-1, 1]
+    if features == "BN+l2" and loss != "DR":
+        options["scale"] = FRAME_SCALE  # of unit features, learnable heads' too
     config.model.head, config.model.head_options = kind, options
     config.loss.name, config.loss.mixup = LOSSES[loss], MIXUP[mixup]
     config.weights.name = BALANCE[balance]

@@ -82,7 +82,7 @@ def _condition(head, features, *, train: bool, mask):
 
 
 class LinearHead(nn.Module):
-    r"""The ordinary linear classifier, logits = h W + b.
+    r"""The ordinary linear classifier, logits = s h W + b.
 
     Attributes:
         num_classes: K.
@@ -95,6 +95,8 @@ class LinearHead(nn.Module):
             and focal losses), or a number.
         batch_norm: whether a batch normalization (learned scale and bias) comes first.
         normalize: "l2" for unit features or "none".
+        scale: s. Unit features leave the logits' size to the kernel's norm, which
+            weight decay holds down; more than 1 makes up for it.
 
     References:
         K. He et al., Deep residual learning for image recognition, CVPR 2016.
@@ -108,6 +110,7 @@ class LinearHead(nn.Module):
     init_bias: str | float = "uniform"
     batch_norm: bool = False
     normalize: str = "none"
+    scale: float = 1.0
 
     @property
     def rows_independent(self) -> bool:
@@ -142,6 +145,8 @@ class LinearHead(nn.Module):
         kernel_init = kernel_inits[self.kernel_init]
         kernel = self.param("kernel", kernel_init, (dim, self.num_classes))
         logits = features @ kernel
+        if self.scale != 1.0:
+            logits = self.scale * logits
         if self.use_bias:
             bias = self.param("bias", self._bias_init(dim), (self.num_classes,))
             logits = logits + bias[None, :]

@@ -191,3 +191,15 @@ def test_heads_refuse_what_they_cannot_be():
     for bad in (dict(kernel_init="xavier"), dict(init_bias="ones")):
         with pytest.raises(ValueError, match="expected one of"):
             LinearHead(3, **bad).init(jax.random.key(0), jnp.zeros((1, 3)), train=True)
+
+
+def test_linear_head_scales_its_logits_before_the_bias():
+    plain = LinearHead(num_classes=2, normalize="l2")
+    scaled = LinearHead(num_classes=2, normalize="l2", scale=10.0)
+    params = {"kernel": jnp.eye(2), "bias": jnp.asarray([1.0, -1.0])}
+    features = jnp.asarray([[3.0, 4.0]])  # unit: (0.6, 0.8)
+    expected = {plain: [[1.6, -0.2]], scaled: [[7.0, 7.0]]}
+    for head, logits in expected.items():
+        seen, found = head.apply({"params": params}, features, train=False)
+        np.testing.assert_allclose(found, logits, rtol=1e-6)
+        np.testing.assert_allclose(seen, [[0.6, 0.8]], rtol=1e-6)
