@@ -2,8 +2,12 @@
 
 A grid can be stopped and started again: a point whose row is in the CSV is not run
 twice. Every row carries what produced it.
+
+A point may keep its run for points that build on it: one that starts from its
+parameters (`config.init_from`), or another classifier on its outputs.
 """
 
+import contextlib
 import csv
 import datetime
 import logging
@@ -31,11 +35,18 @@ class Point(NamedTuple):
         key: column -> value; identifies the row.
         config: a ConfigDict.
         command: how to get that config by hand.
+        workdir: where the run is kept, "" for nowhere.
+        classifier: a classifier to put on the finished run of `workdir` in place of its
+            own head (see `ltjax.train.posthoc.CLASSIFIERS`); nothing is trained then.
+        options: of the classifier.
     """
 
     key: Mapping[str, object]
     config: object
     command: str
+    workdir: str = ""
+    classifier: str = ""
+    options: Mapping[str, object] = {}
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
@@ -60,7 +71,6 @@ def run_points(
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     from ltjax.train.build import build
-    from ltjax.train.loop import run
     from ltjax.train.validate import validate
 
     points = list(points)
@@ -73,30 +83,34 @@ def run_points(
         started = time.perf_counter()
         config = validate(point.config)
         built = build(config)
-        with tempfile.TemporaryDirectory() as workdir:
-            with open(os.devnull, "w") as quiet:
-                result = _quietly(quiet, run, built, workdir)
+        with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
+            metrics = _metrics(point, built)
         minutes = (time.perf_counter() - started) / 60
         for varied, members in _settings(built.info.replicas, config.replicas.grid):
             row = {**key, **varied}
             for name in METRICS:
-                values = 100 * result.metrics[f"eval/test/{name}"][members]
+                values = 100 * metrics[f"eval/test/{name}"][members]
                 spread = values.std(ddof=1) if len(values) > 1 else float("nan")
                 row[f"{name}_mean"] = f"{values.mean():.3f}"
                 row[f"{name}_std"] = f"{spread:.3f}"
             for name, metric in (more or {}).items():
-                row[name] = f"{result.metrics[metric][members].mean():.4f}"
+                row[name] = f"{metrics[metric][members].mean():.4f}"
             row |= _provenance(built, point, members, minutes)
             _append(path, row)
     return read_rows(path)
 
 
-def _quietly(quiet, function, *args):
-    stdout, sys.stdout = sys.stdout, quiet
-    try:
-        return function(*args, tensorboard=False)
-    finally:
-        sys.stdout = stdout
+def _metrics(point: Point, built) -> Mapping[str, np.ndarray]:
+    """What the point is measured by; trains unless its run is kept already."""
+    from ltjax.train.loop import run
+    from ltjax.train.posthoc import evaluate_classifier
+
+    if point.classifier:
+        return evaluate_classifier(point.workdir, point.classifier, **point.options)
+    if point.workdir:
+        return run(built, point.workdir, tensorboard=False).metrics
+    with tempfile.TemporaryDirectory() as workdir:
+        return run(built, workdir, tensorboard=False).metrics
 
 
 def _settings(replicas, grid):

@@ -1,85 +1,284 @@
-"""The supervised table: every loss and schedule on the same data and budget.
+"""The supervised table: every loss, schedule and classifier on one data and budget.
 
+    python experiments/supervised_lt/run.py tune  [--dataset mnist1d]
     python experiments/supervised_lt/run.py train [--dataset mnist1d] [--imf 100]
                                                   [--profile exp]
     python experiments/supervised_lt/run.py table
 
-Five seeds each, the presets' hyper-parameters, 3000 steps (MNIST-1D) or 1500 (MNIST).
+`tune` sets each method's one dial at ratio 100, on seeds and data that `train` never
+sees; every dial has three candidates. `train` runs five seeds at any ratio.
 """
 
 import argparse
 import importlib
 import pathlib
 import sys
+from typing import NamedTuple
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from grid import Point, cell, read_rows, replace_block, run_points  # noqa: E402
+from grid import ROOT, Point, cell, read_rows, replace_block, run_points  # noqa: E402
 
-METHODS = (
-    "ce",
-    "rw",
-    "rs",
-    "focal",
-    "cb",
-    "cb_focal",
-    "ce_drw",
-    "ldam",
-    "ldam_drw",
-    "ldam_drs",
-    "la",
-    "la_posthoc",
-    "balanced_softmax",
-    "cdt",
-    "vs",
-    "tla_adrw",
-)
 RESULTS = HERE / "results" / "supervised.csv"
+TUNING = HERE / "results" / "tune.csv"
+RUNS = ROOT / "runs" / "supervised_lt"  # finished runs that others build on
+COLUMNS = ("balanced_accuracy", "many", "medium", "few", "worst", "ece")
+SETTING = ("dataset", "profile", "imf")
 
 
-def points(dataset: str, imf: int, profile: str):
+class Method(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        preset: a named method of the config family.
+        dial: what is tuned: a place in the config, or an option of the classifier; ""
+            for nothing.
+        values: its candidates.
+        changes: further places in the config.
+        classifier: put on the finished CE run; nothing is trained then.
+        second_stage: whether training starts from the finished CE run.
+    """
+
+    preset: str
+    dial: str = ""
+    values: tuple = (None,)
+    changes: dict = {}
+    classifier: str = ""
+    second_stage: bool = False
+
+
+BETA = ("weights.beta", (0.9, 0.99, 0.9999))
+GAMMA = ("loss.gamma", (0.1, 0.2, 0.3))
+MARGIN = ("loss.max_margin", (0.25, 0.5, 1.0))
+TAU = (0.5, 1.0, 1.5)
+RATE = ("optimizer.lr", (0.01, 0.05, 0.25))  # of the second stage
+
+METHODS = {
+    "CE": Method("ce"),
+    "RW": Method("rw", "weights.power", (0.25, 0.5, 1.0)),
+    "RS": Method("rs"),
+    "Focal": Method("focal", "loss.gamma", (0.5, 1.0, 2.0)),
+    "CB": Method("cb", *BETA),
+    "CB-sigmoid": Method(
+        "cb_focal", *BETA, changes={"loss.name": "sigmoid", "label": "CB-sigmoid"}
+    ),
+    "CB-Focal": Method("cb_focal", *BETA),
+    "CE-DRW": Method("ce_drw", *BETA),
+    "LDAM": Method("ldam", *MARGIN),
+    "LDAM-DRS": Method("ldam_drs", *MARGIN),
+    "LDAM-DRW": Method("ldam_drw", *MARGIN),
+    "LA": Method("la", "loss.tau", TAU),
+    "LA post hoc": Method("ce", "tau", TAU, classifier="la"),
+    "BS": Method("balanced_softmax"),
+    "CDT": Method("cdt", *GAMMA),
+    "VS": Method("vs", *GAMMA),
+    "TLA+ADRW": Method("tla_adrw", "weights.power", (0.1, 0.2, 0.4)),
+    "cRT": Method("crt", *RATE, second_stage=True),
+    "LWS": Method("lws", *RATE, second_stage=True),
+    "tau-norm": Method("ce", "tau", TAU, classifier="tau_norm"),
+    "NCM": Method("ce", "transform", ("none", "l2n", "cl2n"), classifier="ncm"),
+    "ETF+DR": Method("etf_dr"),
+}
+
+
+def point(dataset: str, imf: int, profile: str, name: str, value, *, tuning: bool):
+    """The run of one method with its dial at `value`."""
+    method = METHODS[name]
+    base = RUNS / f"{'tune' if tuning else 'train'}-{dataset}-{profile}-{imf}"
     family = importlib.import_module(f"configs.{dataset}_lt")
+    arg = f"method={method.preset},imf={imf},profile={profile}"
+    if method.second_stage:
+        arg += f",init_from={base}"
+    config = family.get_config(arg)
+    changes = dict(method.changes)
+    if method.dial and not method.classifier:
+        changes[method.dial] = value
+    for place, wanted in changes.items():
+        section, _, field = place.rpartition(".")
+        (config[section] if section else config)[field] = wanted
+    if not method.second_stage:
+        config.total = "1500 steps"
+    if dataset == "mnist":  # many runs on two cores: no convolutions, no augmentation
+        config.model.name, config.model.kwargs = "mlp", {"hidden": (256, 256)}
+        config.data.augment = "none"
+    config.eval_every = config.checkpoint_every = "100%"
+    config.log_every = "100%"
+    config.replicas.seeds = (100, 101) if tuning else (0, 1, 2, 3, 4)
+    if tuning and dataset == "mnist1d":
+        config.data.options = {"seed": 7}
+    elif tuning:
+        config.data.subset_seed = 7
+    key = {"dataset": dataset, "profile": profile, "imf": imf, "method": name}
+    key["dial"] = f"{method.dial}={value}" if method.dial else "none"
+    command = f"configs/{dataset}_lt.py:{arg.replace(str(base), 'CE')}"
+    if method.classifier:
+        options = {method.dial: value}
+        return Point(key, config, command, str(base), method.classifier, options)
+    return Point(key, config, command, str(base) if name == "CE" else "")
+
+
+def tune(dataset: str) -> None:
+    run_points(
+        [
+            point(dataset, 100, "exp", name, value, tuning=True)
+            for name, method in METHODS.items()
+            if method.dial or name == "CE"
+            for value in method.values
+        ],
+        TUNING,
+    )
+
+
+def tuned(dataset: str, name: str):
+    """The candidate with the best balanced accuracy on the tuning seeds."""
+    method = METHODS[name]
+    if not method.dial:
+        return None
+    wanted = {"dataset": dataset, "method": name}
+    rows = [row for row in read_rows(TUNING) if wanted.items() <= row.items()]
+    scores = {row["dial"]: float(row["balanced_accuracy_mean"]) for row in rows}
+    missing = [v for v in method.values if f"{method.dial}={v}" not in scores]
+    if missing:
+        raise SystemExit(
+            f"no tuning rows of {name} on {dataset} for {missing}; run 'tune' first"
+        )
+    return max(method.values, key=lambda value: scores[f"{method.dial}={value}"])
+
+
+def train(dataset: str, imf: int, profile: str) -> None:
+    run_points(
+        [
+            point(dataset, imf, profile, name, tuned(dataset, name), tuning=False)
+            for name in METHODS
+        ],
+        RESULTS,
+    )
+
+
+def setting_table(rows: list[dict]) -> list[str]:
+    lines = [
+        "| method | dial | all | many | medium | few | worst | ECE |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        dial = "" if row["dial"] == "none" else _dial(row["dial"])
+        cells = [row["method"], dial, *(cell(row, name) for name in COLUMNS)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _dial(text: str) -> str:
+    place, value = text.split("=")
+    return f"{place.split('.')[-1]} {value}"
+
+
+def summary_table(rows: list[dict], settings: list[tuple]) -> list[str]:
+    """Balanced and few-shot accuracy of every method, a column per setting."""
+    table = {(tuple(r[n] for n in SETTING), r["method"]): r for r in rows}
+    titles = [f"{d} {p} {imf}" for d, p, imf in settings]
+    lines = [f"| method | {' | '.join(titles)} |", "| :-- |" + " --: |" * len(titles)]
     for method in METHODS:
-        arg = f"method={method},imf={imf},profile={profile}"
-        config = family.get_config(arg)
-        config.replicas.seeds = (0, 1, 2, 3, 4)
-        config.eval_every, config.checkpoint_every = "100%", "100%"
-        key = {"dataset": dataset, "profile": profile, "imf": imf, "method": method}
-        yield Point(key, config, f"configs/{dataset}_lt.py:{arg}")
+        cells = []
+        for setting in settings:
+            row = table.get((setting, method))
+            cells.append(
+                f"{float(row['balanced_accuracy_mean']):.1f}"
+                f" ({float(row['few_mean']):.1f})"
+                if row
+                else ""
+            )
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def figure(rows: list[dict], settings: list[tuple], path: pathlib.Path) -> None:
+    """Balanced accuracy over CE's by imbalance ratio, exp profile."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    datasets = [
+        name
+        for name in dict.fromkeys(s[0] for s in settings)
+        if sum(s[:2] == (name, "exp") for s in settings) > 1
+    ]
+    if not datasets:
+        return
+    fig, axes = plt.subplots(
+        1, len(datasets), figsize=(6.4 * len(datasets), 5.2), squeeze=False
+    )
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        mine = [r for r in rows if (r["dataset"], r["profile"]) == (dataset, "exp")]
+        ratios = sorted({int(r["imf"]) for r in mine})
+        found = {
+            (r["method"], int(r["imf"])): float(r["balanced_accuracy_mean"])
+            for r in mine
+        }
+        ends = []
+        for k, method in enumerate(METHODS):
+            gain = [
+                found.get((method, ratio), float("nan")) - found["CE", ratio]
+                for ratio in ratios
+            ]
+            style = ("-", "--", ":")[k // 10]
+            axis.plot(ratios, gain, style, marker="o", ms=3, color=f"C{k % 10}")
+            ends.append((gain[-1], method, f"C{k % 10}"))
+        place = float("-inf")
+        low, high = axis.get_ylim()
+        for value, method, color in sorted(ends):
+            place = max(value, place + (high - low) / 34)
+            axis.annotate(
+                method,
+                (ratios[-1], value),
+                (1.02, place),
+                textcoords=axis.get_yaxis_transform(),
+                color=color,
+                fontsize=8,
+                va="center",
+            )
+        axis.axhline(0, color="0.6", lw=0.8)
+        axis.set(xscale="log", xlabel="imbalance ratio", title=dataset)
+        axis.set_xticks(ratios, map(str, ratios))
+        axis.minorticks_off()
+    axes[0][0].set_ylabel("balanced accuracy over CE's, points")
+    fig.tight_layout()
+    fig.savefig(path, dpi=130)
 
 
 def table() -> None:
+    """Writes everything of the README that is a number, from the CSV."""
     rows = read_rows(RESULTS)
-    blocks = []
-    for setting in dict.fromkeys((r["dataset"], r["profile"], r["imf"]) for r in rows):
-        lines = [
-            f"### {setting[0]}, {setting[1]} profile, ratio {setting[2]}",
-            "",
-            "| method | all | many | medium | few | worst | ECE |",
-            "| :-- | --: | --: | --: | --: | --: | --: |",
-        ]
-        for row in rows:
-            if (row["dataset"], row["profile"], row["imf"]) != setting:
-                continue
-            names = ("balanced_accuracy", "many", "medium", "few", "worst", "ece")
-            cells = [row["method"], *(cell(row, name) for name in names)]
-            lines.append(f"| {' | '.join(cells)} |")
-        blocks.append("\n".join(lines))
-    replace_block(HERE / "README.md", "results", "\n\n".join(blocks) or "No rows yet.")
+    settings = list(dict.fromkeys(tuple(r[n] for n in SETTING) for r in rows))
+    settings.sort(key=lambda s: (s[0] != "mnist1d", s[1], int(s[2])))
+    order = list(METHODS)
+    rows.sort(key=lambda r: order.index(r["method"]))
+    blocks = ["\n".join(summary_table(rows, settings))] if rows else ["No rows yet."]
+    for setting in settings:
+        mine = [r for r in rows if tuple(r[n] for n in SETTING) == setting]
+        blocks.append(
+            f"### {setting[0]}, {setting[1]} profile, ratio {setting[2]}\n\n"
+            + "\n".join(setting_table(mine))
+        )
+    replace_block(HERE / "README.md", "results", "\n\n".join(blocks))
+    if rows:
+        figure(rows, settings, HERE / "results" / "gain.png")
 
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("train", "table"))
+    parser.add_argument("stage", choices=("tune", "train", "table"))
     parser.add_argument("--dataset", default="mnist1d", choices=("mnist1d", "mnist"))
     parser.add_argument("--imf", type=int, default=100)
     parser.add_argument("--profile", default="exp", choices=("exp", "step"))
     args = parser.parse_args(argv)
     if args.stage == "table":
         table()
+    elif args.stage == "tune":
+        tune(args.dataset)
     else:
-        run_points(points(args.dataset, args.imf, args.profile), RESULTS)
+        train(args.dataset, args.imf, args.profile)
     return 0
 
 
