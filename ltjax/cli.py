@@ -117,11 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     spectrum = commands.add_parser(
-        "spectrum", help="Hessian spectra of a run's newest checkpoint, by class group"
+        "spectrum", help="Hessian spectra of a run's checkpoint, by class group"
     )
     spectrum.add_argument("workdir")
     spectrum.add_argument(
         "--grouping", default="head_tail", help="head_tail, shots or classes"
+    )
+    spectrum.add_argument(
+        "--checkpoint", type=int, help="training step of it; default: the newest"
     )
     spectrum.add_argument("--steps", type=int, default=64, help="Lanczos steps")
     spectrum.add_argument("--starts", type=int, default=3, help="random starts")
@@ -336,6 +339,7 @@ def _spectrum(args, rest) -> int:
         args.workdir,
         grouping=args.grouping,
         replica=args.replica,
+        step=args.checkpoint,
         num_steps=args.steps,
         num_starts=args.starts,
     )
@@ -352,7 +356,8 @@ def _spectrum(args, rest) -> int:
         },
         title="Hessian of the cross-entropy on the training set",
     )
-    path = os.path.join(args.workdir, "spectrum", f"{args.grouping}.png")
+    at = "" if args.checkpoint is None else f"_{args.checkpoint}"
+    path = os.path.join(args.workdir, "spectrum", f"{args.grouping}{at}.png")
     figure.savefig(path, dpi=150)
     print(f"figure {path}")
     return 0

@@ -148,7 +148,9 @@ class Checkpoints:
             force=True,
         )
 
-    def restore(self, template: Any, shardings: Any) -> Restored | None:
+    def restore(
+        self, template: Any, shardings: Any, *, step: int | None = None
+    ) -> Restored | None:
         """The newest checkpoint that can be read, or None if there is none.
 
         A damaged checkpoint is reported, set aside as `<step>.damaged` and the previous
@@ -158,13 +160,22 @@ class Checkpoints:
         Args:
             template: the state's tree of arrays or shapes.
             shardings: of every leaf, on this run's mesh.
+            step: of the one that is wanted, in place of the newest.
 
         Returns:
             The restored state on those shardings, its step and info.
 
         Raises:
             CheckpointMismatch: naming the first leaves that differ.
+            FileNotFoundError: if there is none of that step.
         """
+        if step is not None:
+            if step not in self.steps():
+                raise FileNotFoundError(
+                    f"there is no checkpoint of step {step}, only of {self.steps()}"
+                )
+            state, info = self._read(step, template, shardings)
+            return Restored(state, step, info)
         for step in reversed(self.steps()):
             try:
                 state, info = self._read(step, template, shardings)

@@ -22,7 +22,10 @@ from ltjax.train.workdir import read_json
 
 
 def restore_run(
-    workdir: str | os.PathLike, *, posthoc_tau: float | None = None
+    workdir: str | os.PathLike,
+    *,
+    posthoc_tau: float | None = None,
+    step: int | None = None,
 ) -> tuple[Run, TrainState, int]:
     """Builds the run of a workdir and restores its newest readable checkpoint.
 
@@ -30,12 +33,14 @@ def restore_run(
         workdir: of the run.
         posthoc_tau: strength of the logit adjustment at prediction in place of the
             config's.
+        step: of the checkpoint, in place of the newest.
 
     Returns:
         (run, state with a leading replica axis, step).
 
     Raises:
-        FileNotFoundError: if workdir holds no run or no readable checkpoint.
+        FileNotFoundError: if workdir holds no run or no readable checkpoint, or none of
+            that step.
     """
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists():
@@ -54,7 +59,7 @@ def restore_run(
     layout = Layout(make_mesh())
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
-        restored = checkpoints.restore(shapes, layout.state(shapes))
+        restored = checkpoints.restore(shapes, layout.state(shapes), step=step)
     finally:
         checkpoints.close()
     if restored is None:

@@ -21,6 +21,7 @@ def run_spectra(
     *,
     grouping: str = "head_tail",
     replica: int = 0,
+    step: int | None = None,
     num_steps: int = 64,
     num_starts: int = 3,
     trace_probes: int = 100,
@@ -37,6 +38,7 @@ def run_spectra(
         grouping: "head_tail" (by the config's eta), "shots" (many, medium, few) or
             "classes" (one by one).
         replica: which replica of the run.
+        step: of the checkpoint, in place of the newest.
         num_steps: Lanczos steps per start.
         num_starts: random starts.
         trace_probes: most products spent on a trace, at least 2.
@@ -48,9 +50,10 @@ def run_spectra(
 
     Raises:
         ValueError: for an unknown grouping or replica.
-        FileNotFoundError: if workdir holds no readable checkpoint.
+        FileNotFoundError: if workdir holds no readable checkpoint, or none of that
+            step.
     """
-    run, state, step = restore_run(workdir, posthoc_tau=0.0)
+    run, state, step = restore_run(workdir, posthoc_tau=0.0, step=step)
     count = len(run.info.replicas)
     if grouping not in GROUPINGS:
         raise ValueError(f"spectrum: grouping is {grouping!r}, expected {GROUPINGS}")

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("compile_quickly")
 # Trained and evaluated with adjusted logits, which the spectra must not see.
 CHANGES = {
     "total": "6 steps",
+    "checkpoint_every": "3 steps",
     "eval_every": "0 steps",
     "replicas.seeds": (0, 1),
     "replicas.layout": "vmap",
@@ -119,7 +120,20 @@ def test_other_groups(grouping, sizes, finished):
     assert (finished[1] / "spectrum" / f"{grouping}_6.json").exists()
 
 
+def test_an_earlier_checkpoint(finished, train):
+    sparing = {"grouping": "shots", "num_steps": 1, "num_starts": 1, "trace_probes": 2}
+    early = run_spectra(finished[1], step=3, **sparing)
+    late = run_spectra(finished[1], step=6, **sparing)
+    assert early["all"].trace != late["all"].trace
+    assert (finished[1] / "spectrum" / "shots_3.json").exists()
+    np.testing.assert_equal(  # what no step names is the newest
+        run_spectra(finished[1], **sparing)["all"]._asdict(), late["all"]._asdict()
+    )
+
+
 def test_errors_name_what_came(finished, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"of step 4, only of \[3, 6\]"):
+        run_spectra(finished[1], step=4)
     with pytest.raises(ValueError, match="grouping is 'tail', expected .'head_tail'"):
         run_spectra(finished[1], grouping="tail")
     with pytest.raises(ValueError, match=r"replica is 2, expected \[0, 2\)"):
