@@ -10,6 +10,7 @@ parameters (`config.init_from`), or another classifier on its outputs.
 import contextlib
 import csv
 import datetime
+import importlib
 import logging
 import os
 import pathlib
@@ -47,6 +48,32 @@ class Point(NamedTuple):
     workdir: str = ""
     classifier: str = ""
     options: Mapping[str, object] = {}
+
+
+def small_config(dataset: str, arg: str, *, tuning: bool):
+    """A family's config as the tables use it: small, and for tuning on other data.
+
+    Args:
+        dataset: "mnist1d", or "mnist", which gets an MLP without augmentation: many
+            runs on two cores.
+        arg: the argument of `configs/<dataset>_lt.py`.
+        tuning: two seeds, and data that the five final seeds never see: MNIST-1D is
+            generated anew, MNIST keeps other training images.
+
+    Returns:
+        A ConfigDict.
+    """
+    config = importlib.import_module(f"configs.{dataset}_lt").get_config(arg)
+    if dataset == "mnist":
+        config.model.name, config.model.kwargs = "mlp", {"hidden": (256, 256)}
+        config.data.augment = "none"
+    config.log_every = config.eval_every = config.checkpoint_every = "100%"
+    config.replicas.seeds = (100, 101) if tuning else (0, 1, 2, 3, 4)
+    if tuning and dataset == "mnist1d":
+        config.data.options = {"seed": 7}
+    elif tuning:
+        config.data.subset_seed = 7
+    return config
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
@@ -95,8 +122,9 @@ def run_points(
                 row[f"{name}_std"] = f"{spread:.3f}"
             for name, metric in (more or {}).items():
                 row[name] = f"{metrics[metric][members].mean():.4f}"
-            row |= _provenance(built, point, members, minutes)
-            _append(path, row)
+            seeds = [built.info.replicas[r]["seed"] for r in members]
+            row |= provenance_row(built, point.command, seeds=seeds, minutes=minutes)
+            append_row(path, row)
     return read_rows(path)
 
 
@@ -122,16 +150,18 @@ def _settings(replicas, grid):
     return [(dict(setting), np.asarray(rows)) for setting, rows in found.items()]
 
 
-def _provenance(built, point: Point, members, minutes: float) -> dict[str, str]:
+def provenance_row(
+    built, command: str, *, seeds, minutes: float = float("nan")
+) -> dict[str, str]:
+    """The columns `PROVENANCE` of what `built` gave."""
     from ltjax.train import provenance
 
     versions = provenance.versions()
     hardware = provenance.hardware()["hardware"]
-    seeds = [built.info.replicas[r]["seed"] for r in members]
     return {
         "seeds": " ".join(map(str, seeds)),
         "steps": str(built.info.total_steps),
-        "config": point.command,
+        "config": command,
         "code": str(versions["code"]),
         "jax": versions["versions"]["jax"],
         "hardware": f"{hardware['cpu']}, {hardware['cores']} cores"
@@ -142,7 +172,8 @@ def _provenance(built, point: Point, members, minutes: float) -> dict[str, str]:
     }
 
 
-def _append(path: pathlib.Path, row: dict[str, str]) -> None:
+def append_row(path: pathlib.Path, row: dict[str, str]) -> None:
+    """Adds a row to a CSV file, with a header if it is the first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="") as file:

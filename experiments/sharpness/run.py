@@ -1,11 +1,13 @@
 """All gradient rules on the same losses, data, budget and loss normalization.
 
-    python experiments/sharpness/run.py tune  [--dataset mnist1d] [--imf 100]
+    python experiments/sharpness/run.py tune  [--dataset mnist1d]
     python experiments/sharpness/run.py final [--dataset mnist1d] [--imf 100]
+    python experiments/sharpness/run.py spectra --losses la
     python experiments/sharpness/run.py table
 
-`tune` picks each rule's radius on seeds (and, for MNIST-1D, data) that `final` never
-sees; every rule has the same three candidates. `final` runs five seeds with it.
+`tune` picks each rule's radius at ratio 100, on seeds and data that `final` never sees;
+every rule has three candidates. `final` runs five seeds with it at any ratio. `spectra`
+looks at the Hessian of head and tail before and after SSE-SAM's stage switch.
 """
 
 import argparse
@@ -15,7 +17,18 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from grid import Point, cell, read_rows, replace_block, run_points  # noqa: E402
+import numpy as np  # noqa: E402
+from grid import (  # noqa: E402
+    ROOT,
+    Point,
+    append_row,
+    cell,
+    provenance_row,
+    read_rows,
+    replace_block,
+    run_points,
+    small_config,
+)
 
 LOSSES = ("ce", "la", "ldam_drw", "vs")
 # The rule, and whether ImbSAM divides by group sizes as in the SSE-SAM authors' code.
@@ -31,45 +44,39 @@ RULES = {
 CANDIDATES = {"asam": (0.5, 1.0, 2.0)}  # ASAM's radius is in units of the weights
 RHO = (0.05, 0.1, 0.2)
 RESULTS = HERE / "results"
+SPECTRA = RESULTS / "spectra.csv"
+RUNS = ROOT / "runs" / "sharpness"
+STEPS = 1500
+CURVATURES = ("lambda_min", "lambda_max", "trace", "nonconvexity")
 
 
 def point(
     dataset: str, rule: str, loss: str, imf: int, *, tuned: float | None
 ) -> Point:
-    import importlib
-
-    family = importlib.import_module(f"configs.{dataset}_lt")
     gradient, changes = RULES[rule]
     arg = f"method={loss},gradient={gradient},imf={imf}"
-    config = family.get_config(arg)
+    config = small_config(dataset, arg, tuning=tuned is None)
     for name, value in changes.items():
         config.gradient[name] = value
-    config.total = "1500 steps"
-    config.eval_every, config.checkpoint_every = "100%", "100%"
-    config.log_every = "500 steps"
+    config.total = f"{STEPS} steps"
     command = f"configs/{dataset}_lt.py:{arg}"
-    radius = "rho_tail" if rule == "sse_sam" else "rho"
     if tuned is None:
-        config.replicas.seeds = (100, 101)
         with config.unlocked():
-            config.replicas.grid = {radius: CANDIDATES.get(rule, RHO)}
-        if dataset == "mnist1d":
-            config.data.options = {"seed": 7}
+            config.replicas.grid = {_radius(rule): CANDIDATES.get(rule, RHO)}
     else:
-        config.replicas.seeds = (0, 1, 2, 3, 4)
-        config.gradient[radius] = tuned
+        config.gradient[_radius(rule)] = tuned
     key = {"dataset": dataset, "imf": imf, "loss": loss, "rule": rule}
     if tuned is not None:
         key["radius"] = f"{tuned:g}"
     return Point(key, config, command)
 
 
-def tune(dataset: str, imf: int, losses: tuple[str, ...]) -> None:
+def tune(dataset: str, losses: tuple[str, ...]) -> None:
     for rule in RULES:
         if rule == "plain":
             continue
         for loss in losses:
-            one = point(dataset, rule, loss, imf, tuned=None)
+            one = point(dataset, rule, loss, 100, tuned=None)
             run_points([one], RESULTS / f"tune_{_radius(rule)}.csv")
 
 
@@ -77,11 +84,11 @@ def _radius(rule: str) -> str:
     return "rho_tail" if rule == "sse_sam" else "rho"
 
 
-def tuned_radius(dataset: str, rule: str, loss: str, imf: int) -> float:
+def tuned_radius(dataset: str, rule: str, loss: str) -> float:
     """The candidate with the best balanced accuracy on the tuning seeds."""
     if rule == "plain":
         return 0.0
-    wanted = {"dataset": dataset, "imf": str(imf), "loss": loss, "rule": rule}
+    wanted = {"dataset": dataset, "imf": "100", "loss": loss, "rule": rule}
     rows = [
         row
         for row in read_rows(RESULTS / f"tune_{_radius(rule)}.csv")
@@ -95,14 +102,97 @@ def tuned_radius(dataset: str, rule: str, loss: str, imf: int) -> float:
 
 def final(dataset: str, imf: int, losses: tuple[str, ...]) -> None:
     points = (
-        point(dataset, rule, loss, imf, tuned=tuned_radius(dataset, rule, loss, imf))
+        point(dataset, rule, loss, imf, tuned=tuned_radius(dataset, rule, loss))
         for loss in losses
         for rule in RULES
     )
     run_points(points, RESULTS / "final.csv")
 
 
+def spectra(loss: str) -> None:
+    """Hessians of the cross-entropy of head and tail classes, seed by seed.
+
+    The same network is looked at where SSE-SAM changes its stage and at the end; plain
+    and SAM runs at the same two steps.
+    """
+    from ltjax.report.spectra import plot_spectra
+    from ltjax.train.build import build
+    from ltjax.train.loop import run
+    from ltjax.train.spectra import run_spectra
+    from ltjax.train.validate import validate
+
+    switch = STEPS * 7 // 10
+    panels, extremes = {}, {}
+    for rule in ("plain", "sam", "sse_sam"):
+        radius = tuned_radius("mnist1d", rule, loss)
+        one = point("mnist1d", rule, loss, 100, tuned=radius)
+        config = one.config
+        config.replicas.seeds = (0, 1, 2)
+        config.gradient.switch = f"{switch} steps"
+        config.gradient.eta = 200  # of the plain run too: whom we call tail
+        config.checkpoint_every = f"{switch} steps"
+        built = build(validate(config))
+        workdir = RUNS / f"{loss}-{rule}"
+        run(built, workdir, tensorboard=False)
+        for step in (switch, STEPS):
+            for replica, seed in enumerate(config.replicas.seeds):
+                key = {**one.key, "step": str(step), "seed": str(seed)}
+                key["imf"] = "100"
+                if any(key.items() <= row.items() for row in read_rows(SPECTRA)):
+                    continue
+                found = run_spectra(
+                    workdir,
+                    replica=replica,
+                    step=step,
+                    num_steps=40,
+                    num_starts=1,
+                    trace_probes=20,
+                )
+                for group, spectrum in found.items():
+                    numbers = {c: f"{getattr(spectrum, c):.5g}" for c in CURVATURES}
+                    made_by = provenance_row(built, one.command, seeds=[seed])
+                    append_row(SPECTRA, {**key, "group": group, **numbers, **made_by})
+                    if (rule, seed, group == "all") == ("sse_sam", 0, False):
+                        name = f"{group}, step {step}"
+                        panels[name] = (spectrum.grid, spectrum.density)
+                        extremes[name] = (spectrum.lambda_min, spectrum.lambda_max)
+    if len(panels) == 4:
+        title = f"SSE-SAM, {loss}: before and after the stage switch"
+        names = sorted(panels)
+        figure = plot_spectra(
+            {name: panels[name] for name in names}, extremes=extremes, title=title
+        )
+        figure.savefig(RESULTS / "spectra.png", dpi=130)
+
+
+def spectra_table(rows: list[dict]) -> list[str]:
+    lines = [
+        "| loss | rule | step | group | λ min | λ max | trace | −λ min / λ max |",
+        "| :-- | :-- | --: | :-- | --: | --: | --: | --: |",
+    ]
+    names = ("loss", "rule", "step", "group")
+    for cells in dict.fromkeys(tuple(row[n] for n in names) for row in rows):
+        if cells[-1] == "all":
+            continue
+        mine = [row for row in rows if tuple(row[n] for n in names) == cells]
+        numbers = []
+        for name in CURVATURES:
+            values = np.asarray([float(row[name]) for row in mine])
+            digits = 3 if name == "nonconvexity" else 2 if name == "lambda_min" else 1
+            numbers.append(
+                f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+                if len(values) > 1
+                else f"{values[0]:.{digits}f}"
+            )
+        lines.append(f"| {' | '.join([*cells, *numbers])} |")
+    return lines
+
+
 def table() -> None:
+    """Writes everything of the README that is a number, from the CSV files."""
+    found = read_rows(SPECTRA)
+    lines = spectra_table(found) if found else ["No rows yet."]
+    replace_block(HERE / "README.md", "spectra", "\n".join(lines))
     rows = read_rows(RESULTS / "final.csv")
     blocks = []
     for setting in dict.fromkeys((r["dataset"], r["imf"]) for r in rows):
@@ -125,16 +215,21 @@ def table() -> None:
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("tune", "final", "table"))
+    parser.add_argument("stage", choices=("tune", "final", "spectra", "table"))
     parser.add_argument("--dataset", default="mnist1d", choices=("mnist1d", "mnist"))
     parser.add_argument("--imf", type=int, default=100)
     parser.add_argument("--losses", nargs="+", default=LOSSES, choices=LOSSES)
     args = parser.parse_args(argv)
+    losses = tuple(args.losses)
     if args.stage == "table":
         table()
+    elif args.stage == "tune":
+        tune(args.dataset, losses)
+    elif args.stage == "final":
+        final(args.dataset, args.imf, losses)
     else:
-        stage = {"tune": tune, "final": final}[args.stage]
-        stage(args.dataset, args.imf, tuple(args.losses))
+        for loss in losses:
+            spectra(loss)
     return 0
 
 

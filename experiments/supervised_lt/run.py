@@ -10,7 +10,6 @@ sees; every dial has three candidates. `train` runs five seeds at any ratio.
 """
 
 import argparse
-import importlib
 import pathlib
 import sys
 from typing import NamedTuple
@@ -18,7 +17,15 @@ from typing import NamedTuple
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from grid import ROOT, Point, cell, read_rows, replace_block, run_points  # noqa: E402
+from grid import (  # noqa: E402
+    ROOT,
+    Point,
+    cell,
+    read_rows,
+    replace_block,
+    run_points,
+    small_config,
+)
 
 RESULTS = HERE / "results" / "supervised.csv"
 TUNING = HERE / "results" / "tune.csv"
@@ -86,11 +93,10 @@ def point(dataset: str, imf: int, profile: str, name: str, value, *, tuning: boo
     """The run of one method with its dial at `value`."""
     method = METHODS[name]
     base = RUNS / f"{'tune' if tuning else 'train'}-{dataset}-{profile}-{imf}"
-    family = importlib.import_module(f"configs.{dataset}_lt")
     arg = f"method={method.preset},imf={imf},profile={profile}"
     if method.second_stage:
         arg += f",init_from={base}"
-    config = family.get_config(arg)
+    config = small_config(dataset, arg, tuning=tuning)
     changes = dict(method.changes)
     if method.dial and not method.classifier:
         changes[method.dial] = value
@@ -99,16 +105,6 @@ def point(dataset: str, imf: int, profile: str, name: str, value, *, tuning: boo
         (config[section] if section else config)[field] = wanted
     if not method.second_stage:
         config.total = "1500 steps"
-    if dataset == "mnist":  # many runs on two cores: no convolutions, no augmentation
-        config.model.name, config.model.kwargs = "mlp", {"hidden": (256, 256)}
-        config.data.augment = "none"
-    config.eval_every = config.checkpoint_every = "100%"
-    config.log_every = "100%"
-    config.replicas.seeds = (100, 101) if tuning else (0, 1, 2, 3, 4)
-    if tuning and dataset == "mnist1d":
-        config.data.options = {"seed": 7}
-    elif tuning:
-        config.data.subset_seed = 7
     key = {"dataset": dataset, "profile": profile, "imf": imf, "method": name}
     key["dial"] = f"{method.dial}={value}" if method.dial else "none"
     command = f"configs/{dataset}_lt.py:{arg.replace(str(base), 'CE')}"
