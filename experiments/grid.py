@@ -7,6 +7,7 @@ A point may keep its run for points that build on it: one that starts from its
 parameters (`config.init_from`), or another classifier on its outputs.
 """
 
+import collections
 import contextlib
 import csv
 import datetime
@@ -94,7 +95,8 @@ def run_points(
 
     A point with a grid over `hyper` gives one row per setting; the varied names are
     columns of the key. `more` names further columns and the metrics, not in percent,
-    that they show.
+    that they show. A point that diverges for any seed gives a row of NaN: that too is
+    a result.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     from ltjax.train.build import build
@@ -112,6 +114,10 @@ def run_points(
         built = build(config)
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
             metrics = _metrics(point, built)
+        if not metrics:
+            print("diverged", flush=True)
+            nan = np.full(len(built.info.replicas), np.nan)
+            metrics = collections.defaultdict(lambda nan=nan: nan)
         minutes = (time.perf_counter() - started) / 60
         for varied, members in _settings(built.info.replicas, config.replicas.grid):
             row = {**key, **varied}
@@ -129,16 +135,20 @@ def run_points(
 
 
 def _metrics(point: Point, built) -> Mapping[str, np.ndarray]:
-    """What the point is measured by; trains unless its run is kept already."""
-    from ltjax.train.loop import run
+    """What the point is measured by, nothing if it diverged.
+
+    Trains unless the run is kept already.
+    """
+    from ltjax.train.loop import NonFinite, run
     from ltjax.train.posthoc import evaluate_classifier
 
     if point.classifier:
         return evaluate_classifier(point.workdir, point.classifier, **point.options)
-    if point.workdir:
-        return run(built, point.workdir, tensorboard=False).metrics
-    with tempfile.TemporaryDirectory() as workdir:
-        return run(built, workdir, tensorboard=False).metrics
+    with tempfile.TemporaryDirectory() as nowhere:
+        try:
+            return run(built, point.workdir or nowhere, tensorboard=False).metrics
+        except NonFinite:
+            return {}
 
 
 def _settings(replicas, grid):

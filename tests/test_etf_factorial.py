@@ -92,6 +92,11 @@ def test_effects_are_means_over_pairs(factorial):
     mean, error, pairs = factorial.effect(ROWS, "loss", "LA", "few")
     assert (mean, error, pairs) == (1.0, pytest.approx(3.0), 2)  # 4 and -2
     assert factorial.effect(ROWS, "loss", "DR", "few")[::2] == (69.0, 1)
+    diverged = row("fixed ETF", "CE", float("nan"), mixup="yes")
+    assert factorial.effect([*ROWS, diverged], "mixup", "yes", "few")[2] == 0
+    assert factorial.cells_table([diverged, *ROWS])[-1].startswith(
+        "| fixed ETF | CE | none | plain | yes | – |"
+    )
     none = factorial.effect(ROWS, "mixup", "yes", "few")
     assert np.isnan(none[0]) and none[2] == 0
 

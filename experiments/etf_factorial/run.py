@@ -108,6 +108,7 @@ def effect(rows: list[dict], factor: str, level: str, metric: str):
         for (rest, own), row in table.items()
         if own == level and (rest, baseline) in table
     ]
+    changes = [change for change in changes if not np.isnan(change)]  # both converged
     if not changes:
         return np.nan, np.nan, 0
     spread = np.std(changes, ddof=1) if len(changes) > 1 else np.nan
@@ -146,10 +147,12 @@ def cells_table(rows: list[dict]) -> list[str]:
         f"| {' | '.join(FACTORS)} | all | many | medium | few | NC1 | few cosine |",
         "| " + ":-- | " * len(FACTORS) + "--: | --: | --: | --: | --: | --: |",
     ]
-    best_first = sorted(rows, key=lambda r: -float(r["balanced_accuracy_mean"]))
+    score = {id(r): float(r["balanced_accuracy_mean"]) for r in rows}
+    best_first = sorted(rows, key=lambda r: np.nan_to_num(-score[id(r)], nan=1.0))
     for row in best_first:
         cells = [row[name] for name in FACTORS] + [cell(row, name) for name in names]
-        cells += [f"{float(row[name]):.2f}" for name in ("nc1", "few_cosine")]
+        numbers = (float(row[name]) for name in ("nc1", "few_cosine"))
+        cells += ["–" if np.isnan(x) else f"{x:.2f}" for x in numbers]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
