@@ -4,7 +4,8 @@ r"""CIFAR-10/100-LT, ResNet-32, the standard recipe of the field (Cao et al. 201
     ltjax train --config configs/cifar_lt.py:method=ldam_drw,imf=100 --workdir runs/c10
 
 Arguments: classes (10 or 100), method, gradient, imf, profile (exp or step), init_from
-(the workdir of a finished run; crt and lws need it), smoke.
+(the workdir of a finished run; crt and lws need it), bound_from (the workdir of a
+tla_adrw run with config.bound, whose history chooses the second phase), smoke.
 
 SGD, momentum 0.9, no Nesterov, coupled weight decay 2e-4 on all parameters, batch 128,
 200 epochs; the rate climbs to 0.1 over 5 epochs (constant within each), then 0.001
@@ -18,6 +19,7 @@ LDAM-DRW 42.73, VS 42.67, TLA+ADRW 43.20 (Wang et al. 2023).
 """
 
 from ltjax.train import recipes
+from ltjax.train.bound_schedule import apply_bound_schedule
 from ltjax.train.config import default_config, parse_arg
 
 # Published settings by (classes, profile, imbalance factor), Wang et al. 2023:
@@ -43,6 +45,7 @@ def get_config(arg=""):
         imf=100.0,
         profile="exp",
         init_from="",
+        bound_from="",
         smoke=False,
     )
     config = default_config()
@@ -71,6 +74,8 @@ def get_config(arg=""):
         if published:
             loss = config.loss
             loss.gamma, loss.tau, config.weights.power, loss.tau_late = published
+    if args.bound_from:
+        apply_bound_schedule(config, args.bound_from)
     rho = {"sam": 0.1, "asam": 0.5 if args.classes == 10 else 1.0}
     changes = {"rho": rho[args.gradient]} if args.gradient in rho else {}
     if args.gradient in ("sam", "asam"):

@@ -3,13 +3,16 @@ r"""MNIST-1D, long-tailed: the demo's data, three minutes on a laptop.
     ltjax train --config configs/mnist1d_lt.py:method=la --workdir runs/mnist1d_la
 
 Arguments: method (see METHODS), imf (imbalance factor), profile, gradient,
-init_from (a finished run's workdir: method=crt or lws continues it), smoke.
+init_from (a finished run's workdir: method=crt or lws continues it), bound_from (the
+workdir of a tla_adrw run with config.bound, whose history chooses the second phase),
+smoke.
 Setting: exp profile, 2000 examples in the largest class, a 3-layer conv net (32-64-64),
 SGD with momentum 0.9, 3000 steps of 128, 3 seeds as replicas. Expected balanced test
 accuracy at ratio 100: see Results in README.md.
 """
 
 from ltjax.train import recipes
+from ltjax.train.bound_schedule import apply_bound_schedule
 from ltjax.train.config import default_config, parse_arg
 
 
@@ -21,6 +24,7 @@ def get_config(arg=""):
         profile="exp",
         gradient="plain",
         init_from="",
+        bound_from="",
         smoke=False,
     )
     config = default_config()
@@ -39,6 +43,8 @@ def get_config(arg=""):
     config.log_every = "250 steps"
     config.eval_every = "20%"
     recipes.apply_method(config, args.method, late="80%")
+    if args.bound_from:
+        apply_bound_schedule(config, args.bound_from)
     config.init_from = args.init_from
     recipes.apply_gradient(config, args.gradient)
     if args.gradient in ("imbsam", "sse_sam"):

@@ -5,13 +5,15 @@ r"""MNIST, long-tailed: real images that train in a minute or two on two CPU cor
     ltjax train --config configs/mnist_lt.py:method=la --workdir runs/mnist_la
 
 Arguments: method, gradient, imf, profile, feed (resident or streaming), init_from (the
-workdir of a finished run; crt and lws need it), smoke.
+workdir of a finished run; crt and lws need it), bound_from (the workdir of a tla_adrw
+run with config.bound, whose history chooses the second phase), smoke.
 Setting: exp profile, 5000 images in the largest class, a 3-layer conv net, SGD with
 momentum 0.9, cosine, 1500 steps of 128. Expected at ratio 100: more than 96 % balanced
 test accuracy with method=la.
 """
 
 from ltjax.train import recipes
+from ltjax.train.bound_schedule import apply_bound_schedule
 from ltjax.train.config import default_config, parse_arg
 
 
@@ -24,6 +26,7 @@ def get_config(arg=""):
         profile="exp",
         feed="resident",
         init_from="",
+        bound_from="",
         smoke=False,
     )
     config = default_config()
@@ -43,6 +46,8 @@ def get_config(arg=""):
     config.eval_every = "50%"
     config.many, config.few = 1000, 200  # 4 many, 3 medium, 3 few at ratio 100
     recipes.apply_method(config, args.method, late="80%")
+    if args.bound_from:
+        apply_bound_schedule(config, args.bound_from)
     config.init_from = args.init_from
     recipes.apply_gradient(config, args.gradient)
     if args.gradient in ("imbsam", "sse_sam"):
