@@ -54,6 +54,8 @@ def plot_collapse(
     Raises:
         ValueError: for no curve or an unknown metric.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     shown = [name for name in PANELS if curves.get(name)]
     unknown = sorted(curves.keys() - PANELS)
     if unknown or not shown:
@@ -80,6 +82,9 @@ def plot_collapse(
                 )
             if logarithmic:
                 axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axes.yaxis.set_minor_formatter(NullFormatter())
             elif metric != "minority_collapse":
                 axes.set_ylim(bottom=0)
             elif num_classes:
@@ -92,7 +97,5 @@ def plot_collapse(
             axes.xaxis.set_major_formatter(thousands())
         for axes in grid[len(shown) :]:
             axes.set_visible(False)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        legend_on_top(figure, [handles[n] for n in names], names)
+        legend_on_top(figure, [handles[n] for n in names], names, title)
     return figure

@@ -204,9 +204,6 @@ def plot_reliability(
             strip.grid(axis="y")
         grid[0, 0].set_ylabel("accuracy")
         grid[1, 0].set_ylabel("examples (%)")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        legend_on_top(
-            figure, [handles[n] for n in names if n in handles], list(handles)
-        )
+        shown = [name for name in names if name in handles]
+        legend_on_top(figure, [handles[n] for n in shown], shown, title)
     return figure

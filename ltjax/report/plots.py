@@ -228,9 +228,7 @@ def plot_training_curves(
             axes.set_ylabel(label)
             axes.margins(x=0.02)
             axes.xaxis.set_major_formatter(thousands())
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        legend_on_top(figure, [handles[n] for n in names], names)
+        legend_on_top(figure, [handles[n] for n in names], names, title)
     return figure
 
 

@@ -114,15 +114,29 @@ def new_figure(width: float, height: float, *, fixed_aspect: bool = False):
     return Figure(figsize=(width, height), layout=engine)
 
 
-def legend_on_top(figure, handles, labels) -> None:
-    """A legend above the axes, in as many rows as the width asks for."""
+def legend_on_top(figure, handles, labels, title: str = "") -> None:
+    """A legend above the axes, in as many rows as the width asks for.
+
+    Args:
+        figure: to put it on.
+        handles: one per entry.
+        labels: their texts.
+        title: of the whole figure, above the entries.
+    """
     if not labels:
         return
     # About 13 characters of text per inch, and 4 more for each handle.
     budget = int(figure.get_figwidth() * 12.5)
     longest = max(len(label) for label in labels) + 7
-    columns = max(1, min(len(labels), budget // longest))
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=max(1, min(len(labels), budget // longest)),
+        title=title or None,
+        title_fontproperties={"size": 9.5, "weight": "bold"},
+        alignment="left",
+    )
 
 
 def name_ticks(axes, names: Sequence[str], *, room: int) -> None:
