@@ -11,7 +11,7 @@ from ltjax.sharpness.class_conditional import (
     rebalance_share,
 )
 from ltjax.sharpness.density import density_weights, log_density, median_bandwidth
-from ltjax.sharpness.diagnostics import class_gap, sharpness_metrics
+from ltjax.sharpness.diagnostics import class_gap, group_gaps, sharpness_metrics
 from ltjax.sharpness.gradient import sharp_value_and_grad, with_weight_decay
 from ltjax.sharpness.landscape import filter_normalized_direction, loss_slices
 from ltjax.sharpness.passes import SharpOutput
@@ -70,6 +70,7 @@ __all__ = [
     "cc_sam",
     "cc_sam_rebalance",
     "class_gap",
+    "group_gaps",
     "class_radii",
     "class_spectra",
     "compaction",

@@ -1,5 +1,7 @@
 """Sharpness by class: what a step's losses at theta + eps say about each class."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -52,6 +54,59 @@ def class_gap(
     counted = members if where is None else members & jnp.asarray(where)[:, None]
     sums = jnp.sum(jnp.where(counted, rise[:, None], 0), axis=0)
     return sums, jnp.sum(counted, axis=0, dtype=rise.dtype)
+
+
+def group_gaps(
+    rise: ArrayLike,
+    labels: ArrayLike,
+    groups: Mapping[str, ArrayLike],
+    *,
+    where: ArrayLike | None = None,
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    r"""Sharpness gap of groups of classes, as (sum, count) pairs.
+
+    .. math:: s_G = \sum_{y_i \in G} [\ell_i(\theta + \epsilon) - \ell_i(\theta)],
+              \qquad \text{gap}_G = s_G / n_G
+
+    Args:
+        rise: [B] float, an entry of `SharpOutput.rises`.
+        labels: [B] int.
+        groups: name -> [K] bool, such as many, medium and few (`shot_groups`).
+        where: optional [B] bool; False rows are not counted.
+
+    Returns:
+        name -> (sum in nats, count), to be added up over steps. Labels outside [0, K)
+        are in no group.
+
+    Raises:
+        ValueError: if shapes disagree.
+
+    Example:
+        >>> rise, few = jnp.array([0.5, 1.0, 0.25]), jnp.array([False, True])
+        >>> gaps = group_gaps(rise, jnp.array([0, 1, 1]), {"few": few, "many": ~few})
+        >>> [(name, float(s), float(n)) for name, (s, n) in gaps.items()]
+        [('few', 1.25, 2.0), ('many', 0.5, 1.0)]
+    """
+    check_rank("group_gaps", "rise", rise, 1, "[B]")
+    if shape_of(labels) != shape_of(rise):
+        raise ValueError(
+            f"group_gaps: labels have shape {shape_of(labels)}, expected"
+            f" {shape_of(rise)}"
+        )
+    check_where("group_gaps", where, shape_of(rise))
+    rise = mask_values(at_least_float32(rise), where)
+    labels = jnp.asarray(labels)
+    gaps = {}
+    for name, members in groups.items():
+        check_rank("group_gaps", f"groups[{name!r}]", members, 1, "[K]")
+        members = jnp.asarray(members)
+        inside = (labels >= 0) & (labels < members.shape[0])
+        counted = inside & members[jnp.where(inside, labels, 0)]
+        if where is not None:
+            counted &= jnp.asarray(where)
+        total = jnp.sum(jnp.where(counted, rise, 0))
+        gaps[name] = (total, jnp.sum(counted, dtype=rise.dtype))
+    return gaps
 
 
 def sharpness_metrics(out: SharpOutput) -> dict[str, tuple[jax.Array, jax.Array]]:

@@ -292,6 +292,7 @@ def build(config: TrainConfig) -> Run:
     )
     factor = optim.lr_factor(config.optimizer, **timing)
     make_tx = optim.make_optimizer(config.optimizer, factor)
+    groups = class_stats.shot_groups(counts, many=config.many, few=config.few)
     train_step = steps.make_train_step(
         method,
         rule,
@@ -300,6 +301,7 @@ def build(config: TrainConfig) -> Run:
         accumulate=config.optimizer.accumulate,
         lr_factor=factor,
         hold_fixed=functools.partial(optim.hold_fixed, config.optimizer),
+        groups={name: group for name, group in groups.items() if group.any()},
     )
 
     train_feed = _feed(config, train)

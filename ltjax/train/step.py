@@ -1,6 +1,6 @@
 """One optimizer step, and its repetition over replicas and over a chunk of steps."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,12 @@ from jax.sharding import PartitionSpec
 
 from ltjax.methods.gradients import GradientRule
 from ltjax.methods.method import Method
-from ltjax.sharpness import accumulated_value_and_grad, sharp_value_and_grad
+from ltjax.sharpness import (
+    accumulated_value_and_grad,
+    group_gaps,
+    sharp_value_and_grad,
+)
+from ltjax.sharpness.weights import leading_rows
 from ltjax.train.mesh import BATCH_AXES, Layout
 from ltjax.train.state import TrainState, step_key
 
@@ -26,6 +31,7 @@ def make_train_step(
     accumulate: int = 1,
     lr_factor: Callable | None = None,
     hold_fixed: Callable[[Any], Any] = lambda params: params,
+    groups: Mapping[str, Any] | None = None,
 ) -> Callable[..., tuple[TrainState, dict]]:
     """The step of one replica: `(state, batch, *, program=None) -> (state, metrics)`.
 
@@ -39,6 +45,7 @@ def make_train_step(
         lr_factor: step -> factor, only to log the rate.
         hold_fixed: params -> params, stopping the gradient of those that do not train,
             so that no perturbation reaches them either.
+        groups: name -> bool [K], whose sharpness gaps are metrics of their own.
 
     Returns:
         A pure function; `metrics` maps a name to (sum, count).
@@ -86,6 +93,7 @@ def make_train_step(
         )
         new = new.replace(method_state=method.update(new, batch, out.aux))
         metrics = _metrics(out, grads, batch)
+        metrics |= _class_gaps(out, batch, groups or {}, rule.options.get("blocks", 1))
         if lr_factor is not None:
             metrics["lr"] = (state.hyper["lr"] * lr_factor(state.step), 1.0)
         return new, metrics
@@ -117,6 +125,28 @@ def _metrics(out, grads, batch) -> dict[str, tuple]:
         for name in ("gap", "ascent_norm", "cosine"):
             if name in term:
                 metrics[f"{name}_{k}"] = (term[name] * active, active)
+    return metrics
+
+
+def _class_gaps(out, batch, groups, blocks: int) -> dict[str, tuple]:
+    """How much the loss of each group of classes rises at every term's perturbation.
+
+    With mixup, of the part of the loss that belongs to the examples' own labels.
+    """
+    metrics = {}
+    for k, (numbers, rises) in enumerate(zip(out.terms, out.rises, strict=True)):
+        if rises is None:
+            continue
+        rise = rises["label"]
+        # A compacted term knows the leading rows only; the others are not its own.
+        labels, mask = (
+            leading_rows(batch[name], rise.shape[0], blocks)
+            for name in ("label", "mask")
+        )
+        for name, (total, count) in group_gaps(
+            rise, labels, groups, where=mask & (numbers["active"] > 0)
+        ).items():
+            metrics[f"gap_{k}_{name}"] = (total, count)
     return metrics
 
 

@@ -4,7 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.sharpness import class_gap, imbsam, sharp_value_and_grad, sharpness_metrics
+from ltjax.sharpness import (
+    class_gap,
+    group_gaps,
+    imbsam,
+    sharp_value_and_grad,
+    sharpness_metrics,
+)
 
 
 def test_class_gap_counts_rows_once_and_skips_padding():
@@ -43,3 +49,22 @@ def test_metrics_are_sums_and_counts_of_active_perturbations(quadratic):
         float(with_tail["term1/active"][i] + without["term1/active"][i]) for i in (0, 1)
     )
     assert (active, steps) == (1.0, 2.0)
+
+
+def test_group_gaps_add_up_the_rises_of_their_classes():
+    rise = jnp.array([1.0, 2.0, 4.0, 8.0, 16.0, np.nan])
+    labels = jnp.array([0, 1, 2, 2, 3, 0])
+    groups = {"many": np.array([True, False, False]), "few": np.array([False, 1, 1])}
+    where = jnp.array([True, True, True, True, True, False])
+    gaps = group_gaps(
+        rise, labels, {k: g.astype(bool) for k, g in groups.items()}, where=where
+    )
+    # Label 3 is of no class and in no group; the masked row, a NaN, counts nowhere.
+    assert {k: tuple(map(float, v)) for k, v in gaps.items()} == {
+        "many": (1.0, 1.0),
+        "few": (14.0, 3.0),
+    }
+    with pytest.raises(ValueError, match=r"labels have shape \(2,\), expected \(6,\)"):
+        group_gaps(rise, labels[:2], {})
+    with pytest.raises(ValueError, match=r"groups\['few'\]"):
+        group_gaps(rise, labels, {"few": np.ones((2, 2), bool)})

@@ -161,6 +161,30 @@ def test_the_stages_of_sse_sam_are_two_programs(staged, records):
     assert first["train/ascent_norm_1"] > 0 and second["train/ascent_norm_1"] > 0
 
 
+def test_the_gap_of_each_group_is_that_of_its_own_rows(recipe, built):
+    run = built(recipe("ce", "sam", PLAIN_NET))
+    start, size = start_of(run), run.info.class_counts
+    batches = (batch_of(run, step) for step in range(9))
+    batch = next(b for b in batches if np.min(size[np.asarray(b["label"])]) < 8)
+    _, metrics = jax.jit(run.step)(start, batch)
+
+    def losses(params):
+        return run.method.loss(params, start, batch, key=jax.random.key(0))[0]["label"]
+
+    gradient = jax.grad(lambda params: jnp.mean(losses(params)))(start.params)
+    norm = np.linalg.norm(flat(gradient))
+    rho = float(start.hyper["rho"])
+    moved = jax.tree.map(lambda p, g: p + rho * g / norm, start.params, gradient)
+    rise = np.asarray(losses(moved) - losses(start.params))
+    counts = size[np.asarray(batch["label"])]
+    members = {"many": counts > 20, "medium": (counts <= 20) & (counts >= 8)}
+    members["few"] = counts < 8
+    for name, rows in members.items():
+        total, count = metrics[f"gap_0_{name}"]
+        assert int(count) == rows.sum() > 0
+        assert float(total) == pytest.approx(rise[rows].sum(), rel=1e-4, abs=1e-6)
+
+
 def test_compaction_changes_the_cost_and_not_the_run(staged, train, tiny, assert_same):
     changes = STAGES | {"gradient.compaction": True}
     run = build(tiny(changes))
