@@ -23,6 +23,7 @@ References:
     term: the code has none, and neither do we.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -43,6 +44,7 @@ from ltjax._checks import (
 )
 from ltjax._numerics import at_least_float32, host, mask_rows
 from ltjax.metrics.calibration import bin_index
+from ltjax.schedules import phase
 
 
 class CVSState(NamedTuple):
@@ -335,3 +337,54 @@ def cvs_parameters(
         scale=jnp.where(is_late, 1.0, jnp.exp(gamma * log_prior) / kappa),
         shift=jnp.where(is_late, tau * (log_prior - jnp.log(kappa)), 0.0),
     )
+
+
+def remembered(
+    class_counts: ArrayLike,
+    *,
+    steps_per_epoch: int,
+    late_step: int,
+    warmup_steps: int = 0,
+    low: float = 0.5,
+    high: float = 2.0,
+    max_items: int = 1000,
+) -> tuple[Callable, Callable]:
+    """The bank and its factors as the memory of a training run.
+
+    Args:
+        class_counts: [K] training counts.
+        steps_per_epoch: kappa moves after every so many steps.
+        late_step: first step of phase 2.
+        warmup_steps: kappa is fitted from the start, but 1 is used in its place before
+            this step.
+        low: see `update_kappa`.
+        high: see `update_kappa`.
+        max_items: see `init_cvs`.
+
+    Returns:
+        (init, update) of an `ltjax.methods.entries.Memory`. The memory is {"cvs":
+        `CVSState`, "kappa": [K], the factors in force at the next step}.
+    """
+    start = init_cvs(class_counts, max_items=max_items)
+
+    def init(key, params, model_state):
+        return {"cvs": start, "kappa": jnp.ones_like(start.kappa[0])}
+
+    def update(state, batch, aux):
+        logits = aux["outputs"]["logits"]
+        bank = update_bank(
+            state.method_state["cvs"], logits, batch["label"], where=batch["mask"]
+        )
+        done = state.step  # so many steps have been taken
+        bank = jax.lax.cond(
+            done % steps_per_epoch == 0,
+            lambda bank: update_kappa(
+                bank, phase=phase(done - 1, (late_step,)), low=low, high=high
+            ),
+            lambda bank: bank,
+            bank,
+        )
+        kappa = bank.kappa[phase(done, (late_step,))]
+        return {"cvs": bank, "kappa": jnp.where(done < warmup_steps, 1.0, kappa)}
+
+    return init, update

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import class_stats, losses
+from ltjax.methods import cvs
 
 
 class Context(NamedTuple):
@@ -25,6 +26,28 @@ class Context(NamedTuple):
     model_state: Any
     class_vectors: jax.Array | None = None  # [D, K] of the head
     mask: jax.Array | None = None  # [B] bool, False = padding
+    memory: Any = None  # of a loss that keeps something between steps
+
+
+class Timing(NamedTuple):
+    """What a memory may know of a run's length."""
+
+    steps_per_epoch: int
+    late_step: int  # first step of the late phase
+    steps: Callable[[str], int]  # a duration such as "10 epochs" in steps
+
+
+class Memory(NamedTuple):
+    """What a loss keeps between steps, as the method state.
+
+    Attributes:
+        init: (key, params, model_state) -> memory.
+        update: (state, batch, aux) -> memory, after the optimizer; `state.step` is that
+            of the next batch.
+    """
+
+    init: Callable[..., Any]
+    update: Callable[..., Any]
 
 
 class LossEntry(NamedTuple):
@@ -43,6 +66,8 @@ class LossEntry(NamedTuple):
         options: fields of a config's loss section that fn takes as keyword arguments.
         affine: for losses of the form CE(scale * z + shift, y), context -> (scale,
             shift), scalars or [K]; None for the others.
+        memory: (class_counts, a config's loss section, `Timing`) -> `Memory`, for a
+            loss that keeps something between steps; it finds it in `context.memory`.
     """
 
     fn: Callable[..., jax.Array]
@@ -54,6 +79,7 @@ class LossEntry(NamedTuple):
     heads: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     affine: Callable[[Context], tuple[Any, Any]] | None = None
+    memory: Callable[[Any, Any, Timing], Memory] | None = None
 
     def configured(self, section: Any) -> "LossEntry":
         """The entry with its options taken from `section`."""
@@ -85,9 +111,41 @@ def _tla(context: Context) -> tuple[jax.Array, jax.Array]:
     return _scale_and_shift(context.class_counts, gamma, tau)
 
 
-def _tla_adrw(outputs, labels, context: Context):
-    scale, shift = _tla(context)
-    return losses.affine_softmax(outputs["logits"], labels, scale=scale, shift=shift)
+def _cvs(context: Context) -> tuple[jax.Array, jax.Array]:
+    """Calibrated vector scaling, with the factors now in force (Wang et al. 2026)."""
+    hyper = context.hyper
+    found = cvs.cvs_parameters(
+        context.memory["kappa"],
+        context.class_counts,
+        phase=jnp.minimum(context.phase, 1),
+        gamma=hyper["gamma"],
+        tau=hyper["tau"],
+    )
+    return found.scale, found.shift
+
+
+def _cvs_memory(class_counts, section: Any, timing: Timing) -> Memory:
+    memory = cvs.remembered(
+        class_counts,
+        steps_per_epoch=timing.steps_per_epoch,
+        late_step=timing.late_step,
+        warmup_steps=timing.steps(section.kappa_warmup),
+        low=section.kappa_low,
+        high=section.kappa_high,
+    )
+    return Memory(*memory)
+
+
+def _affine_loss(affine: Callable[[Context], tuple[Any, Any]]):
+    """An entry's fn from its scale and shift."""
+
+    def fn(outputs, labels, context: Context):
+        scale, shift = affine(context)
+        return losses.affine_softmax(
+            outputs["logits"], labels, scale=scale, shift=shift
+        )
+
+    return fn
 
 
 def _dot_regression(outputs, labels, context: Context, *, class_balance: str):
@@ -181,12 +239,21 @@ LOSSES: dict[str, LossEntry] = {
         affine=_affine(gamma="gamma", tau="tau"),
     ),
     "tla_adrw": LossEntry(
-        _tla_adrw,
+        _affine_loss(_tla),
         "linear",
         ("gamma", "tau", "tau_late"),
         "VS, then truncated logit adjustment (Wang 2023)",
         heads=("cosine", "etf"),
         affine=_tla,
+    ),
+    "cvs": LossEntry(
+        _affine_loss(_cvs),
+        "linear",
+        ("gamma", "tau"),
+        "vector scaling calibrated class by class (Wang 2026)",
+        heads=("cosine", "etf"),
+        affine=_cvs,
+        memory=_cvs_memory,
     ),
     "dot_regression": LossEntry(
         _dot_regression,

@@ -24,7 +24,7 @@ from ltjax._checks import check_choice
 from ltjax._numerics import class_lookup
 from ltjax.classifiers import adjust_logits
 from ltjax.methods.entries import LOSSES as LOSSES
-from ltjax.methods.entries import Context, LossEntry
+from ltjax.methods.entries import Context, LossEntry, Memory
 from ltjax.methods.gradients import GradientRule, Part
 from ltjax.methods.method import Method
 from ltjax.sharpness import reduction_weights
@@ -98,6 +98,7 @@ def supervised(
     late_step: int = 0,
     mixup: Callable | None = None,
     auxiliary: Auxiliary | None = None,
+    memory: Memory | None = None,
     evaluate_ema: bool = False,
     posthoc: bool = False,
     class_vectors: Callable | None = None,
@@ -118,6 +119,7 @@ def supervised(
         late_step: first step of the late phase (0 = late from the start).
         mixup: (key, inputs) -> (mixed inputs, partner [B], lam scalar), or None.
         auxiliary: a second loss that takes a share of the objective, or None.
+        memory: what the loss keeps between steps (see `LossEntry.memory`), or None.
         evaluate_ema: predict with the averaged parameters.
         posthoc: subtract hyper["posthoc_tau"] times the log-prior at prediction.
         class_vectors: (params, model_state) -> [D, K] of the head, for losses that take
@@ -167,6 +169,7 @@ def supervised(
             model_state,
             class_vectors and class_vectors(params, model_state),
             mask,
+            state.method_state,
         )
         values = {"label": loss.fn(outputs, labels, context)}
         if partner is not None:
@@ -223,12 +226,17 @@ def supervised(
             phase_of(state),
             state.params,
             state.model_state,
+            memory=state.method_state,
         )
         return weight_row(state), *affine(context)
 
-    init, update = _stateless, _kept
-    if auxiliary is not None:
-        init, update = auxiliary.init, auxiliary.update
+    if memory is not None and auxiliary is not None:
+        raise ValueError(
+            "supervised: the loss keeps a memory and an auxiliary loss another one,"
+            " expected one of them"
+        )
+    owner = memory or auxiliary
+    init, update = (owner.init, owner.update) if owner else (_stateless, _kept)
     stated = loss.affine is not None and weights != "batch" and auxiliary is None
     return Method(
         init,

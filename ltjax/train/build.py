@@ -14,6 +14,7 @@ from ltjax.classifiers import holdout_indices
 from ltjax.data import Source, augment, load_source, long_tail
 from ltjax.data import feed as feeds
 from ltjax.methods import class_conditional, decoupled, gradients, supervised
+from ltjax.methods.entries import Timing
 from ltjax.methods.method import Method
 from ltjax.models.forward import Model
 from ltjax.models.registry import build_model
@@ -273,6 +274,8 @@ def build(config: TrainConfig) -> Run:
     if config.model.dtype != "float32":
         dtype = {"compute_dtype": jax.numpy.dtype(config.model.dtype)}
         rule = rule._replace(options={**rule.options, **dtype})
+    late_step = in_steps(config.weights.start)
+    loss_timing = Timing(sampler.steps_per_epoch, late_step, in_steps)
     method = supervised.supervised(
         model.forward,
         loss,
@@ -281,9 +284,10 @@ def build(config: TrainConfig) -> Run:
         weights=config.weights.name,
         beta=config.weights.beta,
         normalize=config.weights.normalize,
-        late_step=in_steps(config.weights.start),
+        late_step=late_step,
         mixup=_mixup(config.loss.mixup),
         auxiliary=_auxiliary(config, counts),
+        memory=loss.memory and loss.memory(counts, config.loss, loss_timing),
         evaluate_ema=config.evaluate_ema,
         posthoc=config.loss.posthoc_tau > 0 or "posthoc_tau" in config.replicas.grid,
         class_vectors=model.class_vectors,

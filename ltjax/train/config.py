@@ -106,6 +106,9 @@ class LossConfig:
     class_balance: str = "none"  # dot_regression
     mixup: float = 0.0  # Beta(mixup, mixup); 0 = off
     posthoc_tau: float = 0.0  # logit adjustment at prediction; 0 = off
+    kappa_low: float = 0.5  # cvs: range of the calibration factors
+    kappa_high: float = 2.0
+    kappa_warmup: str = "10 epochs"  # cvs: they are fitted, but not used yet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,6 +79,16 @@ METHODS: dict[str, dict] = {
         "weights.normalize": "weights",
         "weights.start": LATE,
     },
+    "cvs": {
+        "label": "CVS",
+        "loss.name": "cvs",
+        "loss.gamma": 0.15,
+        "loss.tau": 0.9,
+        "weights.name": "inverse_power",
+        "weights.power": 0.15,
+        "weights.normalize": "weights",
+        "weights.start": LATE,
+    },
     "crt": {
         "label": "cRT",
         "total": "10 epochs",

@@ -184,6 +184,8 @@ def _ranges(c: TrainConfig) -> list[str]:
         ("loss.scale", c.loss.scale, 1e-12, inf),
         ("loss.mixup", c.loss.mixup, 0, inf),
         ("loss.posthoc_tau", c.loss.posthoc_tau, 0, inf),
+        ("loss.kappa_low", c.loss.kappa_low, 1e-12, inf),
+        ("loss.kappa_high", c.loss.kappa_high, 1e-12, inf),
         ("weights.beta", c.weights.beta, 0, _BELOW_ONE),
         ("weights.power", c.weights.power, 0, inf),
         ("sampler.beta", c.sampler.beta, 0, _BELOW_ONE),
@@ -224,6 +226,7 @@ def _ranges(c: TrainConfig) -> list[str]:
 def _durations(c: TrainConfig) -> list[str]:
     of_run = {
         "weights.start": c.weights.start,
+        "loss.kappa_warmup": c.loss.kappa_warmup,
         "sampler.start": c.sampler.start,
         "gradient.switch": c.gradient.switch,
         "gradient.late": c.gradient.late,
@@ -284,6 +287,16 @@ def _combinations(c: TrainConfig) -> list[str]:
             f"config.loss.class_balance is {c.loss.class_balance!r}, which counts the"
             " classes of the whole batch, expected optimizer.accumulate = 1 and"
             " gradient.scope = 'global' (or weights.name = 'batch')"
+        )
+    if loss is not None and loss.memory is not None and c.loss.mixup:
+        faults.append(
+            f"config.loss.mixup is {c.loss.mixup}, but loss {c.loss.name!r} is"
+            " calibrated on predictions of single examples, expected 0"
+        )
+    if c.loss.kappa_low > c.loss.kappa_high:
+        faults.append(
+            f"config.loss.kappa_low is {c.loss.kappa_low} and kappa_high"
+            f" {c.loss.kappa_high}, expected low <= high"
         )
     if c.loss.class_balance != "none" and c.loss.name != "dot_regression":
         faults.append(

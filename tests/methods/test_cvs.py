@@ -1,5 +1,7 @@
 """CVS: the ring bank against a plain list, slopes against numpy, both phases."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from ltjax.methods.cvs import (
     calibration_slopes,
     cvs_parameters,
     init_cvs,
+    remembered,
     update_bank,
     update_kappa,
 )
@@ -203,3 +206,33 @@ def test_phases_from_the_definition():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_run_remembers_epoch_by_epoch():
+    """Two classes, two steps an epoch, one of warm-up, phase 2 from step 4."""
+    init, update = remembered(
+        [40, 40], steps_per_epoch=2, late_step=4, warmup_steps=2, low=0.1, high=9.0
+    )
+    memory = init(None, None, None)
+    labels = jnp.array([0] * 20 + [1] * 20)
+    batch = {"label": labels, "mask": jnp.ones(40, bool)}
+    # Everything is predicted class 0, at two confidences; half of each is right. So
+    # the slope of class 0 is (.5 * .6 + .5 * .8) / (.36 + .64) = .7, of class 1 none.
+    high = jnp.where(jnp.arange(40) % 2 == 0, 0.6, 0.8)
+    logits = jnp.stack([jnp.log(high / (1 - high)), jnp.zeros(40)], axis=1)
+    aux = {"outputs": {"logits": logits}}
+    fitted = 1 / (0.7 + 1e-6)
+    once, twice = 0.9 + 0.1 * fitted, 0.9 * (0.9 + 0.1 * fitted) + 0.1 * fitted
+    in_force = {1: 1.0, 2: once, 3: once, 4: 1.0, 5: 1.0, 6: once}
+    step = jax.jit(lambda memory, at: update(State(at, memory), batch, aux))
+    for done, expected in in_force.items():
+        memory = step(memory, jnp.int32(done))
+        np.testing.assert_allclose(memory["kappa"], [expected, 1.0], rtol=1e-5)
+    np.testing.assert_allclose(
+        memory["cvs"].kappa, [[twice, 1.0], [once, 1.0]], rtol=1e-5
+    )
+
+
+class State(NamedTuple):
+    step: jax.Array
+    method_state: dict

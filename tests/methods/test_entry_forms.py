@@ -23,10 +23,12 @@ HYPER = {
 }
 PRIOR = COUNTS / COUNTS.sum()
 RELATIVE = COUNTS / COUNTS.max()
+KAPPA = np.array([0.5, 1.0, 2.0])
 
 
 def context(phase=0, **changes):
     known = dict(class_vectors=None, mask=jnp.ones(len(LABELS), bool))
+    known["memory"] = {"kappa": jnp.asarray(KAPPA, jnp.float32)}
     return Context(COUNTS, HYPER, jnp.int32(phase), {}, {}, **(known | changes))
 
 
@@ -44,6 +46,8 @@ FORMS = {
     ("vs", 0): (RELATIVE**0.2, 1.2 * np.log(PRIOR)),
     ("tla_adrw", 0): (RELATIVE**0.2, 1.2 * np.log(PRIOR)),
     ("tla_adrw", 1): (1.0, 0.6 * np.log(PRIOR)),
+    ("cvs", 0): (PRIOR**0.2 / KAPPA, 0.0),
+    ("cvs", 1): (1.0, 1.2 * np.log(PRIOR / KAPPA)),
 }
 
 
