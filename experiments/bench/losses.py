@@ -28,6 +28,12 @@ def subjects(counts: np.ndarray, table: jax.Array) -> dict[str, Callable]:
     priors = counts / counts.sum()
     cases = {
         "optax": optax.softmax_cross_entropy_with_integer_labels,
+        "optax[sigmoid]": lambda z, y: jnp.sum(
+            optax.sigmoid_binary_cross_entropy(z, jax.nn.one_hot(y, len(counts))), -1
+        ),
+        "optax[sigmoid_focal]": lambda z, y: jnp.sum(
+            optax.sigmoid_focal_loss(z, jax.nn.one_hot(y, len(counts)), gamma=2.0), -1
+        ),
         "softmax_cross_entropy": losses.softmax_cross_entropy,
         "affine_softmax": lambda z, y: losses.affine_softmax(
             z, y, weight=1 / counts, scale=priors**0.1, shift=np.log(priors)
@@ -83,8 +89,23 @@ def measure(batch: int, num_classes: int, repeats: int) -> list[dict[str, str]]:
     counts = np.floor(1280 * 256 ** (-np.linspace(0, 1, num_classes)))
 
     def step(loss: Callable, predictions: jax.Array) -> Callable:
-        graded = jax.jit(jax.value_and_grad(lambda p, y: jnp.mean(loss(p, y))))
-        return lambda: graded(predictions, labels)
+        # Each gradient is written over the one before, as memory is reused in training;
+        # fresh pages from the system would cost more than the loss, and unevenly.
+        @functools.partial(jax.jit, donate_argnums=2, keep_unused=True)
+        def graded(predictions, labels, gradient):
+            def risk(predictions):
+                return jnp.mean(loss(predictions, labels))
+
+            return jax.value_and_grad(risk)(predictions)
+
+        gradient = jnp.zeros_like(predictions)
+
+        def call():
+            nonlocal gradient
+            value, gradient = graded(predictions, labels, gradient)
+            return value, gradient
+
+        return call
 
     steps = {name: step(f, logits) for name, f in subjects(counts, table).items()}
     for name, loss in regressions(counts, frame).items():
