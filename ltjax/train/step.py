@@ -74,6 +74,10 @@ def make_train_step(
             )
             out, grads = gradient(*args, terms({}))
         else:
+            size = options.get("scope")
+            on_cpu = jax.default_backend() == "cpu"
+            if isinstance(size, int) and batch["mask"].shape[0] <= 8 * size and on_cpu:
+                options["loop"] = "unroll"  # convolutions with several sets of weights
             # A group of rows does not see the first pass of the whole batch.
             whole = options.get("scope", "global") == "global"
             gradient = sharp_value_and_grad(loss_fn, **options)
