@@ -1,7 +1,5 @@
 """Networks (Flax Linen) and heads as pure functions; see `Model` and `build_model`."""
 
-from ltjax.models.conv1d import Conv1D
-from ltjax.models.conv2d import Conv2D
 from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, count_parameters, from_linen
 from ltjax.models.heads import HEADS, CosineHead, FrameHead, LinearHead, make_head
@@ -11,6 +9,8 @@ from ltjax.models.norms import NORMS, make_norm
 from ltjax.models.registry import MODELS, build_model
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
+from ltjax.models.small_conv import Conv1D, Conv2D
+from ltjax.models.vit import ViT
 
 __all__ = [
     "HEADS",
@@ -27,6 +27,7 @@ __all__ = [
     "Model",
     "ResNet",
     "ResNetCifar",
+    "ViT",
     "build_model",
     "count_parameters",
     "from_linen",

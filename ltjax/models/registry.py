@@ -7,8 +7,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from ltjax.models._lookup import build_module, lookup_name
-from ltjax.models.conv1d import Conv1D
-from ltjax.models.conv2d import Conv2D
 from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import make_head
@@ -16,6 +14,8 @@ from ltjax.models.mlp import MLP
 from ltjax.models.norms import check_norm
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
+from ltjax.models.small_conv import Conv1D, Conv2D
+from ltjax.models.vit import ViT
 
 
 def _named(module_class, **preset):
@@ -57,6 +57,15 @@ MODELS = {
     "resnext50": (
         _bottleneck(blocks=(3, 4, 6, 3), groups=32, group_width=4),
         "ResNeXt-50 32x4d, 23.0 M parameters",
+    ),
+    "vit": (_named(ViT), "Vision Transformer of any patch=4, width=192, depth=12"),
+    "vit_s16": (
+        _named(ViT, patch=16, width=384, depth=12, num_heads=6),
+        "ViT-S/16, 21.7 M parameters",
+    ),
+    "vit_b16": (
+        _named(ViT, patch=16, width=768, depth=12, num_heads=12),
+        "ViT-B/16, 85.8 M parameters",
     ),
 }
 

@@ -186,7 +186,7 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
     )
     epoch = lambda step: step / info.steps_per_epoch  # noqa: E731
 
-    def fetch(step: int, sums) -> dict[str, np.ndarray]:
+    def fetch(sums) -> dict[str, np.ndarray]:
         """Interval averages per replica; raises on the first non-finite step."""
         sums = jax.device_get(jax.device_put(sums, layout.replicated))
         if (sums["bad_step"] != NEVER).any():
@@ -273,7 +273,7 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
                 # device has long finished it, so that its queue never runs dry.
                 if step % log_every == 0 or step == total:
                     if pending:
-                        log(pending[0], fetch(*pending))
+                        log(pending[0], fetch(pending[1]))
                     pending = (step, sums)
                     sums = layout.put(zeros, sums_sharding)
                 evaluating = step == total or (eval_every and step % eval_every == 0)
@@ -282,9 +282,9 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
                 if not (evaluating or saving or stopping):
                     continue
                 if pending:
-                    log(pending[0], fetch(*pending))
+                    log(pending[0], fetch(pending[1]))
                     pending = None
-                fetch(step, sums)  # never save or judge a state that is not finite
+                fetch(sums)  # never save or judge a state that is not finite
                 progress.pause()
                 best = None
                 if evaluating:

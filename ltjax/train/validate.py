@@ -207,6 +207,17 @@ def _ranges(c: TrainConfig) -> list[str]:
             bound = f"in [{low}, 1)" if high == _BELOW_ONE else f"in [{low}, {high:g}]"
             bound = f"at least {low}" if high == inf else bound
             faults.append(f"config.{path} is {value}, expected {bound}")
+    limits = {path: (low, high) for path, _, low, high in table}
+    for name, values in c.replicas.grid.items():
+        path = ".".join(HYPER.get(name, ()))
+        low, high = limits.get(path, (-inf, inf))
+        for value in values if isinstance(values, (tuple, list)) else ():
+            if isinstance(value, (int, float)) and not low <= value <= high:
+                bound = f"at least {low}" if high == inf else f"in [{low}, {high:g}]"
+                faults.append(
+                    f"config.replicas.grid[{name!r}] holds {value}, expected {bound}"
+                    f" (config.{path})"
+                )
     for path, factor in c.optimizer.lr_factors.items():
         if not isinstance(factor, (int, float)) or not 0 <= factor < inf:
             faults.append(

@@ -60,6 +60,14 @@ def write_npz(folder, *, inputs=None, labels=None, test_labels=None):
             {"replicas.grid": {"learning_rate": (0.1,)}},
             "config.replicas.grid has 'learning_rate', unknown; valid: ",
         ),
+        (
+            {"replicas.grid": {"lr": (0.1, -0.2)}},
+            "config.replicas.grid['lr'] holds -0.2, expected at least 0",
+        ),
+        (
+            {"replicas.grid": {"rho": (float("nan"),)}},
+            "config.replicas.grid['rho'] holds nan, expected at least 0",
+        ),
         ({"model.kwargs": {"hiden": (3,)}}, "MLP has no option 'hiden', expected some"),
         ({"batch_size": 0}, "config.batch_size is 0, expected at least 1"),
         ({"optimizer.lr": -0.1}, "config.optimizer.lr is -0.1, expected at least 0"),

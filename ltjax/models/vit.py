@@ -1,0 +1,125 @@
+"""Vision Transformers, pre-norm, with a class token or mean pooling."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.initializers import normal, xavier_uniform, zeros_init
+
+from ltjax._checks import check_choice
+
+
+class _Block(nn.Module):
+    """x + attention(LN(x)), then x + MLP(LN(x))."""
+
+    num_heads: int
+    mlp_width: int
+    dropout: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        def drop(y):
+            return nn.Dropout(self.dropout, deterministic=not train)(y)
+
+        y = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
+        y = nn.MultiHeadDotProductAttention(
+            self.num_heads,
+            kernel_init=xavier_uniform(),
+            dtype=self.dtype,
+            name="attention",
+        )(y)
+        x = x + drop(y)
+        y = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
+        for name, width in (("dense1", self.mlp_width), ("dense2", x.shape[-1])):
+            y = nn.Dense(
+                width,
+                kernel_init=xavier_uniform(),
+                bias_init=normal(1e-6),
+                dtype=self.dtype,
+                name=name,
+            )(y)
+            y = drop(nn.gelu(y) if name == "dense1" else y)
+        return x + y
+
+
+class ViT(nn.Module):
+    """The Vision Transformer for images of one size.
+
+    Attributes:
+        patch: height and width of a patch; must divide the images'.
+        width: of the tokens, and the number of features.
+        depth: blocks.
+        num_heads: of the attention; must divide the width.
+        mlp_ratio: hidden width of a block's MLP over the token width.
+        pool: "cls" takes a class token, "mean" the mean over patches (no such token).
+        dropout: probability of dropping a unit; needs `rngs={"dropout": key}`.
+        norm: "layer"; there is no other.
+        dtype: of the computation; parameters stay float32.
+
+    References:
+        A. Dosovitskiy et al., An image is worth 16x16 words: transformers for image
+        recognition at scale, ICLR 2021; initialization as in the authors' code.
+    """
+
+    patch: int = 4
+    width: int = 192
+    depth: int = 12
+    num_heads: int = 3
+    mlp_ratio: float = 4.0
+    pool: str = "cls"
+    dropout: float = 0.0
+    norm: str = "layer"
+    dtype: str = "float32"
+
+    head_init = "uniform"
+    rows_independent = True
+
+    def __post_init__(self):
+        check_choice("ViT", "norm", self.norm, ("layer",))
+        check_choice("ViT", "pool", self.pool, ("cls", "mean"))
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"ViT: width is {self.width}, expected a multiple of num_heads ="
+                f" {self.num_heads}"
+            )
+        super().__post_init__()
+
+    @property
+    def num_features(self) -> int:
+        """Width of the features."""
+        return self.width
+
+    @nn.compact
+    def __call__(self, inputs, *, train: bool, mask=None):
+        """Images [B, H, W, C] to features [B, D]."""
+        sides = inputs.shape[1:3]
+        if inputs.ndim != 4 or any(side % self.patch for side in sides):
+            raise ValueError(
+                f"ViT: inputs have shape {inputs.shape}, expected [B, H, W, C] with H"
+                f" and W multiples of the patch, {self.patch}"
+            )
+        patches = nn.Conv(
+            self.width,
+            (self.patch, self.patch),
+            strides=self.patch,
+            padding="VALID",
+            dtype=self.dtype,
+            name="patches",
+        )(inputs)
+        x = patches.reshape(len(inputs), -1, self.width)
+        if self.pool == "cls":
+            token = self.param("token", zeros_init(), (1, 1, self.width))
+            token = jnp.broadcast_to(token, (len(x), 1, self.width))
+            x = jnp.concatenate([token.astype(x.dtype), x], axis=1)
+        shape = (1, x.shape[1], self.width)
+        x = x + self.param("positions", normal(0.02), shape).astype(x.dtype)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        for k in range(1, self.depth + 1):
+            x = _Block(
+                self.num_heads,
+                int(self.mlp_ratio * self.width),
+                self.dropout,
+                self.dtype,
+                name=f"block{k}",
+            )(x, train=train)
+        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        return x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)
