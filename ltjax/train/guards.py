@@ -18,8 +18,7 @@ class StopRequest(contextlib.AbstractContextManager):
     all processes agree on the step; alone, our own handler is enough.
     """
 
-    def __init__(self, checkpoints: Checkpoints):
-        self._checkpoints = checkpoints
+    def __init__(self):
         self._asked = False
         self._previous = None
 
@@ -38,11 +37,11 @@ class StopRequest(contextlib.AbstractContextManager):
     def _note(self, signum, frame):
         self._asked = True
 
-    def __call__(self, step: int) -> bool:
+    def __call__(self, step: int, checkpoints: Checkpoints) -> bool:
         """Whether to save and stop after `step`; the same on every process."""
         if jax.process_count() == 1:
             return self._asked
-        return self._checkpoints.reached_preemption(step)
+        return checkpoints.reached_preemption(step)
 
 
 class Watchdog:

@@ -80,6 +80,13 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
         NonFinite: naming step, replica and batch indices.
         Preempted: after SIGTERM (or the platform's notice), once the state is saved.
     """
+    with StopRequest() as stop:  # also while the first programs are compiled
+        return _train(run, pathlib.Path(workdir), tensorboard, stop)
+
+
+def _train(
+    run: Run, workdir: pathlib.Path, tensorboard: bool, stop: StopRequest
+) -> Result:
     config, info = run.config, run.info
     count = len(info.replicas)
     layout = _layout(config, count)
@@ -100,7 +107,7 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
         raise ConfigError(
             [f"config.total is {total} steps, expected a multiple of steps_per_call"]
         )
-    workdir = prepare_workdir(pathlib.Path(workdir), run)
+    workdir = prepare_workdir(workdir, run)
 
     # Compile-time description of the state: shapes, shardings.
     seeds = np.asarray([r["seed"] for r in info.replicas], np.int32)
@@ -247,7 +254,6 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
     beat = Watchdog(config.watchdog_minutes)
     try:
         with (
-            StopRequest(checkpoints) as stop,
             jax.set_mesh(layout.mesh),  # scope="shard" asks for it while tracing
             jax.transfer_guard("disallow"),
         ):
@@ -278,7 +284,7 @@ def run(run: Run, workdir: str | os.PathLike, *, tensorboard: bool = True) -> Re
                     sums = layout.put(zeros, sums_sharding)
                 evaluating = step == total or (eval_every and step % eval_every == 0)
                 saving = step == total or (save_every and step % save_every == 0)
-                stopping = stop(step)
+                stopping = stop(step, checkpoints)
                 if not (evaluating or saving or stopping):
                     continue
                 if pending:

@@ -1,8 +1,10 @@
 """Stopping and going on in one process: same numbers, same program, same records."""
 
 import json
+import os
 import pathlib
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -64,6 +66,24 @@ def test_stopped_anywhere_it_ends_at_the_same_bits(
         assert len(ours) == len(theirs) == 2
         assert ours[1] == theirs[1]
     assert of(records(tmp_path), 24)[0] == of(records(reference), 24)[0]
+
+
+def test_asked_to_stop_while_compiling_it_stops_after_a_step(
+    plain, train, assert_same, sigterm_during, tmp_path
+):
+    def edit(run):
+        def init(*args):  # called while the initial state is traced
+            os.kill(os.getpid(), signal.SIGTERM)
+            return run.init(*args)
+
+        return run._replace(init=init)
+
+    sigterm_during(0)  # only so that the process outlives a run that does not listen
+    with pytest.raises(Preempted, match="stopped at step 1 of 24"):
+        train(workdir=tmp_path, edit=edit)
+    again = train(workdir=tmp_path)
+    assert again.start_step == 1
+    assert_same(again.state, plain[0].state)
 
 
 def test_one_trace_across_epochs_the_late_phase_evaluations_and_a_resume(
