@@ -10,6 +10,7 @@ sees; every dial has three candidates. `train` runs five seeds at any ratio.
 """
 
 import argparse
+import math
 import pathlib
 import sys
 from typing import NamedTuple
@@ -85,7 +86,7 @@ METHODS = {
     "LWS": Method("lws", *RATE, second_stage=True),
     "tau-norm": Method("ce", "tau", TAU, classifier="tau_norm"),
     "NCM": Method("ce", "transform", ("none", "l2n", "cl2n"), classifier="ncm"),
-    "ETF+DR": Method("etf_dr"),
+    "ETF+DR": Method("etf_dr", "loss.mixup", (0.0, 0.2, 1.0)),
 }
 
 
@@ -169,6 +170,11 @@ def _dial(text: str) -> str:
     return f"{place.split('.')[-1]} {value}"
 
 
+def _all_and_few(row: dict) -> str:
+    balanced, few = (float(row[f"{n}_mean"]) for n in ("balanced_accuracy", "few"))
+    return f"{balanced:.1f}" + ("" if math.isnan(few) else f" ({few:.1f})")
+
+
 def summary_table(rows: list[dict], settings: list[tuple]) -> list[str]:
     """Balanced and few-shot accuracy of every method, a column per setting."""
     table = {(tuple(r[n] for n in SETTING), r["method"]): r for r in rows}
@@ -178,12 +184,7 @@ def summary_table(rows: list[dict], settings: list[tuple]) -> list[str]:
         cells = []
         for setting in settings:
             row = table.get((setting, method))
-            cells.append(
-                f"{float(row['balanced_accuracy_mean']):.1f}"
-                f" ({float(row['few_mean']):.1f})"
-                if row
-                else ""
-            )
+            cells.append(_all_and_few(row) if row else "")
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return lines
 
