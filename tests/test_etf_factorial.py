@@ -119,14 +119,3 @@ def test_readme_is_written_from_the_rows(factorial, tmp_path, monkeypatch):
         "| fixed ETF | DR | none | plain | no | 109.0 ± 0.5 | 90.0 ± 0.5 |"
         " 50.0 ± 0.5 | 99.0 ± 0.5 | 0.25 | -0.11 |"
     ]
-
-
-def test_published_table_is_that_of_the_published_rows(factorial, tmp_path):
-    """No number of the README was typed."""
-    folder = ROOT / "experiments/etf_factorial"
-    shutil.copy(folder / "README.md", tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(factorial, "HERE", tmp_path)
-        factorial.table()
-    written = (tmp_path / "README.md").read_text()
-    assert written == (folder / "README.md").read_text()

@@ -1,0 +1,71 @@
+"""The experiments' grids: their points, and READMEs in which no number was typed."""
+
+import importlib
+import pathlib
+import shutil
+
+import pytest
+
+from ltjax.train.validate import validate
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    return lambda name: importlib.import_module(f"experiments.{name}.run")
+
+
+@pytest.mark.parametrize("name", ["supervised_lt", "sharpness", "etf_factorial"])
+def test_published_tables_are_those_of_the_published_rows(
+    name, experiment, tmp_path, monkeypatch
+):
+    run, folder = experiment(name), ROOT / "experiments" / name
+    shutil.copy(folder / "README.md", tmp_path)
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    run.table()
+    assert (tmp_path / "README.md").read_text() == (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("dataset", ["mnist1d", "mnist"])
+def test_every_supervised_method_is_a_run_for_every_value_of_its_dial(
+    dataset, experiment, tmp_path, monkeypatch
+):
+    run = experiment("supervised_lt")
+    monkeypatch.setattr(run, "RUNS", tmp_path)
+    seen = set()
+    for name, method in run.METHODS.items():
+        assert len(method.values) == (3 if method.dial else 1)
+        for value in method.values:
+            for tuning in (True, False):
+                point = run.point(dataset, 10, "step", name, value, tuning=tuning)
+                config = validate(point.config)
+                if method.dial and not method.classifier:
+                    section, field = method.dial.split(".")
+                    assert getattr(getattr(config, section), field) == value
+                # Tuning and final runs never share what others build on.
+                assert ("tune" in point.workdir) == bool(point.workdir and tuning)
+                starts = "tune" if tuning else "train"
+                if method.second_stage:
+                    assert pathlib.Path(config.init_from).name.startswith(starts)
+                    assert config.optimizer.train in ("head", "class_scale")
+            seen.add(tuple(point.key.values()))
+    assert len(seen) == sum(len(method.values) for method in run.METHODS.values())
+
+
+@pytest.mark.parametrize("dataset", ["mnist1d", "mnist"])
+def test_gradient_rules_differ_in_the_rule_alone(dataset, experiment):
+    run = experiment("sharpness")
+    for loss in run.LOSSES:
+        plain = validate(run.point(dataset, "plain", loss, 50, tuned=0.0).config)
+        for rule in run.RULES:
+            config = validate(run.point(dataset, rule, loss, 50, tuned=0.1).config)
+            differ = {
+                field
+                for field in vars(config)
+                if getattr(config, field) != getattr(plain, field)
+            }
+            assert differ <= {"gradient", "label"}
