@@ -69,3 +69,12 @@ def test_gradient_rules_differ_in_the_rule_alone(dataset, experiment):
                 if getattr(config, field) != getattr(plain, field)
             }
             assert differ <= {"gradient", "label"}
+
+
+@pytest.mark.parametrize("imf", [10, 50, 100])
+def test_tail_is_the_rarer_half_at_any_ratio(imf, experiment):
+    run = experiment("sharpness")
+    # The exp profile: n_k = floor(n_max imf^(-k / 9)), k = 0..9.
+    counts = [int(2000 * imf ** (-k / 9)) for k in range(10)]
+    eta = run.point("mnist1d", "imbsam", "ce", imf, tuned=0.1).config.gradient.eta
+    assert [n < eta for n in counts] == [False] * 5 + [True] * 5

@@ -58,6 +58,7 @@ def point(
     config = small_config(dataset, arg, tuning=tuned is None)
     for name, value in changes.items():
         config.gradient[name] = value
+    config.gradient.eta = rarer_half(config.data.max_count, imf)
     config.total = f"{STEPS} steps"
     command = f"configs/{dataset}_lt.py:{arg}"
     if tuned is None:
@@ -69,6 +70,11 @@ def point(
     if tuned is not None:
         key["radius"] = f"{tuned:g}"
     return Point(key, config, command)
+
+
+def rarer_half(max_count: int, imf: float) -> int:
+    """The eta that makes the rarer five of ten classes tail, at any ratio."""
+    return 1 + int(max_count * imf ** (-5 / 9))
 
 
 def tune(dataset: str, losses: tuple[str, ...]) -> None:
@@ -129,7 +135,6 @@ def spectra(loss: str) -> None:
         config = one.config
         config.replicas.seeds = (0, 1, 2)
         config.gradient.switch = f"{switch} steps"
-        config.gradient.eta = 200  # of the plain run too: whom we call tail
         config.checkpoint_every = f"{switch} steps"
         built = build(validate(config))
         workdir = RUNS / f"{loss}-{rule}"
