@@ -118,6 +118,7 @@ METHODS: dict[str, dict] = {
             "kernel_init": "etf",
             "batch_norm": True,
             "normalize": "l2",
+            "scale": FRAME_SCALE,
         },
     },
     "fixed_random": {
