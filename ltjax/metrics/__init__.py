@@ -24,6 +24,7 @@ from ltjax.metrics.calibration import (
     top_confidence,
 )
 from ltjax.metrics.class_geometry import (
+    class_cosines,
     equiangle_deviation,
     equinorm_deviation,
     minority_collapse,
@@ -79,6 +80,7 @@ __all__ = [
     "choose_switch_epoch",
     "choose_weight_power",
     "class_bins",
+    "class_cosines",
     "class_totals",
     "collapse_geometry",
     "collapse_metrics",

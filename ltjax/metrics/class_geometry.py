@@ -7,8 +7,22 @@ import numpy as np
 from jax.typing import ArrayLike
 
 
-def _cosines(rows: np.ndarray) -> np.ndarray:
-    """Cosine of every pair of rows, [..., K, K]."""
+def class_cosines(rows: ArrayLike) -> np.ndarray:
+    """Cosine of every pair of rows.
+
+    Args:
+        rows: [..., K, D], centered class means or head rows.
+
+    Returns:
+        [..., K, K] float64; -1 / (K - 1) off the diagonal in a simplex, NaN for a zero
+        row.
+
+    Example:
+        >>> print(class_cosines([[1.0, 0.0], [3.0, 4.0]]))
+        [[1.  0.6]
+         [0.6 1. ]]
+    """
+    rows = np.asarray(rows, np.float64)
     norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     unit = rows / np.where(norms > 0, norms, np.nan)
     return unit @ np.swapaxes(unit, -1, -2)
@@ -54,7 +68,7 @@ def equiangle_deviation(rows: ArrayLike) -> np.ndarray:
         0.0
     """
     rows = np.asarray(rows, np.float64)
-    return _pair_mean(np.abs(_cosines(rows) + 1 / (rows.shape[-2] - 1)))
+    return _pair_mean(np.abs(class_cosines(rows) + 1 / (rows.shape[-2] - 1)))
 
 
 def minority_collapse(weights: ArrayLike, few: ArrayLike) -> np.ndarray:
@@ -85,4 +99,4 @@ def minority_collapse(weights: ArrayLike, few: ArrayLike) -> np.ndarray:
             f"minority_collapse: few is {few.dtype} {few.shape}, expected bool"
             f" {weights.shape[-2:-1]}"
         )
-    return _pair_mean(_cosines(weights[..., few, :]))
+    return _pair_mean(class_cosines(weights[..., few, :]))

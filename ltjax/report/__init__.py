@@ -5,9 +5,10 @@ a figure or a table is made.
 """
 
 from ltjax.report.build import write_report
-from ltjax.report.collapse import plot_collapse
+from ltjax.report.collapse import plot_class_cosines, plot_collapse
 from ltjax.report.diagrams import plot_confusion, plot_reliability
 from ltjax.report.landscape import plot_slices
+from ltjax.report.paths import plot_accuracy_paths
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
 from ltjax.report.runs import ReportError, Run, group_runs, read_metrics, read_run
 from ltjax.report.spectra import plot_spectra
@@ -21,7 +22,9 @@ __all__ = [
     "group_runs",
     "markdown_table",
     "method_styles",
+    "plot_accuracy_paths",
     "plot_class_accuracy",
+    "plot_class_cosines",
     "plot_collapse",
     "plot_confusion",
     "plot_reliability",

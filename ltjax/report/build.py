@@ -174,7 +174,8 @@ def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
             _reliability(runs, styles, grey),
             "Accuracy against confidence; below the diagonal a network is"
             " over-confident. Confidence is that of the logits the prediction is made"
-            " from. Bins are pooled over seeds.",
+            " from. Bins are pooled over seeds; the expected calibration error is the"
+            " mean of the seeds' own.",
         ),
     }
     pictures = {

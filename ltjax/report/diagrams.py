@@ -117,9 +117,9 @@ def plot_reliability(
     """Reliability diagrams: accuracy against confidence, bin by bin.
 
     Below the diagonal a network is over-confident. Bins are pooled over replicas, and
-    those with fewer than 10 examples are not drawn. The ECE (over all bins, mean of the
-    replicas' own) is written out for up to six methods. Strips below show the share of
-    examples per bin.
+    those with fewer than 10 examples are not drawn. Strips below show the share of
+    examples per bin, and bars at the bottom the ECE (over all bins, mean of the
+    replicas' own).
 
     Args:
         panels: group of classes ("all classes", "few-shot classes") -> method ->
@@ -139,22 +139,23 @@ def plot_reliability(
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     styles = styles or method_styles(names, reference)
     with figure_style():
-        figure = new_figure(PAGE_WIDTH if len(panels) > 1 else 4.2, 4.9)
+        bars = 0.16 * len(names) + 0.1
+        figure = new_figure(PAGE_WIDTH if len(panels) > 1 else 4.6, 5.3 + bars)
         grid = figure.subplots(
-            2,
+            3,
             len(panels),
             squeeze=False,
-            sharex=True,
+            sharex="row",
             sharey="row",
-            height_ratios=(4.5, 1),
+            height_ratios=(3.2, 0.7, bars),
         )
-        handles = {}
+        handles, worst = {}, 0.0
         for column, (group, panel) in enumerate(panels.items()):
-            axes, strip = grid[:, column]
+            axes, strip, ece = grid[:, column]
             axes.plot(
                 [0, 1], [0, 1], color="#9aa5b1", linewidth=1, linestyle=(0, (3, 2))
             )
-            errors = []
+            errors = {}
             for name, sums in panel.items():
                 count, confidence, correct = (
                     np.atleast_2d(np.asarray(x, float)) for x in sums
@@ -162,8 +163,8 @@ def plot_reliability(
                 total = count.sum(-1)
                 if not total.all():
                     continue
-                errors.append(
-                    (name, np.mean(np.abs(correct - confidence).sum(-1) / total))
+                errors[name] = 100 * np.mean(
+                    np.abs(correct - confidence).sum(-1) / total
                 )
                 count, confidence, correct = (
                     x.sum(0) for x in (count, confidence, correct)
@@ -187,23 +188,38 @@ def plot_reliability(
                     100 * count / count.sum(), edges, color=style.color, linewidth=1.3
                 )
             axes.set_title(group)
-            for row, (name, error) in enumerate(errors if len(errors) <= 6 else []):
-                axes.text(
-                    0.03,
-                    0.97 - 0.055 * row,
-                    f"{name}: ECE {100 * error:.1f} %",
-                    transform=axes.transAxes,
-                    va="top",
-                    fontsize=7.5,
-                    color=styles[name].color,
-                )
             axes.set_xlim(0, 1)
             axes.set_ylim(0, 1)
+            axes.tick_params(labelbottom=False)
             axes.grid(True)
+            strip.set_xlim(0, 1)
             strip.set_xlabel("confidence")
             strip.grid(axis="y")
+            _error_bars(ece, errors, names, styles)
+            worst = max(worst, *errors.values(), 0.1)
+            ece.set_xlim(0, 1.15 * worst)  # of the whole row, with room for numbers
         grid[0, 0].set_ylabel("accuracy")
-        grid[1, 0].set_ylabel("examples (%)")
+        grid[1, 0].set_ylabel("examples\n(%)")
         shown = [name for name in names if name in handles]
         legend_on_top(figure, [handles[n] for n in shown], shown, title)
     return figure
+
+
+def _error_bars(axes, errors: Mapping[str, float], names, styles) -> None:
+    """One bar per method, in the order of the legend, its ECE in percent beside it."""
+    for row, name in enumerate(names):
+        if name not in errors:
+            continue
+        axes.barh(row, errors[name], height=0.7, color=styles[name].color)
+        axes.annotate(
+            f"{errors[name]:.1f}",
+            (errors[name], row),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center_baseline",
+            fontsize=7.5,
+        )
+    axes.set_yticks(range(len(names)), names, fontsize=7.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("expected calibration error (%)")

@@ -41,7 +41,7 @@ _CSS = """
   --line: #3a4450; --paper: #14181d; --panel: #1d232a; --best: #174b36;
   --best-ink: #d3f5e4; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 960px; padding: 2.5rem 1.25rem 4rem;
+body { margin: 0 auto; max-width: 1080px; padding: 2.5rem 1.25rem 4rem;
   color: var(--ink); background: var(--paper);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; }
@@ -54,7 +54,8 @@ table { border-collapse: collapse; font-size: .875rem; width: 100%;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
-table.results th, table.results td { text-align: right; white-space: nowrap; }
+table.results th, table.results td { text-align: right; white-space: nowrap;
+  padding: .4rem .5rem; }
 table.results th:first-child, table.results td:first-child { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; }
 td.best { background: var(--best); color: var(--best-ink); font-weight: 600; }
@@ -151,13 +152,27 @@ def _settings(runs: Sequence[Run]) -> str:
     return "\n".join(parts)
 
 
+def duration_text(hours: float | None) -> str:
+    """A duration in the unit that fits it, empty if unknown.
+
+    Example:
+        >>> [duration_text(hours) for hours in (0.0001, 0.005, 0.25, 3.0)]
+        ['0.4 s', '18 s', '15 min', '3.0 h']
+    """
+    if hours is None:
+        return ""
+    seconds = 3600 * hours
+    if seconds < 90:
+        return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+    return f"{seconds / 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h"
+
+
 def _provenance(runs: Sequence[Run]) -> str:
     """Seeds, code, versions, hardware and training set of each run."""
     rows = []
     for run in runs:
         versions = run.info.get("versions") or {}
         known = ", ".join(f"{name} {number}" for name, number in versions.items())
-        hours = "" if run.hours is None else f"{run.hours:.2f} h"
         facts = (
             run.name,
             ", ".join(map(str, run.seeds)),
@@ -165,7 +180,7 @@ def _provenance(runs: Sequence[Run]) -> str:
             run.info.get("code", ""),
             known,
             hardware_text(run),
-            hours,
+            duration_text(run.hours).replace(" ", "\u00a0"),
             run.info.get("subset", ""),
         )
         rows.append([_td(escape(str(fact))) for fact in facts])

@@ -58,12 +58,12 @@ def plot_slices(
                 axes.annotate(
                     mark,
                     (radius, 1),
+                    xytext=(3, -1),
                     xycoords=("data", "axes fraction"),
-                    ha="center",
+                    textcoords="offset points",
                     va="top",
                     fontsize=7.5,
                     color="#616e7c",
-                    backgroundcolor="white",
                 )
             for name in sorted(panel, key=lambda n: n != reference):
                 radii, losses = (np.asarray(v, float) for v in panel[name])

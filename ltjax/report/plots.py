@@ -149,9 +149,8 @@ def plot_class_accuracy(
             name_ticks(axes, [names[k] for k in order], room=75)
         if groups:
             _mark_groups(axes, groups, order)
-        if title:
-            axes.set_title(title)
-        legend_on_top(figure, [lines[name] for name in recalls], list(recalls))
+        handles = [lines[name] for name in recalls]
+        legend_on_top(figure, handles, list(recalls), title)
     return figure
 
 

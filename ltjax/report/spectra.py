@@ -1,8 +1,21 @@
-"""The figure of Hessian spectra: one panel per group of classes, side by side."""
+"""The figure of Hessian spectra: one panel per group of classes."""
 
 from collections.abc import Mapping
 
 import numpy as np
+
+from ltjax.report.style import (
+    PAGE_WIDTH,
+    PALETTE,
+    figure_style,
+    legend_on_top,
+    new_figure,
+)
+
+# Densities below this share of the highest peak are drawn on the axis.
+_FLOOR = 1e-6
+# A grid finer than the page only makes the file large.
+_MAX_POINTS = 2000
 
 
 def plot_spectra(
@@ -19,45 +32,51 @@ def plot_spectra(
         title: above all panels.
 
     Returns:
-        A matplotlib Figure.
+        A matplotlib Figure, panels of two or three to a row.
 
     Raises:
         ValueError: if there is no group.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     if not densities:
         raise ValueError("plot_spectra: densities is empty, expected at least a group")
-    width = 3.2 * len(densities)
-    figure = Figure(figsize=(max(width, 4.5), 3.0), layout="constrained")
-    axes = figure.subplots(1, len(densities), sharey=True, squeeze=False)[0]
+    count = len(densities)
+    columns = 2 if count in (2, 4) else min(3, count)
+    rows = -(-count // columns)
     peak = max(float(np.max(density)) for _, density in densities.values())
-    floor = peak * 1e-6
-    for axis, (group, (grid, density)) in zip(axes, densities.items(), strict=True):
-        # A grid finer than the page only makes the file large.
-        stride = max(1, len(grid) // 2000)
-        x, y = np.asarray(grid)[::stride], np.maximum(density[::stride], floor)
-        axis.fill_between(x, floor, y, color="#c8d3e0", linewidth=0)
-        axis.plot(x, y, color="#1f5a8c", linewidth=1)
-        axis.axvspan(min(x[0], 0.0), 0.0, color="#d1495b", alpha=0.12, linewidth=0)
-        axis.set_yscale("log")
-        axis.set_ylim(floor, peak * 2)
-        axis.set_title(group, fontsize=10)
-        axis.set_xlabel("eigenvalue")
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
-        if extremes and group in extremes:
-            low, high = extremes[group]
-            axis.text(
-                0.97,
-                0.95,
-                f"min {low:.3g}\nmax {high:.3g}",
-                transform=axis.transAxes,
-                ha="right",
-                va="top",
-                fontsize=8,
-            )
-    axes[0].set_ylabel("spectral density")
-    if title:
-        figure.suptitle(title, fontsize=11)
+    floor = peak * _FLOOR
+    blue, orange = PALETTE[:2]
+    with figure_style():
+        width = PAGE_WIDTH if count > 1 else 4.6
+        figure = new_figure(width, 0.4 + 2.4 * rows)
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+        shading = {"color": orange, "alpha": 0.2, "linewidth": 0}
+        for axes, (group, (x, density)) in zip(grid, densities.items(), strict=False):
+            stride = max(1, len(x) // _MAX_POINTS)
+            x, y = np.asarray(x)[::stride], np.maximum(density[::stride], floor)
+            axes.fill_between(x, floor, y, color=blue, alpha=0.25, linewidth=0)
+            axes.plot(x, y, color=blue, linewidth=1)
+            axes.axvspan(min(x[0], 0.0), 0.0, **shading)
+            axes.set_yscale("log")
+            axes.set_ylim(floor, peak * 2)
+            axes.set_title(group)
+            axes.set_xlabel("eigenvalue of the Hessian")
+            if extremes and group in extremes:
+                low, high = extremes[group]
+                axes.text(
+                    0.97,
+                    0.95,
+                    f"min {low:.3g}\nmax {high:.3g}",
+                    transform=axes.transAxes,
+                    ha="right",
+                    va="top",
+                    fontsize=7.5,
+                )
+        for axes in grid[::columns]:
+            axes.set_ylabel("spectral density")
+        for axes in grid[count:]:
+            axes.set_visible(False)
+        patch = Patch(**shading)
+        legend_on_top(figure, [patch], ["negative curvature"], title)
     return figure

@@ -1,6 +1,7 @@
 """How figures look: one palette and one set of sizes for all of them."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ _LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)))
 
 PAGE_WIDTH = 7.2  # inches
 DPI = 200
+_HANDLE_WIDTH = 7  # characters: a handle of a legend, and the space around it
+_LEGEND_ROW = 0.18  # inches: 8.5 points and the space between rows
 
 _RC: dict[Any, Any] = {
     "font.size": 8.5,
@@ -114,8 +117,23 @@ def new_figure(width: float, height: float, *, fixed_aspect: bool = False):
     return Figure(figsize=(width, height), layout=engine)
 
 
+def _legend_columns(labels: Sequence[str], *, room: int) -> int:
+    """The most columns whose texts, filled one after the other, fit side by side."""
+    for columns in range(len(labels), 1, -1):
+        least, further = divmod(len(labels), columns)
+        ends = [least * k + min(k, further) for k in range(columns + 1)]
+        longest = (
+            max(map(len, labels[start:end])) for start, end in itertools.pairwise(ends)
+        )
+        if sum(longest) + _HANDLE_WIDTH * columns <= room:
+            return columns
+    return 1
+
+
 def legend_on_top(figure, handles, labels, title: str = "") -> None:
     """A legend above the axes, in as many rows as the width asks for.
+
+    The figure grows by its second and further rows, so that the axes keep their size.
 
     Args:
         figure: to put it on.
@@ -125,14 +143,15 @@ def legend_on_top(figure, handles, labels, title: str = "") -> None:
     """
     if not labels:
         return
-    # About 13 characters of text per inch, and 4 more for each handle.
-    budget = int(figure.get_figwidth() * 12.5)
-    longest = max(len(label) for label in labels) + 7
+    # About 13 characters of text per inch.
+    columns = _legend_columns(labels, room=int(figure.get_figwidth() * 12.5))
+    further = -(-len(labels) // columns) - 1 + bool(title)
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * further)
     figure.legend(
         handles,
         labels,
         loc="outside upper left",
-        ncols=max(1, min(len(labels), budget // longest)),
+        ncols=columns,
         title=title or None,
         title_fontproperties={"size": 9.5, "weight": "bold"},
         alignment="left",

@@ -220,6 +220,18 @@ def test_merge_equals_one_stream():
     np.testing.assert_array_equal(merged.disagree, whole.disagree)
 
 
+def test_cosines_of_every_pair():
+    # Card 24: centered means (2, 0), (0, 3), (-2, -3).
+    cosines = M.class_cosines([[2, 0], [0, 3], [-2, -3]])
+    a, b = -0.554700196, -0.832050294
+    np.testing.assert_allclose(cosines, [[1, 0, a], [0, 1, b], [a, b, 1]], atol=1e-9)
+    # Length says nothing, a row of zeros has no direction, leading axes are replicas.
+    many = M.class_cosines(np.array([HEAD, 7 * HEAD]))
+    np.testing.assert_allclose(many[0], many[1], rtol=1e-15)
+    none = M.class_cosines([[0.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(np.isnan(none), [[True, True], [True, False]])
+
+
 def test_minority_collapse_of_merged_rows():
     weights = np.array([[1.0, 0, 0], [0, 1, 1], [0, 2, 2], [0, 3, 3]])
     few = np.array([False, True, True, True])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltjax.report import plot_collapse, write_report
+from ltjax.report import plot_class_cosines, plot_collapse, write_report
 from ltjax.report.collapse import PANELS
 
 # Recalls (.9, .6, .3) of one seed.
@@ -40,7 +40,74 @@ def test_a_panel_for_each_metric_in_the_order_of_the_theory():
         line.get_ydata()[0] for line in cosine.get_lines() if len(line.get_xdata()) == 2
     ]
     assert simplex == [-1 / 4]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["LA", "CE"]
+    (legend,) = figure.legends
+    names = [t.get_text() for t in legend.get_texts()]
+    assert names == ["LA", "CE", "cosine in a simplex"]
+
+
+@pytest.mark.parametrize("lowest, ticks", [(1.0, (1, 2, 5, 10)), (1e-3, (0.01, 1))])
+def test_ticks_of_the_logarithmic_axis_are_numbers_one_can_read(lowest, ticks):
+    lines = {"CE": ([1, 2, 3], [12.0, 5.0, lowest])}
+    figure = plot_collapse({"nc1_balanced": lines})
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    shown = {
+        float(text.get_text())
+        for value, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        if low <= value <= high
+    }
+    assert shown.issuperset(ticks) and len(shown) <= 6
+
+
+# Vectors (1, 0), (0, 1), (-1, 0): cosines 0, -1 and 0.
+RIGHT_ANGLES = np.array([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
+
+
+def test_class_cosines_are_sorted_by_frequency_on_one_scale():
+    figure = plot_class_cosines(
+        {"CE": RIGHT_ANGLES, "LA": np.eye(3)},
+        class_counts=[5, 9, 7],
+        class_names=["rare", "common", "middle"],
+        title="Class means",
+    )
+    ce, la, bar = figure.axes
+    # From most to least frequent: classes 1, 2, 0.
+    expected = [[1, 0, 0], [0, 1, -1], [0, -1, 1]]
+    np.testing.assert_allclose(ce.images[0].get_array(), expected)
+    np.testing.assert_allclose(la.images[0].get_array(), np.eye(3))
+    assert ce.images[0].get_clim() == la.images[0].get_clim() == (-1, 1)
+    names = ["common", "middle", "rare"]
+    assert [t.get_text() for t in ce.get_xticklabels()] == names
+    assert [a.get_title(loc="left") for a in (ce, la)] == ["CE", "LA"]
+    assert ce.get_ylabel() == "class, frequent to rare" and bar.get_ylabel() == "cosine"
+    assert figure.get_suptitle() == "Class means"
+
+
+def test_heat_maps_that_do_not_fill_their_rows():
+    figure = plot_class_cosines({f"m{i}": np.eye(20) for i in range(4)})
+    *panels, bar = figure.axes
+    assert [axes.get_visible() for axes in panels] == [True] * 4 + [False] * 2
+    # The lowest panel of each column says what its axis is.
+    assert [axes.get_xlabel() for axes in panels[:4]] == ["", "class", "class", "class"]
+    figure.draw_without_rendering()
+    (right,) = (axes.get_window_extent().x1 for axes in panels[2:3])
+    assert right <= bar.get_window_extent().x0
+
+
+@pytest.mark.parametrize(
+    "cosines, words",
+    [
+        ({}, "of nothing"),
+        ({"CE": np.eye(3), "LA": np.eye(2)}, "[(2, 2), (3, 3)]"),
+        ({"CE": np.ones((2, 3))}, "[(2, 3)]"),
+        ({"CE": np.ones((2, 3, 3))}, "[(2, 3, 3)]"),
+    ],
+)
+def test_heat_maps_want_one_square_matrix_each(cosines, words):
+    with pytest.raises(ValueError, match="expected \\[K, K\\], the same") as caught:
+        plot_class_cosines(cosines)
+    assert words in str(caught.value)
 
 
 def test_what_it_refuses():

@@ -7,11 +7,17 @@ import pytest
 from ltjax.report import (
     method_styles,
     plot_class_accuracy,
+    plot_collapse,
     plot_confusion,
     plot_reliability,
     plot_training_curves,
 )
-from ltjax.report.style import PALETTE, REFERENCE_COLOR, figure_style
+from ltjax.report.style import (
+    PALETTE,
+    REFERENCE_COLOR,
+    _legend_columns,
+    figure_style,
+)
 
 COUNTS = [10, 200, 50]
 RECALLS = {
@@ -119,14 +125,16 @@ def test_reliability_pools_replicas_and_averages_their_errors():
         "few-shot classes": {"CE": few},
     }
     figure = plot_reliability(panels, reference="CE")
-    assert len(figure.axes) == 4
-    axes, few_axes = figure.axes[:2]
+    axes, few_axes, _, _, ece, few_ece = figure.axes
     line = axes.lines[1]
     np.testing.assert_allclose(line.get_xdata(), [0.4, 0.9])
     np.testing.assert_allclose(line.get_ydata(), [0.75, 0.75])
-    assert axes.texts[0].get_text() == "CE: ECE 30.0 %"
+    assert [t.get_text() for t in ece.texts] == ["30.0"]
+    np.testing.assert_allclose([bar.get_width() for bar in ece.patches], [30])
+    assert [t.get_text() for t in ece.get_yticklabels()] == ["CE"]
     np.testing.assert_allclose(few_axes.lines[1].get_xydata(), [[0.75, 0.25]])
-    assert few_axes.texts[0].get_text() == "CE: ECE 50.0 %"
+    assert [t.get_text() for t in few_ece.texts] == ["50.0"]
+    assert ece.get_xlim() == few_ece.get_xlim() and ece.get_xlim()[1] > 50
     assert few_axes.get_title(loc="left") == "few-shot classes"
 
 
@@ -137,6 +145,56 @@ def test_reliability_leaves_out_bins_of_few_examples_and_empty_methods():
     (line,) = figure.axes[0].lines[1:]
     np.testing.assert_allclose(line.get_xydata(), [[0.9, 0.9]])
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["CE"]
+
+
+def test_a_legend_takes_as_many_columns_as_fit():
+    # 90 characters on a page, 7 of each column for the handle.
+    short = ["CE", "cRT", "LWS", "LA", "fixed simplex"]  # 23 + 5 * 7
+    assert _legend_columns(short, room=90) == 5
+    # 4 columns take 62 + 4 * 7, and 3 of them (CE and a, b, c) 60 + 3 * 7.
+    assert _legend_columns(["CE", "a" * 20, "b" * 20, "c" * 20], room=80) == 2
+    assert _legend_columns(["a" * 200, "b"], room=90) == 1
+
+
+METHODS = [f"method {i} with a name" for i in range(14)]
+
+
+@pytest.mark.parametrize("count", [1, 14])
+@pytest.mark.parametrize("kind", ["classes", "curves", "reliability", "collapse"])
+def test_title_and_legend_meet_nothing_and_take_no_room_from_the_axes(kind, count):
+    names = METHODS[:count]
+    sums = tuple(np.full((1, 15), n) for n in (20.0, 10.0, 15.0))
+    make = {
+        "classes": lambda **title: plot_class_accuracy(
+            dict.fromkeys(names, [0.9, 0.5, 0.2]), COUNTS, **title
+        ),
+        "curves": lambda **title: plot_training_curves(
+            {"loss (nats)": dict.fromkeys(names, ([1, 2, 3], [3, 2, 1]))}, **title
+        ),
+        "reliability": lambda **title: plot_reliability(
+            {"all classes": dict.fromkeys(names, sums)}, **title
+        ),
+        "collapse": lambda **title: plot_collapse(
+            {"nc3": dict.fromkeys(names, ([1, 2, 3], [3, 2, 1]))}, **title
+        ),
+    }[kind]
+    figure = make(title="A title above all")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "A title above all"
+    box, title = legend.get_window_extent(), legend.get_title().get_window_extent()
+    assert title.y0 >= max(t.get_window_extent().y1 for t in legend.get_texts())
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    for axes in figure.axes:
+        assert axes.get_tightbbox().y1 <= box.y0
+
+    # As tall as with one method and no title, up to what the layout rounds.
+    names[1:] = []
+    alone = make()
+    alone.draw_without_rendering()
+    heights = [f.axes[0].get_window_extent().height for f in (figure, alone)]
+    assert heights[0] > 0.9 * heights[1]
 
 
 def test_styles_are_distinct_and_stable():

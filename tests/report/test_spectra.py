@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ltjax.report import plot_spectra
+from ltjax.report.style import PAGE_WIDTH
 
 
 def density(grid, centers):
@@ -31,10 +32,12 @@ def test_a_panel_for_each_group_on_one_logarithmic_axis():
         DENSITIES, extremes={"tail": (-1.0, 3.0)}, title="Hessian, LA + SAM"
     )
     head, tail = figure.axes
-    assert [axes.get_title() for axes in figure.axes] == ["head", "tail"]
-    assert figure.get_suptitle() == "Hessian, LA + SAM"
+    assert [a.get_title(loc="left") for a in figure.axes] == ["head", "tail"]
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "Hessian, LA + SAM"
+    assert [t.get_text() for t in legend.get_texts()] == ["negative curvature"]
     assert {axes.get_yscale() for axes in figure.axes} == {"log"}
-    assert {axes.get_xlabel() for axes in figure.axes} == {"eigenvalue"}
+    assert {axes.get_xlabel() for axes in figure.axes} == {"eigenvalue of the Hessian"}
     assert head.get_ylabel() == "spectral density"
     # The highest peak of both: one of two, at 1 / (2 * 0.05 * sqrt(2 pi)).
     peak = 1 / (0.1 * np.sqrt(2 * np.pi))
@@ -67,6 +70,21 @@ def test_a_fine_grid_is_thinned_and_a_single_group_fits_the_page():
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=50)
     assert buffer.getvalue().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("count, columns", [(2, 2), (3, 3), (4, 2), (5, 3)])
+def test_panels_stay_on_the_page(count, columns):
+    grid = np.linspace(-1, 1, 50)
+    figure = plot_spectra({f"group {i}": (grid, np.ones(50)) for i in range(count)})
+    assert figure.get_figwidth() == PAGE_WIDTH
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == count
+    assert shown[0].get_subplotspec().get_gridspec().ncols == columns
+    labelled = [i for i, axes in enumerate(shown) if axes.get_ylabel()]
+    assert labelled == list(range(0, count, columns))
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in shown]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
 
 
 def test_no_group_is_an_error():
