@@ -28,9 +28,9 @@ from ltjax.classifiers import (
 from ltjax.classifiers.posthoc import RULES
 from ltjax.methods import decoupled
 from ltjax.train.build import Run
-from ltjax.train.evaluate import EvalSet, make_collector, make_pass
+from ltjax.train.evaluate import make_pass
 from ltjax.train.mesh import Layout, make_mesh
-from ltjax.train.restore import evaluate_splits, restore_run
+from ltjax.train.restore import evaluate_splits, restore_run, split_outputs
 from ltjax.train.state import TrainState, evaluated
 from ltjax.train.step import replica_mode
 from ltjax.train.validate import head_name
@@ -255,23 +255,14 @@ def _options(run: Run) -> dict[str, Any]:
 
 def _outputs(run: Run, state: TrainState, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Logits [R, N, K] and labels [N] of a split that is not the test split."""
-
-    def fn(state, batch):
-        return run.predict(state, batch["inputs"])["logits"], batch["label"]
-
-    logits, labels = make_collector(fn, _split(run, name), **_options(run))(state)
-    return logits, labels[0]
-
-
-def _split(run: Run, name: str) -> EvalSet:
-    splits = {split.name: split for split in (run.train_set, *run.eval_sets)}
-    splits.pop("test")
-    if name not in splits:
+    names = {split.name for split in (run.train_set, *run.eval_sets)} - {"test"}
+    if name not in names:
         raise ValueError(
-            f"there is no split {name!r} to choose tau on, only {sorted(splits)}: give"
+            f"there is no split {name!r} to choose tau on, only {sorted(names)}: give"
             " a tau, choose on 'train', or train with data.holdout or data.val_split"
         )
-    return splits[name]
+    outputs, labels = split_outputs(run, state, name)
+    return outputs["logits"], labels
 
 
 def _write(workdir, out, label: str, step: int, sets: dict) -> None:

@@ -3,17 +3,18 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from ltjax._checks import check_choice
 from ltjax.class_stats import shot_groups
 from ltjax.metrics import classification
 from ltjax.train.build import Run, build
 from ltjax.train.checkpoint import Checkpoints
-from ltjax.train.evaluate import make_evaluator
+from ltjax.train.evaluate import make_collector, make_evaluator
 from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.state import TrainState
 from ltjax.train.step import replica_mode
@@ -119,3 +120,45 @@ def evaluate_splits(
         )
         values |= {f"eval/{split.name}/{key}": v for key, v in summary.items()}
     return values, sets
+
+
+def split_outputs(
+    run: Run, state: TrainState, split: str, *, outputs: Sequence[str] = ("logits",)
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What the networks say of every example of a split, in the order of the split.
+
+    All of it comes to the host: for a few thousand classes or a large data set, stream
+    with `ltjax.train.evaluate.make_pass` instead.
+
+    Args:
+        run: whose splits they are.
+        state: with a leading axis R, from `restore_run` or a result of `loop.run`.
+        split: "train" (without augmentation), "test", or "val" where there is one.
+        outputs: names of what the run predicts, such as "logits" and "features".
+
+    Returns:
+        (name -> [R, N, ...], labels [N]).
+
+    Raises:
+        ValueError: for a split or an output that the run does not have.
+    """
+    splits = {one.name: one for one in (run.train_set, *run.eval_sets)}
+    check_choice("split_outputs", "split", split, splits)
+
+    def fn(state, batch):
+        found = run.predict(state, batch["inputs"])
+        for name in outputs:
+            check_choice("split_outputs", "outputs", name, found)
+        return {name: found[name] for name in outputs}, batch["label"]
+
+    count = len(run.info.replicas)
+    collect = make_collector(
+        fn,
+        splits[split],
+        count=count,
+        layout=Layout(make_mesh()),
+        mode=replica_mode("auto", count),
+        batch_size=run.config.eval_batch_size,
+    )
+    values, labels = collect(state)
+    return values, labels[0]

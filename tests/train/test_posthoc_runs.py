@@ -1,5 +1,7 @@
 """Other classifiers on a finished run, against numpy on its features."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from ltjax.cli import main
 from ltjax.report import read_run
 from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.posthoc import evaluate_classifier
-from ltjax.train.restore import evaluate_run, restore_run
+from ltjax.train.restore import evaluate_run, restore_run, split_outputs
 
 # Of the test set's 100; two scores may tie but for rounding.
 ONE_EXAMPLE = 0.0101
@@ -65,6 +67,28 @@ def test_examples_held_out_are_not_trained_on(finished, known):
     ours = run.feed.arrays["inputs"].reshape(-1, 40)
     assert not any((row == ours).all(1).any() for row in val.reshape(-1, 40))
     assert "eval/val/balanced_accuracy" in evaluate_run(finished)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_outputs_of_a_split_are_in_its_order(finished, known, split):
+    features, logits, labels = known[0][split]
+    run, state, _ = restore_run(finished)
+    # In batches that do not divide the split: nothing of the padding comes back.
+    size = max(2, len(labels) // 3 - 1)
+    run = run._replace(config=dataclasses.replace(run.config, eval_batch_size=size))
+    found, targets = split_outputs(run, state, split, outputs=("features", "logits"))
+    assert set(found) == {"features", "logits"}
+    np.testing.assert_array_equal(targets, labels)
+    np.testing.assert_allclose(found["features"], features, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["logits"], logits, rtol=1e-5, atol=1e-5)
+
+
+def test_outputs_that_a_run_does_not_have(finished):
+    run, state, _ = restore_run(finished)
+    with pytest.raises(ValueError, match="split is 'dev', expected one of .*'val'"):
+        split_outputs(run, state, "dev")
+    with pytest.raises(ValueError, match="outputs is 'scores', expected one of .*logi"):
+        split_outputs(run, state, "val", outputs=("logits", "scores"))
 
 
 @pytest.mark.parametrize(
