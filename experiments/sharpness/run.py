@@ -47,6 +47,7 @@ RESULTS = HERE / "results"
 SPECTRA = RESULTS / "spectra.csv"
 RUNS = ROOT / "runs" / "sharpness"
 STEPS = 1500
+LANCZOS = {"num_steps": 40, "num_starts": 1, "trace_probes": 20}
 CURVATURES = ("lambda_min", "lambda_max", "trace", "nonconvexity")
 
 
@@ -121,14 +122,12 @@ def spectra(loss: str) -> None:
     The same network is looked at where SSE-SAM changes its stage and at the end; plain
     and SAM runs at the same two steps.
     """
-    from ltjax.report.spectra import plot_spectra
     from ltjax.train.build import build
     from ltjax.train.loop import run
     from ltjax.train.spectra import run_spectra
     from ltjax.train.validate import validate
 
     switch = STEPS * 7 // 10
-    panels, extremes = {}, {}
     for rule in ("plain", "sam", "sse_sam"):
         radius = tuned_radius("mnist1d", rule, loss)
         one = point("mnist1d", rule, loss, 100, tuned=radius)
@@ -145,29 +144,31 @@ def spectra(loss: str) -> None:
                 key["imf"] = "100"
                 if any(key.items() <= row.items() for row in read_rows(SPECTRA)):
                     continue
-                found = run_spectra(
-                    workdir,
-                    replica=replica,
-                    step=step,
-                    num_steps=40,
-                    num_starts=1,
-                    trace_probes=20,
-                )
+                found = run_spectra(workdir, replica=replica, step=step, **LANCZOS)
                 for group, spectrum in found.items():
                     numbers = {c: f"{getattr(spectrum, c):.5g}" for c in CURVATURES}
                     made_by = provenance_row(built, one.command, seeds=[seed])
                     append_row(SPECTRA, {**key, "group": group, **numbers, **made_by})
-                    if (rule, seed, group == "all") == ("sse_sam", 0, False):
-                        name = f"{group}, step {step}"
-                        panels[name] = (spectrum.grid, spectrum.density)
-                        extremes[name] = (spectrum.lambda_min, spectrum.lambda_max)
-    if len(panels) == 4:
-        title = f"SSE-SAM, {loss}: before and after the stage switch"
-        names = sorted(panels)
-        figure = plot_spectra(
-            {name: panels[name] for name in names}, extremes=extremes, title=title
-        )
-        figure.savefig(RESULTS / "spectra.png", dpi=130)
+    draw_switch(RUNS / f"{loss}-sse_sam", loss, (switch, STEPS))
+
+
+def draw_switch(workdir: pathlib.Path, loss: str, steps: tuple[int, int]) -> None:
+    """The figure of SSE-SAM's spectra before and after the switch, first seed."""
+    from ltjax.report.spectra import plot_spectra
+    from ltjax.train.spectra import run_spectra
+
+    found = {step: run_spectra(workdir, step=step, **LANCZOS) for step in steps}
+    chosen = {
+        f"{group}, step {step}": found[step][group]
+        for group in ("head", "tail")
+        for step in steps
+    }
+    figure = plot_spectra(
+        {name: (s.grid, s.density) for name, s in chosen.items()},
+        extremes={name: (s.lambda_min, s.lambda_max) for name, s in chosen.items()},
+        title=f"SSE-SAM, {loss}: before and after the stage switch",
+    )
+    figure.savefig(RESULTS / "spectra.png", dpi=130)
 
 
 def spectra_table(rows: list[dict]) -> list[str]:
