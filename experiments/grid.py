@@ -96,24 +96,28 @@ def run_points(
     A point with a grid over `hyper` gives one row per setting; the varied names are
     columns of the key. `more` names further columns and the metrics, not in percent,
     that they show. A point that diverges for any seed gives a row of NaN: that too is
-    a result.
+    a result. A run that a pending point builds on is made again where it is gone.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     from ltjax.train.build import build
     from ltjax.train.validate import validate
 
     points = list(points)
-    for k, point in enumerate(points, start=1):
-        key = {name: str(value) for name, value in point.key.items()}
-        done = [r for r in read_rows(path) if key.items() <= r.items()]
-        if done:
+    pending = [not _is_done(point, path) for point in points]
+    bases = {_base(p) for p, waits in zip(points, pending, strict=True) if waits}
+    for k, (point, waits) in enumerate(zip(points, pending, strict=True), start=1):
+        is_base = not point.classifier and point.workdir in bases - {""}
+        if not (waits or is_base):
             continue
+        key = {name: str(value) for name, value in point.key.items()}
         print(f"[{k}/{len(points)}] {' '.join(key.values())}", flush=True)
         started = time.perf_counter()
         config = validate(point.config)
         built = build(config)
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
             metrics = _metrics(point, built)
+        if not waits:
+            continue
         if not metrics:
             print("diverged", flush=True)
             nan = np.full(len(built.info.replicas), np.nan)
@@ -132,6 +136,16 @@ def run_points(
             row |= provenance_row(built, point.command, seeds=seeds, minutes=minutes)
             append_row(path, row)
     return read_rows(path)
+
+
+def _is_done(point: Point, path: pathlib.Path) -> bool:
+    key = {name: str(value) for name, value in point.key.items()}
+    return any(key.items() <= row.items() for row in read_rows(path))
+
+
+def _base(point: Point) -> str:
+    """The kept run that a point builds on; "" if there is none."""
+    return point.workdir if point.classifier else point.config.get("init_from", "")
 
 
 def _metrics(point: Point, built) -> Mapping[str, np.ndarray]:

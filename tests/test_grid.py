@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -52,6 +53,20 @@ def test_a_classifier_is_put_on_the_kept_run(grid, small, tmp_path):
     # tau = 0 changes nothing; with 50 nothing but the rarest class is ever predicted.
     assert same["balanced_accuracy_mean"] == plain["balanced_accuracy_mean"]
     assert float(far["balanced_accuracy_mean"]) == pytest.approx(10.0)
+
+
+def test_a_lost_run_is_made_again_for_what_builds_on_it(grid, small, tmp_path):
+    base, path = tmp_path / "base", tmp_path / "rows.csv"
+    points = [grid.Point({"method": "ce"}, small(), "ce", str(base))]
+    grid.run_points(points, path)
+    shutil.rmtree(base)
+    grid.run_points(points, path)
+    assert not base.exists()  # nobody needs it
+    points += [
+        grid.Point({"method": "la"}, small(), "ce", str(base), "la", {"tau": 1.0})
+    ]
+    assert [r["method"] for r in grid.run_points(points, path)] == ["ce", "la"]
+    assert base.exists()
 
 
 def test_a_diverged_point_is_a_row_too(grid, small, tmp_path):
