@@ -22,7 +22,7 @@ def factorial():
 
 @pytest.mark.parametrize("dataset", ["mnist1d", "mnist"])
 def test_every_cell_is_a_run_that_differs_from_the_others(factorial, dataset):
-    points = list(factorial.points(dataset, 100, 0, 0, 3))
+    points = list(factorial.points(dataset, 100, 0, 30, 3))
     assert len(points) == 4 * 3 * 2 * 2 * 2
     configs = [validate(point.config) for point in points]
     assert len(set(map(repr, configs))) == 96

@@ -1,14 +1,13 @@
 """What a fixed frame is worth: heads x losses x balance x normalization x mixup.
 
     python experiments/etf_factorial/run.py train [--dataset mnist1d] [--imf 100]
-                                                  [--features 0] [--steps N] [--seeds 3]
+                               [--features 0] [--steps 1500] [--seeds 3]
     python experiments/etf_factorial/run.py table
 
 Can be stopped and started again: what has a row in results/factorial.csv is done.
 """
 
 import argparse
-import importlib
 import itertools
 import pathlib
 import sys
@@ -17,7 +16,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import numpy as np  # noqa: E402
-from grid import Point, cell, read_rows, replace_block, run_points  # noqa: E402
+from grid import (  # noqa: E402
+    Point,
+    cell,
+    read_rows,
+    replace_block,
+    run_points,
+    small_config,
+)
 
 from ltjax.train.recipes import FRAME_SCALE  # noqa: E402
 
@@ -48,16 +54,15 @@ MORE = {
     "nc2_angles": "eval/train/nc2_equiangle_means",
     "few_cosine": "eval/train/minority_collapse",
 }
-# The last layer's widths of the networks, which `--features` replaces.
-WIDTHS = {"mnist1d": (32, 64), "mnist": (16, 32)}
+# The widths of the networks, and what they are called; `--features` sets the last.
+WIDTHS = {"mnist1d": ("widths", (32, 64, 64)), "mnist": ("hidden", (256, 256))}
 SETTING = ("dataset", "profile", "imf", "width", "steps")
 
 
 def point(dataset: str, imf: int, width: int, steps: int, seeds: int, levels) -> Point:
     head, loss, balance, features, mixup = levels
-    family = importlib.import_module(f"configs.{dataset}_lt")
     arg = f"method=ce,imf={imf}"
-    config = family.get_config(arg)
+    config = small_config(dataset, arg, tuning=False)
     kind, options = HEADS[head]
     options = {**options, **NORMALIZATION[features]}
     if kind == "linear":
@@ -67,19 +72,18 @@ def point(dataset: str, imf: int, width: int, steps: int, seeds: int, levels) ->
     config.model.head, config.model.head_options = kind, options
     config.loss.name, config.loss.mixup = LOSSES[loss], MIXUP[mixup]
     config.weights.name = BALANCE[balance]
+    name, widths = WIDTHS[dataset]
     if width:
-        config.model.kwargs = {"widths": (*WIDTHS[dataset], width)}
-    if steps:
-        config.total = f"{steps} steps"
+        config.model.kwargs = {name: (*widths[:-1], width)}
+    config.total = f"{steps} steps"
     config.replicas.seeds = tuple(range(seeds))
-    config.log_every = config.eval_every = config.checkpoint_every = "100%"
     config.collapse = True
     key = {
         "dataset": dataset,
         "profile": "exp",
         "imf": imf,
-        "width": width or 64,
-        "steps": int(config.total.split()[0]),
+        "width": width or widths[-1],
+        "steps": steps,
         **dict(zip(FACTORS, levels, strict=True)),
     }
     changes = " ".join(f"{name}={value}" for name, value in key.items())
@@ -204,9 +208,9 @@ def main(argv=None) -> int:
     parser.add_argument("--dataset", default="mnist1d", choices=("mnist1d", "mnist"))
     parser.add_argument("--imf", type=int, default=100)
     parser.add_argument(
-        "--features", type=int, default=0, help="width of the last layer; 0 = 64"
+        "--features", type=int, default=0, help="width of the last layer; 0 = as it is"
     )
-    parser.add_argument("--steps", type=int, default=0, help="0 = the config's")
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args(argv)
     if args.stage == "table":
