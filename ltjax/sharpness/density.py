@@ -5,7 +5,8 @@ r"""Kernel density of features: the example weights of re-weighted SAM.
 
 The sum includes j = i, and the kernel's constant is left out: it scales all weights.
 Everything stays in log space, since densities underflow in high dimension, and no N x N
-matrix exists.
+matrix exists. Distances are taken in difference form: from a matrix product, those
+within a cluster of nearly collapsed features would be rounding errors in float32.
 """
 
 import math
@@ -47,7 +48,7 @@ def log_density(
         2022, sec. 5. The authors released no density code.
     """
     check_range("log_density", "bandwidth", bandwidth, low=0.0, open_low=True)
-    features = _centered("log_density", features)
+    features = _checked("log_density", features)
 
     def of_block(start):
         return _block_log_density(features, start, bandwidth, size=block_size)
@@ -76,7 +77,7 @@ def median_bandwidth(
         >>> median_bandwidth(jnp.array([[0.0], [1.0], [3.0], [7.0]]), neighbor=1)
         1.5
     """
-    features = _centered("median_bandwidth", features)
+    features = _checked("median_bandwidth", features)
     count = len(features)
     if count < 2:
         raise ValueError(f"median_bandwidth: {count} point(s), expected at least 2")
@@ -151,12 +152,10 @@ def density_weights(
     return jax.lax.stop_gradient(jnp.exp(log_w - log_mean))
 
 
-def _centered(caller: str, features) -> jax.Array:
+def _checked(caller: str, features) -> jax.Array:
     check_rank(caller, "features", features, 2, "[N, D]")
     check_floating(caller, "features", features)
-    features = at_least_float32(features)
-    # |a|^2 + |b|^2 - 2ab cancels less when the origin lies among the points.
-    return features - jnp.mean(features, axis=0, keepdims=True)
+    return at_least_float32(features)
 
 
 def _by_blocks(of_block, count: int, block_size: int) -> jax.Array:
@@ -171,28 +170,20 @@ def _by_blocks(of_block, count: int, block_size: int) -> jax.Array:
 def _squared_distances(features, start, size: int) -> jax.Array:
     """[size, N], from the block of rows that begins at `start`."""
     rows = jax.lax.dynamic_slice_in_dim(features, start, min(size, len(features)))
-    inner = jnp.matmul(rows, features.T, precision="highest")
-    squares = jnp.sum(jnp.square(features), axis=1)
-    own = jax.lax.dynamic_slice_in_dim(squares, start, len(rows))
-    return jnp.maximum(own[:, None] + squares[None, :] - 2 * inner, 0)
+    # The compiler fuses the sum: no [size, N, D] array exists.
+    return jnp.sum(jnp.square(rows[:, None, :] - features[None, :, :]), axis=-1)
 
 
 @partial(jax.jit, static_argnames="size")
 def _block_log_density(features, start, bandwidth, *, size: int):
-    squared = _squared_distances(features, start, size)
-    # The distance to itself is 0, whatever the rounding.
-    squared = jnp.where(_itself(squared, start), 0, squared)
-    exponent = -squared / (2 * bandwidth**2)
+    exponent = -_squared_distances(features, start, size) / (2 * bandwidth**2)
     return jax.nn.logsumexp(exponent, axis=1) - math.log(len(features))
 
 
 @partial(jax.jit, static_argnames=("size", "neighbor"))
 def _block_neighbor(features, start, *, size: int, neighbor: int):
     squared = _squared_distances(features, start, size)
-    others = jnp.where(_itself(squared, start), jnp.inf, squared)
-    return jnp.sqrt(-jax.lax.top_k(-others, neighbor)[0][:, -1])
-
-
-def _itself(squared, start) -> jax.Array:
     rows = start + jnp.arange(squared.shape[0])
-    return rows[:, None] == jnp.arange(squared.shape[1])[None, :]
+    itself = rows[:, None] == jnp.arange(squared.shape[1])[None, :]
+    others = jnp.where(itself, jnp.inf, squared)
+    return jnp.sqrt(-jax.lax.top_k(-others, neighbor)[0][:, -1])

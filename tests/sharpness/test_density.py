@@ -101,3 +101,18 @@ def test_refusals():
         density_weights(np.eye(3), alpha=-1.0)
     with pytest.raises(TypeError, match="floating"):
         density_weights(np.eye(3, dtype=int))
+
+
+def test_collapsed_clusters_keep_their_densities_in_float32():
+    # Spread 1e-4 of the distance to the origin: |a|^2 + |b|^2 - 2ab would be noise.
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((6, 32))
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    points = np.repeat(centers, 30, axis=0) + 1e-4 * rng.standard_normal((180, 32))
+    points = points.astype(np.float32)
+    exact = points.astype(np.float64)
+    squared = np.square(exact[:, None] - exact[None]).sum(axis=-1)
+    h = np.median(np.sqrt(np.sort(squared, axis=1)[:, 14]))  # ceil(sqrt(180)) = 14
+    expected = slow_log_density(exact, h)
+    assert median_bandwidth(points) == pytest.approx(h, rel=1e-5)
+    np.testing.assert_allclose(log_density(points, bandwidth=h), expected, atol=1e-5)
