@@ -95,7 +95,7 @@ def make_pass(
         for rows in split.feed.iterate(plan, 0, steps, local=local):
             rows = layout.put(rows, layout.shared_rows)
             sums = compiled(state, sums, arrays, rows, extra)
-        return jax.device_get(jax.device_put(sums, layout.replicated))
+        return layout.fetch(sums)
 
     return run
 

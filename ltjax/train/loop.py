@@ -195,7 +195,7 @@ def _train(
 
     def fetch(sums) -> dict[str, np.ndarray]:
         """Interval averages per replica; raises on the first non-finite step."""
-        sums = jax.device_get(jax.device_put(sums, layout.replicated))
+        sums = layout.fetch(sums)
         if (sums["bad_step"] != NEVER).any():
             _stop_non_finite(run, sums["bad_step"])
         return {

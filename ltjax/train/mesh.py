@@ -1,6 +1,7 @@
 """Meshes, shardings, and the start of a multi-process run."""
 
 import dataclasses
+import functools
 import logging
 import math
 from typing import Any
@@ -136,6 +137,16 @@ class Layout:
                 ),
                 tree,
             )
+
+    def fetch(self, tree: Any) -> Any:
+        """Device arrays, sharded or not, as whole host arrays on every process."""
+        return jax.device_get(_copies(self.replicated)(tree))
+
+
+@functools.lru_cache
+def _copies(sharding: NamedSharding):
+    # Moved by a program, not by device_put, which may go through the host.
+    return jax.jit(lambda tree: tree, out_shardings=sharding)
 
 
 def check_divisible(batch_size: int, layout: Layout, *, what: str) -> None:
