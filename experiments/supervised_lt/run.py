@@ -190,58 +190,75 @@ def summary_table(rows: list[dict], settings: list[tuple]) -> list[str]:
 
 
 def figure(rows: list[dict], settings: list[tuple], path: pathlib.Path) -> None:
-    """Balanced accuracy over CE's by imbalance ratio, exp profile."""
+    """Balanced accuracy over CE's by imbalance ratio: a row of axes per profile."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    datasets = [
-        name
-        for name in dict.fromkeys(s[0] for s in settings)
-        if sum(s[:2] == (name, "exp") for s in settings) > 1
-    ]
-    if not datasets:
-        return
+    curves: dict[tuple, dict] = {}
+    for row in rows:
+        found = curves.setdefault((row["dataset"], row["profile"]), {})
+        found[row["method"], int(row["imf"])] = float(row["balanced_accuracy_mean"])
+    datasets, profiles = (list(dict.fromkeys(s[k] for s in settings)) for k in (0, 1))
     fig, axes = plt.subplots(
-        1, len(datasets), figsize=(6.4 * len(datasets), 5.2), squeeze=False
+        len(profiles),
+        len(datasets),
+        figsize=(6.4 * len(datasets), 5.2 * len(profiles)),
+        squeeze=False,
     )
-    for axis, dataset in zip(axes[0], datasets, strict=True):
-        mine = [r for r in rows if (r["dataset"], r["profile"]) == (dataset, "exp")]
-        ratios = sorted({int(r["imf"]) for r in mine})
-        found = {
-            (r["method"], int(r["imf"])): float(r["balanced_accuracy_mean"])
-            for r in mine
-        }
-        ends = []
-        for k, method in enumerate(METHODS):
-            gain = [
-                found.get((method, ratio), float("nan")) - found["CE", ratio]
-                for ratio in ratios
-            ]
-            style = ("-", "--", ":")[k // 10]
-            axis.plot(ratios, gain, style, marker="o", ms=3, color=f"C{k % 10}")
-            ends.append((gain[-1], method, f"C{k % 10}"))
-        place = float("-inf")
-        low, high = axis.get_ylim()
-        for value, method, color in sorted(ends):
-            place = max(value, place + (high - low) / 34)
-            axis.annotate(
-                method,
-                (ratios[-1], value),
-                (1.02, place),
-                textcoords=axis.get_yaxis_transform(),
-                color=color,
-                fontsize=8,
-                va="center",
-            )
-        axis.axhline(0, color="0.6", lw=0.8)
-        axis.set(xscale="log", xlabel="imbalance ratio", title=dataset)
-        axis.set_xticks(ratios, map(str, ratios))
-        axis.minorticks_off()
-    axes[0][0].set_ylabel("balanced accuracy over CE's, points")
+    for r, profile in enumerate(profiles):
+        for c, dataset in enumerate(datasets):
+            found = curves.get((dataset, profile))
+            if found:
+                _gains(axes[r, c], found)
+            axes[r, c].set(title=f"{dataset}, {profile} profile")
+        axes[r, 0].set_ylabel("balanced accuracy over CE's, points")
+    for axis in axes[-1]:
+        axis.set_xlabel("imbalance ratio")
     fig.tight_layout()
-    fig.savefig(path, dpi=130)
+    fig.savefig(path, dpi=110)
+
+
+def _gains(axis, found: dict[tuple[str, int], float]) -> None:
+    ratios = sorted({ratio for _, ratio in found})
+    ends = []
+    for k, method in enumerate(METHODS):
+        gain = [
+            found.get((method, ratio), float("nan")) - found["CE", ratio]
+            for ratio in ratios
+        ]
+        style = ("-", "--", ":")[k // 10]
+        axis.plot(ratios, gain, style, marker="o", ms=3, color=f"C{k % 10}")
+        ends.append((gain[-1], method, f"C{k % 10}"))
+    ends.sort()
+    places = _apart([end[0] for end in ends], *axis.get_ylim())
+    for place, (value, method, color) in zip(places, ends, strict=True):
+        axis.annotate(
+            method,
+            (ratios[-1], value),
+            (1.02, place),
+            textcoords=axis.get_yaxis_transform(),
+            color=color,
+            fontsize=8,
+            va="center",
+        )
+    axis.axhline(0, color="0.6", lw=0.8)
+    axis.set_xscale("log")
+    axis.set_xticks(ratios, map(str, ratios))
+    axis.minorticks_off()
+
+
+def _apart(values: list[float], low: float, high: float) -> list[float]:
+    """Increasing values, moved: labels there neither meet nor leave the axis."""
+    gap, places = (high - low) / 34, []
+    for value in values:
+        places.append(max(value, places[-1] + gap if places else value))
+    top = high
+    for k in reversed(range(len(places))):
+        places[k] = min(places[k], top)
+        top = places[k] - gap
+    return places
 
 
 def table() -> None:
