@@ -289,9 +289,10 @@ class LogitAdjustedClassifier(WrappedClassifier):
         """Tau from the pooled log-probabilities of held-out folds."""
         folds = crossfit_folds(codes, len(self.classes_), num_folds=self.num_folds)
         counts = np.bincount(codes)
-        if counts.max() < 2:
+        if np.sum(counts > 1) < 2:
             raise ValueError(
-                "LogitAdjustedClassifier: tau='auto' needs classes of two examples"
+                "LogitAdjustedClassifier: tau='auto' holds examples out and needs two"
+                f" classes of at least 2, but the classes have {counts.tolist()}"
             )
         X, y = indexable(X, y)
         logits = np.full((len(codes), len(self.classes_)), np.log(_TINY))
