@@ -36,7 +36,7 @@ def read_image_list(path: str | pathlib.Path) -> ImageList:
     Raises:
         FileNotFoundError: if there is no such file.
         DataError: naming the line that does not have exactly a path and a
-            non-negative integer label, or if the list is empty.
+            non-negative integer label, or if the list is empty or not text.
 
     Example:
         >>> import pathlib, tempfile
@@ -49,8 +49,12 @@ def read_image_list(path: str | pathlib.Path) -> ImageList:
         Liu et al., CVPR 2019, and Kang et al., ICLR 2020: the released list files.
     """
     path = pathlib.Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"read_image_list: {path} is not a UTF-8 text file") from None
     paths, labels = [], []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         columns = line.split()
         if not columns:
             continue

@@ -75,6 +75,12 @@ def test_lines_with_mistakes_are_named(tmp_path, line):
         read_image_list(tmp_path / "list.txt")
 
 
+def test_a_list_that_is_no_text(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfea.png 0\n")
+    with pytest.raises(DataError, match=r"list\.txt is not a UTF-8 text file"):
+        read_image_list(tmp_path / "list.txt")
+
+
 def test_empty_list(tmp_path):
     (tmp_path / "list.txt").write_text("\n")
     with pytest.raises(DataError, match="lists no image"):
