@@ -1,6 +1,7 @@
 """Arrays: inputs and labels that are already in memory, or in a .npz file."""
 
 import pathlib
+import zipfile
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -95,13 +96,16 @@ def open_npz(
 
     Raises:
         MissingDataError: if there is no such file.
-        DataError: if an array is missing or the arrays do not fit together.
+        DataError: if the file is no archive, an array is missing, or the arrays do not
+            fit together.
     """
     file = pathlib.Path(path.format(split=split))
     if not file.is_file() and data_dir is not None:
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
         raise MissingDataError(f"npz: there is no file {file}")
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"npz: {file} is no .npz archive, or a damaged one")
     with np.load(file, allow_pickle=False) as arrays:
         key = "inputs" if "inputs" in arrays else "images"
         if key not in arrays or "labels" not in arrays:

@@ -171,6 +171,8 @@ def npz_dir(tmp_path):
     np.savez(tmp_path / "short.npz", inputs=INPUTS[:4], labels=LABELS)
     np.savez(tmp_path / "nameless.npz", INPUTS, LABELS)
     np.savez(tmp_path / "pickled.npz", inputs=np.array([{}] * 6), labels=LABELS)
+    whole = (tmp_path / "toy_test.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     return tmp_path
 
 
@@ -191,6 +193,7 @@ def test_npz(npz_dir, monkeypatch):
         ("nameless", r"\['arr_0', 'arr_1'\], expected 'inputs'"),
         ("pickled", "Object arrays cannot be loaded when allow_pickle=False"),
         ("absent", "there is no file"),
+        ("cut", r"cut\.npz is no \.npz archive, or a damaged one"),
     ],
 )
 def test_bad_npz_files_are_refused(npz_dir, name, message):
