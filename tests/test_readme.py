@@ -73,7 +73,7 @@ def test_program_runs_on_its_own_and_prints_what_it_says(number, tmp_path):
 
 def test_one_loss_trains_in_three_frameworks():
     programs = [p for p in PROGRAMS if _trains(p) and "logit_adjusted(" in p]
-    assert sorted(map(_framework, programs)) == ["equinox", "flax", "jax"]
+    assert set(map(_framework, programs)) == {"equinox", "flax", "jax"}
 
 
 # --- Commands
