@@ -212,23 +212,58 @@ def table() -> None:
     lines = spectra_table(found) if found else ["No rows yet."]
     replace_block(HERE / "README.md", "spectra", "\n".join(lines))
     rows = read_rows(RESULTS / "final.csv")
-    blocks = []
-    for setting in dict.fromkeys((r["dataset"], r["imf"]) for r in rows):
+    place = {name: k for k, name in enumerate((*LOSSES, *RULES))}
+    rows.sort(key=lambda r: (place[r["loss"]], place[r["rule"]]))
+    settings = sorted(
+        {(r["dataset"], int(r["imf"])) for r in rows},
+        key=lambda setting: (setting[0] != "mnist1d", setting[1]),
+    )
+    by_setting = {
+        (dataset, imf): [
+            r for r in rows if (r["dataset"], r["imf"]) == (dataset, str(imf))
+        ]
+        for dataset, imf in settings
+    }
+    blocks = ["\n".join(gains_table(by_setting))] if rows else ["No rows yet."]
+    for (dataset, imf), mine in by_setting.items():
         lines = [
-            f"### {setting[0]}, ratio {setting[1]}",
+            f"### {dataset}, ratio {imf}",
             "",
             "| loss | rule | radius | all | many | medium | few | worst |",
             "| :-- | :-- | --: | --: | --: | --: | --: | --: |",
         ]
-        for row in rows:
-            if (row["dataset"], row["imf"]) != setting:
-                continue
+        for row in mine:
             names = ("balanced_accuracy", "many", "medium", "few", "worst")
             cells = [row["loss"], row["rule"], row["radius"]]
             cells += [cell(row, name) for name in names]
             lines.append(f"| {' | '.join(cells)} |")
         blocks.append("\n".join(lines))
-    replace_block(HERE / "README.md", "results", "\n\n".join(blocks) or "No rows yet.")
+    replace_block(HERE / "README.md", "results", "\n\n".join(blocks))
+
+
+def gains_table(by_setting: dict[tuple, list[dict]]) -> list[str]:
+    """Balanced accuracy of the plain gradient, and what every rule adds to it."""
+    found = {
+        (r["loss"], r["rule"], setting): float(r["balanced_accuracy_mean"])
+        for setting, rows in by_setting.items()
+        for r in rows
+    }
+    titles = " | ".join(f"{dataset} {imf}" for dataset, imf in by_setting)
+    lines = [
+        f"| loss | rule | {titles} |",
+        "| :-- | :-- |" + " --: |" * len(by_setting),
+    ]
+    for loss, rule in dict.fromkeys(key[:2] for key in found):
+        cells = [loss, rule]
+        for setting in by_setting:
+            value = found.get((loss, rule, setting), np.nan)
+            if rule == "plain":
+                cells.append(f"{value:.1f}")
+            else:
+                plain = found.get((loss, "plain", setting), np.nan)
+                cells.append(f"{round(value - plain, 1) + 0.0:+.1f}")  # no -0.0
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def main(argv=None) -> int:
