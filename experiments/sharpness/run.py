@@ -13,6 +13,8 @@ looks at the Hessian of head and tail before and after SSE-SAM's stage switch.
 import argparse
 import pathlib
 import sys
+import tempfile
+from typing import NamedTuple
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -39,18 +41,41 @@ LOSSES = {
     "vs": ("vs", {}),
     "vs_mild": ("vs", {"gamma": 0.1}),
 }
-# The rule, and whether ImbSAM divides by group sizes as in the SSE-SAM authors' code.
+
+
+class Rule(NamedTuple):
+    """A gradient rule of the comparison.
+
+    Attributes:
+        gradient: its name in a config.
+        changes: further fields of the config's gradient.
+        dial: the field that is tuned, "" for nothing.
+        values: its candidates.
+        losses: what it is combined with.
+    """
+
+    gradient: str
+    changes: dict = {}
+    dial: str = "rho"
+    values: tuple = (0.05, 0.1, 0.2)
+    losses: tuple = tuple(LOSSES)
+
+
+# ImbSAM in three normalizations: the paper's, the released code's since 2023-09 (the
+# tail doubled), and that of the SSE-SAM authors' code (group means).
 RULES = {
-    "plain": ("plain", {}),
-    "sam": ("sam", {}),
-    "asam": ("asam", {"asam": "all"}),
-    "imbsam": ("imbsam", {}),
-    "imbsam_group_mean": ("imbsam", {"group_normalize": "group_mean"}),
-    "sse_sam": ("sse_sam", {}),
-    "focal_sam": ("focal_sam", {}),
+    "plain": Rule("plain", dial="", values=()),
+    "sam": Rule("sam"),
+    "asam": Rule("asam", {"asam": "all"}, values=(0.5, 1.0, 2.0)),
+    "imbsam": Rule("imbsam"),
+    "imbsam_doubled": Rule("imbsam", {"tail_scale": 2.0}),
+    "imbsam_group_mean": Rule("imbsam", {"group_normalize": "group_mean"}),
+    "sse_sam": Rule("sse_sam", dial="rho_tail"),
+    "focal_sam": Rule("focal_sam"),
+    "rwsam": Rule("rwsam"),
+    "cc_sam": Rule("cc_sam", dial="cc_ratio", values=(0.3, 0.5, 1.0), losses=("ce",)),
 }
-CANDIDATES = {"asam": (0.5, 1.0, 2.0)}  # ASAM's radius is in units of the weights
-RHO = (0.05, 0.1, 0.2)
+STATIC = ("cc_ratio",)  # dials that no replica grid can vary
 RESULTS = HERE / "results"
 SPECTRA = RESULTS / "spectra.csv"
 RUNS = ROOT / "runs" / "sharpness"
@@ -60,29 +85,70 @@ CURVATURES = ("lambda_min", "lambda_max", "trace", "nonconvexity")
 
 
 def point(
-    dataset: str, rule: str, loss: str, imf: int, *, tuned: float | None
+    dataset: str,
+    rule: str,
+    loss: str,
+    imf: int,
+    *,
+    tuned: float | None,
+    candidate: float | None = None,
 ) -> Point:
-    gradient, changes = RULES[rule]
+    """A run with the dial at `tuned`; None tunes, over all or at one `candidate`."""
+    chosen, tuning = RULES[rule], tuned is None
     preset, loss_changes = LOSSES[loss]
-    arg = f"method={preset},gradient={gradient},imf={imf}"
-    config = small_config(dataset, arg, tuning=tuned is None)
+    arg = f"method={preset},gradient={chosen.gradient},imf={imf}"
+    config = small_config(dataset, arg, tuning=tuning)
     for name, value in loss_changes.items():
         config.loss[name] = value
-    for name, value in changes.items():
+    for name, value in chosen.changes.items():
         config.gradient[name] = value
+    if rule == "rwsam":
+        config.gradient.density_weights = str(density_file(dataset, imf, tuning))
     config.gradient.eta = rarer_half(config.data.max_count, imf)
     config.total = f"{STEPS} steps"
     command = f"configs/{dataset}_lt.py:{arg}"
     command += "".join(f" loss.{k}={v}" for k, v in loss_changes.items())
-    if tuned is None:
-        with config.unlocked():
-            config.replicas.grid = {_radius(rule): CANDIDATES.get(rule, RHO)}
-    else:
-        config.gradient[_radius(rule)] = tuned
     key = {"dataset": dataset, "imf": imf, "loss": loss, "rule": rule}
-    if tuned is not None:
+    if not tuning:
+        if chosen.dial:
+            config.gradient[chosen.dial] = tuned
         key["radius"] = f"{tuned:g}"
+    elif candidate is not None:
+        config.gradient[chosen.dial] = candidate
+        key[chosen.dial] = f"{candidate:g}"
+    else:
+        with config.unlocked():
+            config.replicas.grid = {chosen.dial: chosen.values}
     return Point(key, config, command)
+
+
+def density_file(dataset: str, imf: int, tuning: bool) -> pathlib.Path:
+    """Where rwSAM's example weights are; see `make_density`."""
+    return RUNS / f"density-{'tune' if tuning else 'final'}-{dataset}-{imf}.npy"
+
+
+def make_density(dataset: str, imf: int, tuning: bool) -> None:
+    """Example weights from the features of a plain CE run on the same examples."""
+    path = density_file(dataset, imf, tuning)
+    if path.exists():
+        return
+    from ltjax.sharpness import density_weights
+    from ltjax.train.build import build
+    from ltjax.train.loop import run
+    from ltjax.train.restore import split_outputs
+    from ltjax.train.validate import validate
+
+    config = small_config(dataset, f"method=ce,imf={imf}", tuning=tuning)
+    config.total = f"{STEPS} steps"
+    config.replicas.seeds = config.replicas.seeds[:1]
+    built = build(validate(config))
+    with tempfile.TemporaryDirectory() as nowhere:
+        state = run(built, nowhere, tensorboard=False).state
+    found, _ = split_outputs(built, state, "train", outputs=("features",))
+    features = found["features"][0]
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, np.asarray(density_weights(features)))
 
 
 def rarer_half(max_count: int, imf: float) -> int:
@@ -90,40 +156,49 @@ def rarer_half(max_count: int, imf: float) -> int:
     return 1 + int(max_count * imf ** (-5 / 9))
 
 
-def tune(dataset: str, losses: tuple[str, ...]) -> None:
-    for rule in RULES:
-        if rule == "plain":
-            continue
+def tune(dataset: str, losses: tuple[str, ...], rules: tuple[str, ...]) -> None:
+    for rule in rules:
+        chosen = RULES[rule]
+        if rule == "rwsam":
+            make_density(dataset, 100, tuning=True)
         for loss in losses:
-            one = point(dataset, rule, loss, 100, tuned=None)
-            run_points([one], RESULTS / f"tune_{_radius(rule)}.csv")
-
-
-def _radius(rule: str) -> str:
-    return "rho_tail" if rule == "sse_sam" else "rho"
+            if not chosen.dial or loss not in chosen.losses:
+                continue
+            singly = chosen.values if chosen.dial in STATIC else (None,)
+            points = [
+                point(dataset, rule, loss, 100, tuned=None, candidate=value)
+                for value in singly
+            ]
+            run_points(points, RESULTS / f"tune_{chosen.dial}.csv")
 
 
 def tuned_radius(dataset: str, rule: str, loss: str) -> float:
     """The candidate with the best balanced accuracy on the tuning seeds."""
-    if rule == "plain":
+    dial = RULES[rule].dial
+    if not dial:
         return 0.0
     wanted = {"dataset": dataset, "imf": "100", "loss": loss, "rule": rule}
     rows = [
         row
-        for row in read_rows(RESULTS / f"tune_{_radius(rule)}.csv")
+        for row in read_rows(RESULTS / f"tune_{dial}.csv")
         if wanted.items() <= row.items()
     ]
     if not rows:
         raise SystemExit(f"no tuning rows for {wanted}; run 'tune' first")
     best = max(rows, key=lambda row: float(row["balanced_accuracy_mean"]))
-    return float(best[_radius(rule)])
+    return float(best[dial])
 
 
-def final(dataset: str, imf: int, losses: tuple[str, ...]) -> None:
+def final(
+    dataset: str, imf: int, losses: tuple[str, ...], rules: tuple[str, ...]
+) -> None:
+    if "rwsam" in rules:
+        make_density(dataset, imf, tuning=False)
     points = (
         point(dataset, rule, loss, imf, tuned=tuned_radius(dataset, rule, loss))
         for loss in losses
-        for rule in RULES
+        for rule in rules
+        if loss in RULES[rule].losses
     )
     run_points(points, RESULTS / "final.csv")
 
@@ -272,14 +347,15 @@ def main(argv=None) -> int:
     parser.add_argument("--dataset", default="mnist1d", choices=("mnist1d", "mnist"))
     parser.add_argument("--imf", type=int, default=100)
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=LOSSES)
+    parser.add_argument("--rules", nargs="+", default=list(RULES), choices=RULES)
     args = parser.parse_args(argv)
-    losses = tuple(args.losses)
+    losses, rules = tuple(args.losses), tuple(args.rules)
     if args.stage == "table":
         table()
     elif args.stage == "tune":
-        tune(args.dataset, losses)
+        tune(args.dataset, losses, rules)
     elif args.stage == "final":
-        final(args.dataset, args.imf, losses)
+        final(args.dataset, args.imf, losses, rules)
     else:
         for loss in losses:
             spectra(loss)
