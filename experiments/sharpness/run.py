@@ -73,9 +73,9 @@ RULES = {
     "sse_sam": Rule("sse_sam", dial="rho_tail"),
     "focal_sam": Rule("focal_sam"),
     "rwsam": Rule("rwsam"),
-    "cc_sam": Rule("cc_sam", dial="cc_ratio", values=(0.3, 0.5, 1.0), losses=("ce",)),
+    "cc_sam": Rule("cc_sam", dial="cc_max_rho", losses=("ce",)),
 }
-STATIC = ("cc_ratio",)  # dials that no replica grid can vary
+STATIC = ("cc_max_rho",)  # dials that no replica grid can vary
 RESULTS = HERE / "results"
 SPECTRA = RESULTS / "spectra.csv"
 RUNS = ROOT / "runs" / "sharpness"

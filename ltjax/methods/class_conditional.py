@@ -16,7 +16,7 @@ from ltjax.methods.supervised import Auxiliary
 _TARGET_RADIUS = 0.05
 
 
-def cc_sam(class_counts, *, nu: float, ratio: float) -> Auxiliary:
+def cc_sam(class_counts, *, nu: float, ratio: float, max_rho: float = 0.0) -> Auxiliary:
     """The perturbed cross-entropy of CC-SAM.
 
     Args:
@@ -25,6 +25,10 @@ def cc_sam(class_counts, *, nu: float, ratio: float) -> Auxiliary:
             radius over the classes present is 0.05. (The published 1e-6 gives radii far
             below any useful one.)
         ratio: share r of the perturbed loss.
+        max_rho: bound of the radii, 0 for none (as published). They go with the inverse
+            root of a class's gradient norm, so those of fitted classes outgrow any
+            calibration: without a bound a calibrated nu costs the rare classes most of
+            their accuracy.
 
     Returns:
         An `Auxiliary` for `supervised`; its state is the nu in use.
@@ -79,6 +83,7 @@ def cc_sam(class_counts, *, nu: float, ratio: float) -> Auxiliary:
             nu=now,
             ratio=1.0,
             targets=targets,
+            max_rho=max_rho or None,
             where=batch["mask"],
         )
 

@@ -384,7 +384,10 @@ def _auxiliary(config: TrainConfig, counts) -> supervised.Auxiliary | None:
     if config.gradient.name != "cc_sam":
         return None
     return class_conditional.cc_sam(
-        counts, nu=config.gradient.cc_nu, ratio=config.gradient.cc_ratio
+        counts,
+        nu=config.gradient.cc_nu,
+        ratio=config.gradient.cc_ratio,
+        max_rho=config.gradient.cc_max_rho,
     )
 
 

@@ -160,6 +160,7 @@ class GradientConfig:
     density_weights: str = ""  # rwsam: .npy file with one weight per training example
     cc_ratio: float = 0.5  # cc_sam: r
     cc_nu: float = 0.0  # 0 = calibrated on the first batch
+    cc_max_rho: float = 0.0  # bound of cc_sam's radii; 0 = none
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,7 +145,8 @@ GRADIENTS: dict[str, dict] = {
         "gradient.focal_gamma": 3.0,
         "gradient.focal_lambda": 0.5,
     },
-    "cc_sam": {"gradient.cc_ratio": 0.3},
+    # The radii grow without bound as the classes' gradients vanish.
+    "cc_sam": {"gradient.cc_ratio": 0.3, "gradient.cc_max_rho": 0.2},
 }
 
 

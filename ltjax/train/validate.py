@@ -200,6 +200,7 @@ def _ranges(c: TrainConfig) -> list[str]:
         ("gradient.tail_scale", c.gradient.tail_scale, 0, inf),
         ("gradient.cc_ratio", c.gradient.cc_ratio, 0, 1),
         ("gradient.cc_nu", c.gradient.cc_nu, 0, inf),
+        ("gradient.cc_max_rho", c.gradient.cc_max_rho, 0, inf),
     ]
     faults = []
     for path, value, low, high in table:

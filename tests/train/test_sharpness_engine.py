@@ -1,5 +1,6 @@
 """The gradient rules inside the engine: every loss, program, device and replica."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -323,6 +324,21 @@ def test_cc_sam_calibrates_its_radii_on_the_first_batch(recipe, built):
         radii.append(radius / (run.info.class_counts[k] - 1) ** 0.25)
     assert len(radii) > 3
     assert nu[0] * np.median(radii) == pytest.approx(0.05, rel=1e-5)
+
+
+def test_cc_sam_bounds_its_radii(recipe, built, assert_same):
+    config = recipe("ce", "cc_sam", PLAIN_NET)
+    assert config.gradient.cc_max_rho == 0.2
+    runs = [built(recipe("ce", "plain", PLAIN_NET))]
+    for bound in (1e-9, 0.02, 0.0):  # the median is 0.05
+        gradient = dataclasses.replace(config.gradient, cc_max_rho=bound)
+        runs.append(built(dataclasses.replace(config, gradient=gradient)))
+    plain, none, some, free = (
+        advance(run, 2, start_of(run))[0][-1].params for run in runs
+    )
+    assert_same(none, plain, **ROUNDING)  # radii of zero: two equal losses
+    distance = [np.abs(flat(p) - flat(plain)).max() for p in (some, free)]
+    assert min(distance) > 1e-4 and distance[0] != distance[1]
 
 
 def test_replicas_of_other_radii_equal_runs_of_their_own(
