@@ -115,7 +115,8 @@ def calibrate_nu(
 ) -> float:
     r"""The nu for which the median of the classes' kernel radii is `target`.
 
-    Meant to be called once, on the first batch.
+    Meant to be called once, on the first batch. The radii of a class grow as its
+    gradient vanishes, so give `cc_sam` a `max_rho` too.
 
     Args:
         features: [B, D] float, inputs of the classifier.
