@@ -73,7 +73,9 @@ RULES = {
     "sse_sam": Rule("sse_sam", dial="rho_tail"),
     "focal_sam": Rule("focal_sam"),
     "rwsam": Rule("rwsam"),
-    "cc_sam": Rule("cc_sam", dial="cc_max_rho", losses=("ce",)),
+    "cc_sam": Rule(  # 0: radii without a bound, as published
+        "cc_sam", dial="cc_max_rho", values=(0.0, 0.05, 0.1, 0.2), losses=("ce",)
+    ),
 }
 STATIC = ("cc_max_rho",)  # dials that no replica grid can vary
 RESULTS = HERE / "results"
