@@ -74,6 +74,8 @@ def test_a_diverged_point_is_a_row_too(grid, small, tmp_path):
     (row,) = grid.run_points([grid.Point({"m": "x"}, config, "x")], tmp_path / "r.csv")
     assert np.isnan(float(row["balanced_accuracy_mean"]))
     assert grid.cell(row, "few") == "–"
+    rows = [row, {"balanced_accuracy_mean": "12.5"}]
+    assert max(rows, key=grid.score) is rows[1]  # never chosen
 
 
 def test_tuning_never_sees_the_final_data(grid):

@@ -29,6 +29,7 @@ from grid import (  # noqa: E402
     read_rows,
     replace_block,
     run_points,
+    score,
     small_config,
 )
 
@@ -187,8 +188,7 @@ def tuned_radius(dataset: str, rule: str, loss: str) -> float:
     ]
     if not rows:
         raise SystemExit(f"no tuning rows for {wanted}; run 'tune' first")
-    best = max(rows, key=lambda row: float(row["balanced_accuracy_mean"]))
-    return float(best[dial])
+    return float(max(rows, key=score)[dial])
 
 
 def final(

@@ -25,6 +25,7 @@ from grid import (  # noqa: E402
     read_rows,
     replace_block,
     run_points,
+    score,
     small_config,
 )
 
@@ -134,7 +135,7 @@ def tuned(dataset: str, name: str):
         return None
     wanted = {"dataset": dataset, "method": name}
     rows = [row for row in read_rows(TUNING) if wanted.items() <= row.items()]
-    scores = {row["dial"]: float(row["balanced_accuracy_mean"]) for row in rows}
+    scores = {row["dial"]: score(row) for row in rows}
     missing = [v for v in method.values if f"{method.dial}={v}" not in scores]
     if missing:
         raise SystemExit(
