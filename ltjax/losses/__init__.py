@@ -5,7 +5,7 @@ calls (`ltjax.reduce.weighted_mean`). Needs jax and numpy only.
 """
 
 from ltjax.losses.class_balanced import class_balanced
-from ltjax.losses.collapse import dot_regression
+from ltjax.losses.dot_regression import dot_regression
 from ltjax.losses.logit_adjustment import (
     balanced_softmax,
     logit_adjusted,

@@ -2,14 +2,13 @@
 
 from ltjax.sharpness import compaction
 from ltjax.sharpness.accumulate import accumulated_value_and_grad
-from ltjax.sharpness.class_conditional import (
+from ltjax.sharpness.cc_sam import (
     ClassRadii,
     calibrate_nu,
     cc_sam,
-    cc_sam_rebalance,
     class_radii,
-    rebalance_share,
 )
+from ltjax.sharpness.cc_sam_rebalance import cc_sam_rebalance, rebalance_share
 from ltjax.sharpness.density import density_weights, log_density, median_bandwidth
 from ltjax.sharpness.diagnostics import class_gap, group_gaps, sharpness_metrics
 from ltjax.sharpness.gradient import sharp_value_and_grad, with_weight_decay

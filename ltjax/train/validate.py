@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from ltjax.data import augment
 from ltjax.data.source import find_dataset
-from ltjax.losses.collapse import CLASS_BALANCE
+from ltjax.losses.dot_regression import CLASS_BALANCE
 from ltjax.methods.gradients import RULES
 from ltjax.methods.supervised import LOSSES, WEIGHTS
 from ltjax.models.heads import HEADS, make_head

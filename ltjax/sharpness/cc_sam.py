@@ -1,17 +1,15 @@
-r"""CC-SAM: every class perturbs the classifier in its own way, without a class loop.
+r"""CC-SAM, stage 1: every class perturbs the classifier in its own way.
 
-The two stages are loss functions of a linear head's features and parameters. Stage 1
-perturbs the classifier by class (radii larger for rarer classes), stage 2 shifts the
-features adversarially by class. Both follow from two B x B Gram matrices: with
+The perturbation is larger for rarer classes, and there is no loop over classes. With
 :math:`R = \mathrm{softmax}(Z) - T`, :math:`M_{ij} = [y_i = y_j]` and class sizes m in
-the batch, the norms of all classes' mean gradients are
+the batch, the norms of all classes' mean gradients follow from two B x B Gram matrices,
 
 .. math:: \|g_{W,y_i}\|^2 = (M (HH^\top \circ RR^\top) M)_{ii} / m_i^2, \qquad
           \|g_{b,y_i}\|^2 = (M\, RR^\top M)_{ii} / m_i^2
 
-so the cost does not depend on the number of classes.
-
-The parameters here are Flax's: `kernel` [D, K] and `bias` [K] or None.
+so the cost does not depend on the number of classes. It is a loss function of a linear
+head's features and parameters, as is stage 2 (`ltjax.sharpness.cc_sam_rebalance`). The
+parameters are Flax's: `kernel` [D, K] and `bias` [K] or None.
 """
 
 from typing import NamedTuple
@@ -21,16 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import (
-    check_class_vector,
-    check_logits_labels,
-    check_range,
-    check_where,
-    shape_of,
+from ltjax._checks import check_range
+from ltjax._numerics import class_lookup, host, mask_values
+from ltjax.sharpness._head_batch import (
+    SMALL,
+    HeadBatch,
+    head_batch,
+    matmul,
+    residuals_of,
+    targets_of,
 )
-from ltjax._numerics import at_least_float32, class_lookup, host, mask_rows, mask_values
-
-_SMALL = 1e-12  # below this gradient norm a class is not perturbed
 
 
 class ClassRadii(NamedTuple):
@@ -98,8 +96,10 @@ def class_radii(
         treated as 2 (theirs divides by zero), and a class whose gradient norm is below
         1e-12 is not perturbed.
     """
-    batch = _head("class_radii", features, kernel, bias, labels, class_counts, where)
-    return _radii(batch, _residuals(batch, targets), nu, max_rho)
+    batch = head_batch(
+        "class_radii", features, kernel, bias, labels, class_counts, where
+    )
+    return _radii(batch, residuals_of(batch, targets), nu, max_rho)
 
 
 def calibrate_nu(
@@ -225,194 +225,29 @@ def cc_sam(
         (CIFAR-10) and 0.5 (CIFAR-100).
     """
     check_range("cc_sam", "ratio", ratio, low=0.0, high=1.0)
-    batch = _head("cc_sam", features, kernel, bias, labels, class_counts, where)
-    residuals = _residuals(batch, targets)
+    batch = head_batch("cc_sam", features, kernel, bias, labels, class_counts, where)
+    residuals = residuals_of(batch, targets)
     radii = _radii(batch, residuals, nu, max_rho)
     perturbed = _perturbed_logits(batch, residuals, radii)
     log_p = jax.nn.log_softmax(batch.logits)
     if targets is None:
         plain = -class_lookup(log_p, batch.labels)
     else:
-        plain = -jnp.sum(_targets(batch, targets) * log_p, axis=-1)
+        plain = -jnp.sum(targets_of(batch, targets) * log_p, axis=-1)
     flat = -class_lookup(jax.nn.log_softmax(perturbed), batch.labels)
     return mask_values((1 - ratio) * plain + ratio * flat, where)
-
-
-def cc_sam_rebalance(
-    features: ArrayLike,
-    kernel: ArrayLike,
-    bias: ArrayLike | None,
-    labels: ArrayLike,
-    class_counts: ArrayLike,
-    *,
-    alpha: ArrayLike,
-    amplitude: ArrayLike = 1.0,
-    where: ArrayLike | None = None,
-) -> jax.Array:
-    r"""CC-SAM, stage 2: classifier re-training on adversarially shifted features.
-
-    .. math:: \alpha\, v_{y_i} \mathrm{CE}(h_i + A v_{y_i} u_i, y_i)
-              + (1 - \alpha)\, \mathrm{CE}(h_i, y_i), \qquad
-              v_c = \tfrac12 \log(n_{\max} / n_c + 0.01)
-
-    u is the gradient of the class-mean cross-entropy with respect to the features,
-    scaled to unit Frobenius norm per class, a constant. Batches are class-balanced and
-    the backbone is frozen; that is the caller's business.
-
-    Args:
-        features: [B, D] float, inputs of the classifier.
-        kernel: [D, K].
-        bias: [K], or None.
-        labels: [B] int.
-        class_counts: [K] positive, number of *training* examples per class.
-        alpha: share of the shifted loss, see `rebalance_share`; may be traced.
-        amplitude: A >= 0, length of the shift in units of v; may be traced.
-        where: optional [B] bool; False rows cost 0 and belong to no class.
-
-    Returns:
-        [B] float32 (float64 for float64 features) loss in nats, not reduced.
-
-    Raises:
-        ValueError: if shapes disagree or alpha is outside [0, 1].
-        TypeError: if labels are not integers.
-
-    Example:
-        >>> head = jnp.array([[1.0, 0.0]]), jnp.eye(2), None, jnp.array([0]), [17, 5]
-        >>> print(f"{cc_sam_rebalance(*head, alpha=0.0)[0]:.5f}")
-        0.31326
-
-    Limits: alpha=0 is cross-entropy.
-
-    References:
-        Zhou et al., CVPR 2023, and the authors' code. Theirs leaves the frozen
-        backbone's BatchNorm in training mode; use evaluation mode.
-    """
-    check_range("cc_sam_rebalance", "alpha", alpha, low=0.0, high=1.0)
-    check_range("cc_sam_rebalance", "amplitude", amplitude, low=0.0)
-    batch = _head(
-        "cc_sam_rebalance", features, kernel, bias, labels, class_counts, where
-    )
-    ratio = jnp.max(batch.counts) / batch.counts
-    v = class_lookup(0.5 * jnp.log(ratio + 0.01), batch.labels)
-
-    # Row i of the gradient of its class's mean loss; the class's norm from M.
-    rows = _matmul(_residuals(batch, None), batch.kernel.T) / batch.sizes[:, None]
-    squares = _matmul(batch.same, jnp.sum(jnp.square(rows), axis=1)[:, None])[:, 0]
-    norm = jnp.sqrt(jnp.maximum(squares, 0))
-    unit = jnp.where(norm < _SMALL, 0, 1 / jnp.maximum(norm, _SMALL))[:, None] * rows
-    shift = jax.lax.stop_gradient(amplitude * v[:, None] * unit)
-
-    shifted = _logits(batch.features + shift, batch.kernel, batch.bias)
-    hard = -class_lookup(jax.nn.log_softmax(shifted), batch.labels)
-    plain = -class_lookup(jax.nn.log_softmax(batch.logits), batch.labels)
-    return mask_values(alpha * v * hard + (1 - alpha) * plain, where)
-
-
-def rebalance_share(
-    epoch: ArrayLike, *, start: int = 200, total: int = 230, maximum: ArrayLike = 1.0
-) -> jax.Array:
-    r"""Stage 2's share of the shifted loss, :math:`\min((e - S + 1)/(E - S), \alpha)`.
-
-    Args:
-        epoch: e, 0-based, counted from the beginning of stage 1; may be traced.
-        start: S, first epoch of stage 2.
-        total: E, number of epochs of both stages, more than S.
-        maximum: largest share; published: 1 (CIFAR-10), 0.3 (CIFAR-100).
-
-    Returns:
-        float32 scalar in [0, maximum].
-
-    Raises:
-        ValueError: if total does not exceed start.
-
-    Example:
-        >>> [round(float(rebalance_share(e, maximum=0.3)), 4) for e in (200, 208, 229)]
-        [0.0333, 0.3, 0.3]
-
-    References:
-        Zhou et al., CVPR 2023, released code.
-    """
-    check_range("rebalance_share", "total", total, low=start, open_low=True)
-    share = (jnp.asarray(epoch, jnp.float32) - start + 1) / (total - start)
-    return jnp.clip(share, 0.0, maximum)
 
 
 # ---------------------------------------------------------------- building blocks
 
 
-class _Head(NamedTuple):
-    """A batch at the classifier, checked, in at least float32, padding rows zeroed."""
-
-    features: jax.Array
-    kernel: jax.Array
-    bias: jax.Array | None
-    labels: jax.Array
-    counts: jax.Array
-    where: jax.Array | None
-    logits: jax.Array
-    same: jax.Array  # M, as numbers
-    sizes: jax.Array  # class size in the batch, at least 1
-
-
-def _head(caller, features, kernel, bias, labels, class_counts, where) -> _Head:
-    features, kernel = at_least_float32(features), at_least_float32(kernel)
-    if features.ndim != 2 or kernel.ndim != 2 or features.shape[1] != kernel.shape[0]:
-        raise ValueError(
-            f"{caller}: features {features.shape} and kernel {kernel.shape}, expected"
-            " [B, D] and [D, K]"
-        )
-    num_classes = kernel.shape[1]
-    if bias is not None:
-        check_class_vector(caller, "bias", bias, num_classes)
-        bias = at_least_float32(bias)
-    check_class_vector(caller, "class_counts", class_counts, num_classes)
-    check_where(caller, where, features.shape[:1])
-    features, labels = mask_rows(where, features, jnp.asarray(labels))
-    logits = _logits(features, kernel, bias)
-    check_logits_labels(caller, logits, labels)
-    same = labels[:, None] == labels[None, :]
-    if where is not None:
-        same = same & where[:, None] & where[None, :]
-    same = same.astype(logits.dtype)
-    sizes = jnp.maximum(jnp.sum(same, axis=1), 1)
-    counts = jnp.asarray(class_counts, logits.dtype)
-    return _Head(features, kernel, bias, labels, counts, where, logits, same, sizes)
-
-
-def _matmul(a, b):
-    return jnp.matmul(a, b, precision="highest")
-
-
-def _logits(features, kernel, bias):
-    logits = _matmul(features, kernel)
-    return logits if bias is None else logits + bias[None, :]
-
-
-def _targets(batch: _Head, targets):
-    if targets is None:
-        classes = jnp.arange(batch.kernel.shape[1])[None, :]
-        return (batch.labels[:, None] == classes).astype(batch.logits.dtype)
-    if shape_of(targets) != batch.logits.shape:
-        raise ValueError(
-            f"cc_sam: targets have shape {shape_of(targets)}, expected"
-            f" {batch.logits.shape}"
-        )
-    return mask_rows(batch.where, jnp.asarray(targets, batch.logits.dtype))
-
-
-def _residuals(batch: _Head, targets) -> jax.Array:
-    """R = softmax(Z) - T, the gradient of the losses by the logits; a constant."""
-    residuals = jax.nn.softmax(batch.logits) - _targets(batch, targets)
-    return jax.lax.stop_gradient(mask_rows(batch.where, residuals))
-
-
-def _radii(batch: _Head, residuals, nu, max_rho) -> ClassRadii:
+def _radii(batch: HeadBatch, residuals, nu, max_rho) -> ClassRadii:
     batch = jax.lax.stop_gradient(batch)
-    gram = _matmul(batch.features, batch.features.T)
-    products = _matmul(residuals, residuals.T)
+    gram = matmul(batch.features, batch.features.T)
+    products = matmul(residuals, residuals.T)
 
     def class_norm(matrix):
-        diagonal = jnp.sum(_matmul(batch.same, matrix) * batch.same, axis=1)
+        diagonal = jnp.sum(matmul(batch.same, matrix) * batch.same, axis=1)
         return jnp.sqrt(jnp.maximum(diagonal, 0)) / batch.sizes
 
     squares = jnp.sum(jnp.square(batch.kernel))
@@ -425,29 +260,29 @@ def _radii(batch: _Head, residuals, nu, max_rho) -> ClassRadii:
     common = nu * jnp.sqrt(size) * scalars**0.25 / (jnp.sqrt(2.0) * counts**0.25)
 
     def radius(norm):
-        safe = jnp.maximum(norm, _SMALL)
+        safe = jnp.maximum(norm, SMALL)
         rho = common / jnp.sqrt(safe)
         if max_rho is not None:
             rho = jnp.minimum(rho, max_rho)
-        return jax.lax.stop_gradient(jnp.where(norm < _SMALL, 0, rho))
+        return jax.lax.stop_gradient(jnp.where(norm < SMALL, 0, rho))
 
     kernel_norm, bias_norm = class_norm(gram * products), class_norm(products)
     return ClassRadii(radius(kernel_norm), radius(bias_norm), kernel_norm, bias_norm)
 
 
-def _perturbed_logits(batch: _Head, residuals, radii: ClassRadii) -> jax.Array:
+def _perturbed_logits(batch: HeadBatch, residuals, radii: ClassRadii) -> jax.Array:
     """Logits under each example's own class's perturbation.
 
     The left factor of the Gram matrix carries the gradient to the features.
     """
 
     def step(rho, norm):
-        return (rho / (jnp.maximum(norm, _SMALL) * batch.sizes))[:, None]
+        return (rho / (jnp.maximum(norm, SMALL) * batch.sizes))[:, None]
 
-    gram = _matmul(batch.features, jax.lax.stop_gradient(batch.features).T)
-    moved = _matmul(gram * batch.same, residuals)
+    gram = matmul(batch.features, jax.lax.stop_gradient(batch.features).T)
+    moved = matmul(gram * batch.same, residuals)
     logits = batch.logits + step(radii.kernel, radii.kernel_norm) * moved
     if batch.bias is None:
         return logits
-    shift = _matmul(batch.same, residuals)
+    shift = matmul(batch.same, residuals)
     return logits + step(radii.bias, radii.bias_norm) * shift
