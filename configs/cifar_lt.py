@@ -18,8 +18,8 @@ it): CIFAR-10 CE 71.25, LDAM-DRW 77.97, VS 80.29, TLA+ADRW 80.81; CIFAR-100 CE 3
 LDAM-DRW 42.73, VS 42.67, TLA+ADRW 43.20 (Wang et al. 2023).
 """
 
-from ltjax.train import recipes
-from ltjax.train.bound_schedule import apply_bound_schedule
+from ltjax.methods import presets
+from ltjax.methods.supervised.bound_schedule import apply_bound_schedule
 from ltjax.train.config import default_config, parse_arg
 
 # Published settings by (classes, profile, imbalance factor), Wang et al. 2023:
@@ -53,7 +53,7 @@ def get_config(arg=""):
     config.data.profile = args.profile
     config.data.imbalance_factor = args.imf
     config.data.max_count = 50_000 // args.classes
-    config.data.augment = "cifar"
+    config.augment.name = "cifar"
     config.model.name = "resnet32"
     config.batch_size = 128
     config.total = "200 epochs"
@@ -61,14 +61,14 @@ def get_config(arg=""):
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 2e-4
     config.optimizer.decay = "all"
-    config.optimizer.schedule = "warmup_multistep"
-    config.optimizer.warmup = "5 epochs"
-    config.optimizer.milestones = (160, 180)
-    config.optimizer.factors = (1e-2, 1e-4)
+    config.schedule.name = "warmup_multistep"
+    config.schedule.warmup = "5 epochs"
+    config.schedule.milestones = (160, 180)
+    config.schedule.factors = (1e-2, 1e-4)
     config.log_every = "1 epochs"
     config.eval_every = "10 epochs"
     config.checkpoint_every = "10 epochs"
-    recipes.apply_method(config, args.method, late="160 epochs")
+    presets.apply_preset(config, args.method, late="160 epochs")
     if args.method == "tla_adrw":
         published = _TLA_ADRW.get((args.classes, args.profile, int(args.imf)))
         if published:
@@ -91,14 +91,14 @@ def get_config(arg=""):
     if args.gradient == "focal_sam" and args.classes == 100:
         changes |= {"rho": 0.3, "focal_gamma": 3.2, "focal_lambda": 0.8}
     config.init_from = args.init_from
-    recipes.apply_gradient(config, args.gradient, **changes)
+    presets.apply_gradient(config, args.gradient, **changes)
     if args.smoke:
         config.data.max_count = 200
         config.batch_size = 16
         config.log_every = "2 steps"
         config.model.name = "resnet20"
-        recipes.apply_method(config, args.method, late="3 steps")
-        config.optimizer.warmup = "0 epochs"
+        presets.apply_preset(config, args.method, late="3 steps")
+        config.schedule.warmup = "0 epochs"
         config.total = "6 steps"
-        recipes.apply_gradient(config, args.gradient, **changes)
+        presets.apply_gradient(config, args.gradient, **changes)
     return config

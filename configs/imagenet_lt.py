@@ -29,8 +29,9 @@ Files are read at 256 x 256 (shorter side resized, center cut); random resized c
 about a day of an accelerator.
 """
 
-from ltjax.train import recipes
-from ltjax.train.config import ConfigError, default_config, nearest, parse_arg
+from ltjax.methods import presets
+from ltjax.options import ConfigError, nearest
+from ltjax.train.config import default_config, parse_arg
 
 # Batch, base rate, weight decay, epochs, milestones (none = cosine by epoch).
 RECIPES = {
@@ -60,36 +61,40 @@ def get_config(arg=""):
     config = default_config()
     data = config.data
     data.name, data.profile, data.val_split = "imagenet_lt", "none", "val"
-    data.augment, data.feed, data.workers = "imagenet", "streaming", args.workers
+    data.feed, data.workers = "streaming", args.workers
+    config.augment.name = "imagenet"
     config.model.name, config.model.dtype = args.backbone, "bfloat16"
     config.batch_size, config.total = batch, f"{epochs} epochs"
     optimizer = config.optimizer
     optimizer.lr, optimizer.weight_decay = rate, decay
     if milestones:
-        optimizer.schedule, optimizer.milestones = "warmup_multistep", milestones
-        optimizer.factors = tuple(0.1 ** (k + 1) for k in range(len(milestones)))
-        optimizer.warmup = "5 epochs" if args.recipe == "cb" else "0 epochs"
+        config.schedule.choose(
+            "warmup_multistep",
+            milestones=milestones,
+            factors=tuple(0.1 ** (k + 1) for k in range(len(milestones))),
+            warmup="5 epochs" if args.recipe == "cb" else "0 epochs",
+        )
     else:
-        optimizer.schedule, optimizer.per_epoch = "cosine", True
+        config.schedule.choose("cosine", per_epoch=True)
     config.log_every, config.eval_every = "50 steps", "5 epochs"
     config.checkpoint_every, config.keep_best = "1 epochs", True
-    recipes.apply_method(config, args.method, late=f"{epochs * 8 // 10} epochs")
+    presets.apply_preset(config, args.method, late=f"{epochs * 8 // 10} epochs")
     config.init_from = args.init_from
     if args.recipe == "cb":
         config.weights.beta, config.loss.gamma = 0.999, 0.5
     if args.recipe == "etf":
-        config.loss.mixup = 0.2
-        config.model.kwargs = {"widths": (64, 128, 256, 1024)}
-    recipes.apply_gradient(config, args.gradient)
+        config.method.mixup = 0.2
+        config.model.widths = (64, 128, 256, 1024)
+    presets.apply_gradient(config, args.gradient)
     if args.classes:
-        data.options = {"num_classes": args.classes}
+        data.num_classes = args.classes
     if args.smoke:
-        data.options = {**data.options, "resize": 64, "crop": 64}
-        data.augment_options, data.workers = {"size": 64}, 0
+        data.resize, data.crop = 64, 64
+        config.augment.size, data.workers = 64, min(args.workers, 1)
         config.model.name, config.model.dtype = "resnet10", "float32"
-        config.model.kwargs = {"widths": (8, 8, 16, 16)}
+        config.model.widths = (8, 8, 16, 16)
         config.batch_size, config.total = 8, "4 steps"
-        config.optimizer.warmup = "0 epochs"
+        config.schedule.warmup = "0 epochs"
         config.log_every, config.eval_every = "2 steps", "100%"
         config.checkpoint_every, config.eval_batch_size = "100%", 8
     return config

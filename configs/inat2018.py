@@ -20,8 +20,9 @@ Recipes:
   of warm-up, times 0.1 at 30, 60 and 80; beta 0.999, gamma 0.5, weight decay 1e-4.
 """
 
-from ltjax.train import recipes
-from ltjax.train.config import ConfigError, default_config, nearest, parse_arg
+from ltjax.methods import presets
+from ltjax.options import ConfigError, nearest
+from ltjax.train.config import default_config, parse_arg
 
 # Batch, base rate, milestones (none = cosine by epoch).
 RECIPES = {"kang": (512, 0.2, ()), "cb": (1024, 1.6, (30, 60, 80))}
@@ -47,35 +48,39 @@ def get_config(arg=""):
     config = default_config()
     data = config.data
     data.name, data.profile = "inaturalist18", "none"
-    data.augment, data.feed, data.workers = "inaturalist", "streaming", args.workers
+    data.feed, data.workers = "streaming", args.workers
+    config.augment.name = "inaturalist"
     config.model.name, config.model.dtype = args.backbone, "bfloat16"
     config.batch_size, config.total = batch, f"{args.epochs} epochs"
     optimizer = config.optimizer
     optimizer.lr, optimizer.weight_decay = rate, 1e-4
     if milestones:
-        optimizer.schedule, optimizer.milestones = "warmup_multistep", milestones
-        optimizer.factors = tuple(0.1 ** (k + 1) for k in range(len(milestones)))
-        optimizer.warmup = "5 epochs"
+        config.schedule.choose(
+            "warmup_multistep",
+            milestones=milestones,
+            factors=tuple(0.1 ** (k + 1) for k in range(len(milestones))),
+            warmup="5 epochs",
+        )
     else:
-        optimizer.schedule, optimizer.per_epoch = "cosine", True
+        config.schedule.choose("cosine", per_epoch=True)
     config.log_every, config.eval_every = "100 steps", "10 epochs"
     config.checkpoint_every = "1 epochs"
-    recipes.apply_method(config, args.method, late=f"{args.epochs * 8 // 10} epochs")
+    presets.apply_preset(config, args.method, late=f"{args.epochs * 8 // 10} epochs")
     if args.method == "crt":
         config.total = "30 epochs"
     config.init_from = args.init_from
     if args.recipe == "cb":
         config.weights.beta, config.loss.gamma = 0.999, 0.5
-    recipes.apply_gradient(config, args.gradient)
+    presets.apply_gradient(config, args.gradient)
     if args.classes:
-        data.options = {"num_classes": args.classes}
+        data.num_classes = args.classes
     if args.smoke:
-        data.options = {**data.options, "resize": 64, "crop": 64}
-        data.augment_options, data.workers = {"size": 64}, 0
+        data.resize, data.crop = 64, 64
+        config.augment.size, data.workers = 64, min(args.workers, 1)
         config.model.name, config.model.dtype = "resnet10", "float32"
-        config.model.kwargs = {"widths": (8, 8, 16, 16)}
+        config.model.widths = (8, 8, 16, 16)
         config.batch_size, config.total = 8, "4 steps"
-        config.optimizer.warmup = "0 epochs"
+        config.schedule.warmup = "0 epochs"
         config.log_every, config.eval_every = "2 steps", "100%"
         config.checkpoint_every, config.eval_batch_size = "100%", 8
     return config

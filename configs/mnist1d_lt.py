@@ -11,8 +11,8 @@ SGD with momentum 0.9, 3000 steps of 128, 3 seeds as replicas. Expected balanced
 accuracy at ratio 100: see Results in README.md.
 """
 
-from ltjax.train import recipes
-from ltjax.train.bound_schedule import apply_bound_schedule
+from ltjax.methods import presets
+from ltjax.methods.supervised.bound_schedule import apply_bound_schedule
 from ltjax.train.config import default_config, parse_arg
 
 
@@ -37,21 +37,21 @@ def get_config(arg=""):
     config.total = "3000 steps"
     config.optimizer.lr = 0.05
     config.optimizer.weight_decay = 5e-4
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup = "3%"
+    config.schedule.name = "cosine"
+    config.schedule.warmup = "3%"
     config.replicas.seeds = (0, 1, 2)
     config.log_every = "250 steps"
     config.eval_every = "20%"
-    recipes.apply_method(config, args.method, late="80%")
+    presets.apply_preset(config, args.method, late="80%")
     if args.bound_from:
         apply_bound_schedule(config, args.bound_from)
     config.init_from = args.init_from
-    recipes.apply_gradient(config, args.gradient)
+    presets.apply_gradient(config, args.gradient)
     if args.gradient in ("imbsam", "sse_sam"):
         config.gradient.eta = 200  # the five largest classes are head
     if args.smoke:
         config.total = "20 steps"
-        config.data.options = {"train_per_class": 200, "test_per_class": 20}
+        config.data.train_per_class, config.data.test_per_class = 200, 20
         config.data.max_count = 200
         config.log_every = "10 steps"
         config.replicas.seeds = (0,)

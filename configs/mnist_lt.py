@@ -12,8 +12,8 @@ momentum 0.9, cosine, 1500 steps of 128. Expected at ratio 100: more than 96 % b
 test accuracy with method=la.
 """
 
-from ltjax.train import recipes
-from ltjax.train.bound_schedule import apply_bound_schedule
+from ltjax.methods import presets
+from ltjax.methods.supervised.bound_schedule import apply_bound_schedule
 from ltjax.train.config import default_config, parse_arg
 
 
@@ -35,21 +35,21 @@ def get_config(arg=""):
     config.data.imbalance_factor = args.imf
     config.data.max_count = 5000
     config.data.feed = args.feed
-    config.data.augment = "shift"
+    config.augment.name = "shift"
     config.model.name = "conv2d"
     config.total = "1500 steps"
     config.optimizer.lr = 0.1
     config.optimizer.weight_decay = 5e-4
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup = "3%"
+    config.schedule.name = "cosine"
+    config.schedule.warmup = "3%"
     config.log_every = "100 steps"
     config.eval_every = "50%"
     config.many, config.few = 1000, 200  # 4 many, 3 medium, 3 few at ratio 100
-    recipes.apply_method(config, args.method, late="80%")
+    presets.apply_preset(config, args.method, late="80%")
     if args.bound_from:
         apply_bound_schedule(config, args.bound_from)
     config.init_from = args.init_from
-    recipes.apply_gradient(config, args.gradient)
+    presets.apply_gradient(config, args.gradient)
     if args.gradient in ("imbsam", "sse_sam"):
         config.gradient.eta = 200
     if args.smoke:

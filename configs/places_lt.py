@@ -16,7 +16,7 @@ stage: batch 256, ten epochs, 0.1. Without `init_from` everything trains, at 0.1
 Recalled from the paper (all): joint 30.2, NCM 36.4, cRT 36.7, tau-norm 37.9, LWS 37.6.
 """
 
-from ltjax.train import recipes
+from ltjax.methods import presets
 from ltjax.train.config import default_config, parse_arg
 
 
@@ -33,12 +33,13 @@ def get_config(arg=""):
     config = default_config()
     data = config.data
     data.name, data.profile, data.val_split = "places_lt", "none", "val"
-    data.augment, data.feed, data.workers = "imagenet", "streaming", args.workers
+    data.feed, data.workers = "streaming", args.workers
+    config.augment.name = "imagenet"
     config.model.name, config.model.dtype = "resnet152", "bfloat16"
     config.batch_size, config.total = 256, "30 epochs"
     optimizer = config.optimizer
     optimizer.lr, optimizer.weight_decay = 0.1, 5e-4
-    optimizer.schedule, optimizer.per_epoch = "cosine", True
+    config.schedule.choose("cosine", per_epoch=True)
     config.init_from = args.init_from
     if args.init_from:
         optimizer.train, optimizer.lr_factors = (
@@ -48,17 +49,17 @@ def get_config(arg=""):
         config.init_skip = ("head",)
     config.log_every, config.eval_every = "50 steps", "5 epochs"
     config.checkpoint_every, config.keep_best = "1 epochs", True
-    recipes.apply_method(config, args.method, late="24 epochs")
+    presets.apply_preset(config, args.method, late="24 epochs")
     if args.method in ("crt", "lws"):
         optimizer.lr_factors = {}
-    recipes.apply_gradient(config, args.gradient)
+    presets.apply_gradient(config, args.gradient)
     if args.classes:
-        data.options = {"num_classes": args.classes}
+        data.num_classes = args.classes
     if args.smoke:
-        data.options = {**data.options, "resize": 64, "crop": 64}
-        data.augment_options, data.workers = {"size": 64}, 0
+        data.resize, data.crop = 64, 64
+        config.augment.size, data.workers = 64, min(args.workers, 1)
         config.model.name, config.model.dtype = "resnet10", "float32"
-        config.model.kwargs = {"widths": (8, 8, 16, 16)}
+        config.model.widths = (8, 8, 16, 16)
         config.batch_size, config.total = 8, "4 steps"
         config.log_every, config.eval_every = "2 steps", "100%"
         config.checkpoint_every, config.eval_batch_size = "100%", 8

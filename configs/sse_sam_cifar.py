@@ -15,7 +15,7 @@ of the rest of the field, so the paper's numbers (many/medium/few/all: CE
 `group_normalize` "group_mean" is what the SSE-SAM authors ran under that name.
 """
 
-from ltjax.train import recipes
+from ltjax.methods import presets
 from ltjax.train.config import default_config, parse_arg
 
 
@@ -27,25 +27,25 @@ def get_config(arg=""):
     config.data.name = f"cifar{args.classes}"
     config.data.imbalance_factor = args.imf
     config.data.max_count = 50_000 // args.classes
-    config.data.augment = "cifar"
+    config.augment.name = "cifar"
     config.model.name = "resnet32"
     config.batch_size = 64
     config.total = "200 epochs"
     config.optimizer.lr = 0.01
     config.optimizer.weight_decay = 1e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.per_epoch = True
+    config.schedule.name = "cosine"
+    config.schedule.per_epoch = True
     config.log_every = "1 epochs"
     config.eval_every = "10 epochs"
     config.checkpoint_every = "10 epochs"
-    recipes.apply_method(config, args.loss, late="160 epochs")
+    presets.apply_preset(config, args.loss, late="160 epochs")
     if args.loss == "la":
         config.loss.tau = 0.75
     elif args.loss == "vs":
         config.loss.gamma, config.loss.tau = 0.05, 0.75
     eta = 100 if args.classes == 100 else 1000
     changes = {"eta": eta} if args.gradient in ("imbsam", "sse_sam") else {}
-    recipes.apply_gradient(config, args.gradient, **changes)
+    presets.apply_gradient(config, args.gradient, **changes)
     if args.smoke:
         config.data.max_count = 200
         config.total = "4 steps"

@@ -1,4 +1,4 @@
-"""The command line: `ltjax train · eval · report · spectrum · list · prepare`.
+"""The command line: `ltjax train`, `eval`, `report`, `spectrum`, `list`, `options`...
 
 Parses, calls, and exits with a code: 0 done, 2 a mistake of the user's in one readable
 message, 75 stopped on request with all saved (start it again), 1 training failed.
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     # anything else is a bug of ours and keeps its traceback.
     try:
         args, rest = _parser().parse_known_args(argv)
-        if rest and args.command != "train":
+        if rest and args.command != "train" and not getattr(args, "classifier", None):
             raise UsageError(f"ltjax {args.command}: unknown argument {rest[0]!r}")
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         logging.getLogger("absl").setLevel(logging.ERROR)
@@ -95,17 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="also subtract tau times the log-prior from the logits",
     )
-    other = evaluate.add_argument_group("another classifier on the same features")
-    other.add_argument("--classifier", help="la, tau_norm or ncm")
-    other.add_argument(
-        "--tau", type=float, help="of la and tau_norm; default: chosen on --select-on"
+    other = evaluate.add_argument_group(
+        "another classifier on the same features",
+        "`ltjax options classifiers` lists them; every option is an argument, such as"
+        " --tau 0.5 or --select-on train",
     )
-    other.add_argument("--rule", help="one_standard_error (default) or best")
-    other.add_argument("--select-on", help="val (default) or train")
-    other.add_argument("--bias", help="of tau_norm: drop (default) or keep")
-    other.add_argument("--transform", help="of ncm: none, l2n or cl2n (default)")
-    other.add_argument("--average", help="of cl2n: examples (default) or classes")
-    other.add_argument("--score", help="of ncm: euclidean (default) or dot")
+    other.add_argument("--classifier", help="la, tau_norm, ncm, ...")
     other.add_argument("--out", help="write a folder that `ltjax report` can read")
     evaluate.set_defaults(run=_evaluate)
 
@@ -132,10 +127,17 @@ def _parser() -> argparse.ArgumentParser:
     spectrum.set_defaults(run=_spectrum)
 
     listing = commands.add_parser(
-        "list", help="methods, losses, models and data sets, a line each"
+        "list", help="presets, losses, methods, models, data sets..., a line each"
     )
     listing.add_argument("kind", nargs="?", default="", help="one of these, or all")
     listing.set_defaults(run=_list)
+
+    options = commands.add_parser(
+        "options", help="every option of a component: default, meaning, range"
+    )
+    options.add_argument("kind", nargs="?", default="", help="engine, losses, ...")
+    options.add_argument("name", nargs="?", default="", help="of one component")
+    options.set_defaults(run=_options)
 
     prepare = commands.add_parser(
         "prepare", help="download a data set (the only command that does)"
@@ -164,6 +166,7 @@ def load_config(arguments: list[str]):
     spec, overrides = _split_config(arguments)
     path, _, arg = spec.partition(":")
     config = _run_config_file(path, arg)
+    overrides = _choose_components(config, overrides)
     _check_names(config, overrides)
     values = flags.FlagValues()
     argv = ["ltjax", *overrides]
@@ -180,9 +183,48 @@ def load_config(arguments: list[str]):
     return values.config
 
 
+def _choose_components(config, overrides: list[str]) -> list[str]:
+    """Applies plugins and the names of sections first: they decide what options exist.
+
+    Returns the overrides that are left.
+    """
+    import ast
+
+    from ltjax.options import ConfigError, nearest
+    from ltjax.train.check import load_plugins
+    from ltjax.train.sections import AUTO, SECTIONS
+
+    left, names = [], []
+    for override in overrides:
+        key, given, value = override.partition("=")
+        path = key.removeprefix("--config.").split(".")
+        if key == "--config.plugins" and given:
+            try:
+                config.plugins = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                config.plugins = (value,)
+        elif len(path) == 2 and path[0] in SECTIONS and path[1] == "name" and given:
+            names.append((path[0], value.strip("'\"")))
+        else:
+            left.append(override)
+    load_plugins(config.plugins)
+    faults = []
+    for path, name in names:
+        table = SECTIONS[path].table
+        if name not in table and not name == SECTIONS[path].default == AUTO:
+            faults.append(
+                f"config.{path}.name is {name!r}, unknown{nearest(name, table)}"
+            )
+        else:
+            config[path].name = name
+    if faults:
+        raise ConfigError(faults)
+    return left
+
+
 def _check_names(config, overrides: list[str]) -> None:
     """Refuses overrides of fields that do not exist, all at once."""
-    from ltjax.train.config import ConfigError, nearest
+    from ltjax.options import ConfigError, nearest
 
     faults = []
     for override in overrides:
@@ -239,11 +281,12 @@ def _run_config_file(path: str, arg: str):
 
 def _train(args, rest: list[str]) -> int:
     config = load_config(rest)
-    from ltjax.train.loop import NonFinite, Preempted, run
+    from ltjax.train.check import check
+    from ltjax.train.loop import Preempted, run
     from ltjax.train.mesh import initialize
-    from ltjax.train.validate import validate
+    from ltjax.train.records import NonFinite
 
-    checked = validate(config)
+    checked = check(config)
     if args.multihost:
         initialize(args.coordinator, args.num_processes, args.process_id)
     from ltjax.train.build import build
@@ -267,42 +310,36 @@ def _train(args, rest: list[str]) -> int:
     return 0
 
 
-# Options of `ltjax eval --classifier NAME`: flag -> (name, classifiers that have it).
-_CLASSIFIER_OPTIONS = {
-    "tau": ("tau", ("la", "tau_norm")),
-    "rule": ("rule", ("la", "tau_norm")),
-    "select_on": ("select_on", ("la", "tau_norm")),
-    "bias": ("bias_mode", ("tau_norm",)),
-    "transform": ("transform", ("ncm",)),
-    "average": ("average", ("ncm",)),
-    "score": ("score", ("ncm",)),
-    "out": ("out", ("la", "tau_norm", "ncm")),
-}
-
-
-def _classifier_options(args) -> dict:
-    chosen = {}
-    for flag, (name, owners) in _CLASSIFIER_OPTIONS.items():
-        value = getattr(args, flag)
-        if value is None:
-            continue
-        if args.classifier not in owners:
-            raise UsageError(
-                f"ltjax eval: --{flag.replace('_', '-')} belongs to --classifier"
-                f" {' or '.join(owners)}, not to {args.classifier or 'the run itself'}"
-            )
-        chosen[name] = value
+def _classifier_options(rest: list[str]) -> dict:
+    """--name value (or --name=value) pairs as options of a classifier."""
+    chosen, rest = {}, list(rest)
+    while rest:
+        flag, given, value = rest.pop(0).partition("=")
+        if not flag.startswith("--"):
+            raise UsageError(f"ltjax eval: unknown argument {flag!r}")
+        if not given:
+            if not rest:
+                raise UsageError(f"ltjax eval: {flag} needs a value")
+            value = rest.pop(0)
+        name = {"bias": "bias_mode"}.get(flag[2:], flag[2:].replace("-", "_"))
+        try:
+            chosen[name] = float(value)
+        except ValueError:
+            chosen[name] = value
     return chosen
 
 
 def _evaluate(args, rest) -> int:
     import numpy as np
 
-    options = _classifier_options(args)
     if args.classifier is None:
+        if args.out:
+            raise UsageError("ltjax eval: --out belongs to --classifier")
         from ltjax.train.restore import evaluate_run
 
-        found = evaluate_run(args.workdir, posthoc_tau=args.posthoc_tau)
+        tau = args.posthoc_tau
+        changes = {} if tau is None else {"method.posthoc_tau": tau}
+        found = evaluate_run(args.workdir, changes=changes)
     else:
         if args.posthoc_tau is not None:
             raise UsageError(
@@ -311,7 +348,9 @@ def _evaluate(args, rest) -> int:
             )
         from ltjax.train.posthoc import evaluate_classifier
 
-        found = evaluate_classifier(args.workdir, args.classifier, **options)
+        found = evaluate_classifier(
+            args.workdir, args.classifier, out=args.out, **_classifier_options(rest)
+        )
     for key, values in found.items():
         values = np.atleast_1d(values)
         spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
@@ -367,6 +406,13 @@ def _list(args, rest) -> int:
     from ltjax.train.listing import listing
 
     print(listing(args.kind))
+    return 0
+
+
+def _options(args, rest) -> int:
+    from ltjax.train.listing import options_page
+
+    print(options_page(args.kind, args.name))
     return 0
 
 

@@ -10,13 +10,14 @@ from ltjax.train.config import default_config
 
 # Counts 40, 30, 23, 18, 14, 11, 8, 6, 5, 4: 159 examples, 9 steps of 16 an epoch.
 BASE = {
-    "data.options": {"train_per_class": 40, "test_per_class": 10},
+    "data.train_per_class": 40,
+    "data.test_per_class": 10,
     "data.max_count": 40,
     "data.imbalance_factor": 10.0,
     "many": 20,
     "few": 8,
     "model.name": "mlp",
-    "model.kwargs": {"hidden": (16,)},
+    "model.hidden": (16,),
     "model.norm": "batch",
     "batch_size": 16,
     "total": "24 steps",
@@ -30,9 +31,11 @@ BASE = {
 
 def get_config(arg=""):
     config = default_config()
-    for path, value in (BASE | json.loads(arg or "{}")).items():
+    changes = BASE | json.loads(arg or "{}")
+    # Names come first: they decide which options there are.
+    for path in sorted(changes, key=lambda path: not path.endswith(".name")):
         *sections, name = path.split(".")
-        place = config
+        value, place = changes[path], config
         for section in sections:
             place = place[section]
         place[name] = tuple(value) if isinstance(value, list) else value

@@ -4,15 +4,15 @@ Keys are handed out one per position of the global batch, so the result depends 
 step and the position only and not on how many devices or processes share the batch.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range
 from ltjax.data.transforms import (
     center_crop,
     color_jitter,
@@ -22,69 +22,121 @@ from ltjax.data.transforms import (
     pad_crop,
     random_resized_crop,
 )
+from ltjax.options import Component, nearest, option, options_of, read_options
 
-
-class Mixed(NamedTuple):
-    """A mixed batch.
-
-    Attributes:
-        inputs: [B, ...] float32, lam * inputs + (1 - lam) * inputs[partner].
-        partner: int32 [B], the example that each one is mixed with.
-        lam: float32 scalar, the weight of the example itself.
-    """
-
-    inputs: jax.Array
-    partner: jax.Array
-    lam: jax.Array
-
-
-def mixup(key: jax.Array, inputs: ArrayLike, *, alpha: float | ArrayLike) -> Mixed:
-    r"""Convex combinations of the examples of a batch with those of a shuffled copy.
-
-    .. math:: \lambda \sim \mathrm{Beta}(\alpha, \alpha), \qquad
-        \tilde x_i = \lambda x_i + (1 - \lambda) x_{\pi(i)}
-
-    The loss is :math:`\lambda \ell(\tilde x_i, y_i) + (1 - \lambda)
-    \ell(\tilde x_i, y_{\pi(i)})`.
-
-    Args:
-        key: of the batch.
-        inputs: [B, ...] floating, after augmentation.
-        alpha: > 0; may be traced.
-
-    Returns:
-        Mixed (inputs, partner, lam); one lam for the batch.
-
-    Example:
-        >>> mixed = mixup(jax.random.key(0), jnp.ones((4, 2)), alpha=1.0)
-        >>> mixed.inputs.shape, sorted(mixed.partner.tolist())
-        ((4, 2), [0, 1, 2, 3])
-
-    References:
-        Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; one lam
-        per batch, as in the released code.
-    """
-    check_range("mixup", "alpha", alpha, low=0.0, open_low=True)
-    inputs = jnp.asarray(inputs).astype(jnp.float32)
-    lam_key, order_key = jax.random.split(key)
-    lam = jax.random.beta(lam_key, alpha, alpha, dtype=jnp.float32)
-    order = jax.random.permutation(order_key, inputs.shape[0]).astype(jnp.int32)
-    return Mixed(lam * inputs + (1 - lam) * inputs[order], order, lam)
+Batch = Mapping[str, Any]
 
 
 class Pipeline(NamedTuple):
     """What happens to a batch between the feed and the model.
 
+    A batch holds "inputs" [B, ...] as they are stored, and what else is known of its
+    rows (labels that move with the pixels are there). Both functions return the batch
+    with float32 "inputs", or with views of other names ("weak", "strong", "view1", ...)
+    in their place.
+
     Attributes:
-        train: (key, inputs [B, ...]) -> float32; random, one key per position.
-        eval: inputs [B, ...] -> float32.
+        train: (key, batch, **hints) -> batch; random, one key per position. `hints` are
+            per-example numbers [B] that a method gives (`Method.guide`).
+        eval: batch -> batch, with "inputs".
+        deterministic: whether both are the same function.
+        views: names of the views that `train` makes.
     """
 
-    train: Callable[[jax.Array, jax.Array], jax.Array]
-    eval: Callable[[jax.Array], jax.Array]
+    train: Callable[..., Batch]
+    eval: Callable[[Batch], Batch]
+    deterministic: bool = False
+    views: tuple[str, ...] = ("inputs",)
 
 
-def _per_example(one: Callable) -> Callable:
+class PipelineFacts(NamedTuple):
+    """What is known of a pipeline before it is made; see `Pipeline`."""
+
+    views: tuple[str, ...] = ("inputs",)
+
+
+class PipelineSetting(NamedTuple):
+    """What a pipeline may be made from: the statistics of the data set, or None."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NormalizeOptions:
+    """Shared by the pipelines that normalize."""
+
+    mean: tuple[float, ...] = option(
+        (), "per channel of pixels in [0, 1]; () = the data set's"
+    )
+    std: tuple[float, ...] = option((), "likewise", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftOptions(NormalizeOptions):
+    """Of random shifts."""
+
+    pad: int = option(2, "largest shift in pixels", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CifarOptions(NormalizeOptions):
+    """Of the CIFAR recipe."""
+
+    pad: int = option(4, "largest shift in pixels", low=0)
+    cutout_size: int = option(0, "side of the square that is cut out; 0 = none", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CutoutOptions(CifarOptions):
+    """Of the CIFAR recipe with Cutout."""
+
+    cutout_size: int = option(16, "side of the square that is cut out", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagenetOptions(NormalizeOptions):
+    """Of the ImageNet recipe."""
+
+    size: int = option(224, "side of the crops in pixels", low=1)
+    jitter: float = option(0.4, "strength of the color jitter; 0 = none", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class INaturalistOptions(ImagenetOptions):
+    """Of the iNaturalist recipe: the ImageNet recipe without jitter."""
+
+    jitter: float = option(0.0, "strength of the color jitter; 0 = none", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitOptions:
+    """Of the pipeline that changes nothing."""
+
+
+def on_inputs(train: Callable | None, evaluate: Callable) -> Pipeline:
+    """A pipeline of functions of the inputs alone.
+
+    Args:
+        train: (key, example) -> example, or None if training is like evaluation.
+        evaluate: inputs [B, ...] -> float32 [B, ...].
+
+    Returns:
+        A `Pipeline`.
+    """
+
+    def of_train(key, batch, **hints):
+        if train is None:
+            return of_eval(batch)
+        return {**batch, "inputs": per_example(train)(key, batch["inputs"])}
+
+    def of_eval(batch):
+        return {**batch, "inputs": evaluate(batch["inputs"])}
+
+    return Pipeline(of_train, of_eval, deterministic=train is None)
+
+
+def per_example(one: Callable) -> Callable:
     """`one(key, example)` over a batch, with a key for each position."""
 
     def batch(key, inputs):
@@ -93,48 +145,60 @@ def _per_example(one: Callable) -> Callable:
     return batch
 
 
-def _none(*, mean, std) -> Pipeline:
+def normalizer(options: NormalizeOptions, setting: PipelineSetting) -> Callable:
+    """The normalization of a pipeline, by its own statistics or the data set's.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    mean, std = options.mean or setting.mean, options.std or setting.std
+    if mean is None or std is None:
+        raise ValueError(
+            f"augment: the pipeline normalizes, but mean is {mean} and std is {std};"
+            " expected one number per channel (augment.mean, augment.std), or the"
+            " pipeline 'none'"
+        )
+    return functools.partial(normalize, mean=mean, std=std)
+
+
+def unit(inputs: ArrayLike) -> jax.Array:
     """Float inputs as they are, pixels scaled to [0, 1]."""
-
-    def unit(inputs):
-        inputs = jnp.asarray(inputs)
-        return inputs.astype(jnp.float32) / (255 if inputs.dtype == jnp.uint8 else 1)
-
-    return Pipeline(lambda key, inputs: unit(inputs), unit)
+    inputs = jnp.asarray(inputs)
+    return inputs.astype(jnp.float32) / (255 if inputs.dtype == jnp.uint8 else 1)
 
 
-def _normalize(*, mean, std) -> Pipeline:
-    """Normalization only."""
-    evaluate = functools.partial(normalize, mean=mean, std=std)
-    return Pipeline(lambda key, inputs: evaluate(inputs), evaluate)
+def _none(options: UnitOptions, setting: PipelineSetting) -> Pipeline:
+    return on_inputs(None, unit)
 
 
-def _shift(*, mean, std, pad: int = 2) -> Pipeline:
-    """Pad and crop, normalize: for digits, which a flip would make into others."""
+def _normalize(options: NormalizeOptions, setting: PipelineSetting) -> Pipeline:
+    return on_inputs(None, normalizer(options, setting))
+
+
+def _shift(options: ShiftOptions, setting: PipelineSetting) -> Pipeline:
+    finish = normalizer(options, setting)
 
     def one(key, image):
-        return normalize(pad_crop(key, image, pad=pad), mean=mean, std=std)
+        return finish(pad_crop(key, image, pad=options.pad))
 
-    evaluate = functools.partial(normalize, mean=mean, std=std)
-    return Pipeline(_per_example(one), evaluate)
+    return on_inputs(one, finish)
 
 
-def _cifar(*, mean, std, pad: int = 4, cutout_size: int = 0) -> Pipeline:
-    """Pad and crop, flip, Cutout if asked for, normalize (Cao et al. 2019, code)."""
+def _cifar(options: CifarOptions, setting: PipelineSetting) -> Pipeline:
+    finish = normalizer(options, setting)
 
     def one(key, image):
         crop_key, flip_key, cutout_key = jax.random.split(key, 3)
-        image = flip(flip_key, pad_crop(crop_key, image, pad=pad))
-        if cutout_size:
-            image = cutout(cutout_key, image, size=cutout_size)
-        return normalize(image, mean=mean, std=std)
+        image = flip(flip_key, pad_crop(crop_key, image, pad=options.pad))
+        if options.cutout_size:
+            image = cutout(cutout_key, image, size=options.cutout_size)
+        return finish(image)
 
-    evaluate = functools.partial(normalize, mean=mean, std=std)
-    return Pipeline(_per_example(one), evaluate)
+    return on_inputs(one, finish)
 
 
-def _imagenet(*, mean, std, size: int = 224, jitter: float = 0.4) -> Pipeline:
-    """Random resized crop, flip, color jitter, normalize (Kang et al. 2020)."""
+def _imagenet(options: ImagenetOptions, setting: PipelineSetting) -> Pipeline:
+    finish, size, jitter = normalizer(options, setting), options.size, options.jitter
 
     def one(key, image):
         crop_key, flip_key, color_key = jax.random.split(key, 3)
@@ -148,27 +212,35 @@ def _imagenet(*, mean, std, size: int = 224, jitter: float = 0.4) -> Pipeline:
                 contrast=jitter,
                 saturation=jitter,
             )
-        return normalize(image, mean=mean, std=std)
+        return finish(image)
 
-    def evaluate(images):
-        return normalize(center_crop(images, size=size), mean=mean, std=std)
-
-    return Pipeline(_per_example(one), evaluate)
+    return on_inputs(one, lambda images: finish(center_crop(images, size=size)))
 
 
-PIPELINES: dict[str, Callable[..., Pipeline]] = {
-    "none": _none,
-    "normalize": _normalize,
-    "shift": _shift,
-    "cifar": _cifar,
-    "cifar_cutout": functools.partial(_cifar, cutout_size=16),
-    "imagenet": _imagenet,
-    "inaturalist": functools.partial(_imagenet, jitter=0.0),
+def _pipeline(about: str, options: type, make: Callable, *views: str) -> Component:
+    told = PipelineFacts(views or ("inputs",))
+    return Component(about, options, make, facts=lambda options: told)
+
+
+PIPELINES: dict[str, Component] = {
+    "none": _pipeline("inputs as they are, pixels in [0, 1]", UnitOptions, _none),
+    "normalize": _pipeline("normalization only", NormalizeOptions, _normalize),
+    "shift": _pipeline(
+        "pad and crop: for digits, which a flip would make into others",
+        ShiftOptions,
+        _shift,
+    ),
+    "cifar": _pipeline("pad by 4, crop, flip (Cao 2019, code)", CifarOptions, _cifar),
+    "cifar_cutout": _pipeline("and Cutout 16", CutoutOptions, _cifar),
+    "imagenet": _pipeline(
+        "random resized crop, flip, color jitter (Kang 2020)",
+        ImagenetOptions,
+        _imagenet,
+    ),
+    "inaturalist": _pipeline(
+        "random resized crop, flip (Kang 2020)", INaturalistOptions, _imagenet
+    ),
 }
-
-
-# Of these, training and evaluation are the same function.
-DETERMINISTIC = ("none", "normalize")
 
 
 def build(
@@ -181,37 +253,42 @@ def build(
     """The augmentation pipeline of a recipe.
 
     Args:
-        name: key of `PIPELINES`:
-            "none": float inputs as they are, uint8 scaled to [0, 1];
-            "normalize": mean and deviation only;
-            "cifar": pad by 4, crop, flip, normalize; "cifar_cutout": and Cutout 16;
-            "imagenet": random resized crop to 224, flip, jitter 0.4, normalize, and
-            for evaluation the central 224x224 pixels; "inaturalist": without jitter.
+        name: key of `PIPELINES`; `ltjax options augment` lists them.
         mean: per channel of pixels in [0, 1], as `Source.mean`.
         std: likewise.
-        **options: `pad`, `cutout_size` (cifar); `size`, `jitter` (imagenet).
+        **options: of the pipeline.
 
     Returns:
-        Pipeline of the training and the evaluation transform.
+        `Pipeline`.
 
     Raises:
-        ValueError: for an unknown name, or if a pipeline that normalizes gets no mean
-            and std.
+        ValueError: for an unknown name or option, or if a pipeline that normalizes gets
+            no mean and std.
 
     Example:
         >>> pipeline = build("cifar", mean=[0.5], std=[0.5])
-        >>> images = jnp.zeros((2, 8, 8, 1), jnp.uint8)
-        >>> pipeline.train(jax.random.key(0), images).shape
+        >>> batch = {"inputs": jnp.zeros((2, 8, 8, 1), jnp.uint8)}
+        >>> pipeline.train(jax.random.key(0), batch)["inputs"].shape
         (2, 8, 8, 1)
 
     References:
         Cao et al., NeurIPS 2019 (cifar) and Kang et al., ICLR 2020 (imagenet,
         inaturalist), released code.
     """
-    check_choice("augment.build", "name", name, PIPELINES)
-    if name != "none" and (mean is None or std is None):
+    if name not in PIPELINES:
         raise ValueError(
-            f"augment.build: {name!r} normalizes, but mean is {mean} and std is {std};"
-            " expected one number per channel (or use 'none')"
+            f"augment.build: {name!r} is unknown{nearest(name, PIPELINES)}"
         )
-    return PIPELINES[name](mean=mean, std=std, **options)
+    component = PIPELINES[name]
+    known = options_of(component.options)
+    for key in options:
+        if key not in known:
+            raise ValueError(
+                f"augment.build: {name!r} has no option {key!r}{nearest(key, known)}"
+            )
+    chosen, faults = read_options(component.options, options)
+    if faults:
+        told = [fault.removeprefix("config").lstrip(".: ") for fault in faults]
+        raise ValueError(f"augment.build: {'; '.join(told)}")
+    statistics = [None if x is None else tuple(x) for x in (mean, std)]  # pyright: ignore
+    return component.make(chosen, PipelineSetting(*statistics))

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax.data.augment import Pipeline
 from ltjax.data.source import Source
 from ltjax.resampling.samplers import Plan, Sampler
 
@@ -31,14 +32,16 @@ class Feed(NamedTuple):
 
     Attributes:
         arrays: pytree of numpy arrays; put it on the device once and pass it to the
-            compiled step. {"inputs" [N, ...], "label" int32 [N]} if resident, else {}.
+            compiled step. {"inputs" [N, ...], "label" int32 [N] and the source's
+            columns} if resident, else {}.
         rows: (indices, mask), both [..., B] -> what the host hands over for one step, a
             dict of arrays with the same leading axes: "index" int32 and "mask" bool,
-            and if streaming "inputs" and "label" int32.
-        batch: (arrays, rows, key, *, train) -> batch, traced. `rows` is of one replica,
-            [B, ...]. The batch has "inputs" float32 [B, ...], "label" int32 [B],
-            "index" int32 [B] and "mask" bool [B]. Evaluation (train=False) ignores the
-            key.
+            and if streaming "inputs", "label" int32 and the source's columns.
+        batch: (arrays, rows, key, *, train, **hints) -> batch, traced. `rows` is of one
+            replica, [B, ...]. The batch has "inputs" float32 [B, ...] (or views by
+            name, as the pipeline makes them), "label" int32 [B], "index" int32 [B],
+            "mask" bool [B] and the columns. Evaluation (train=False) ignores the key.
+            `hints` are per-example arrays for the pipeline.
         iterate: (plan, start, stop, *, local=slice(None)) -> iterator over the rows of
             the steps start, ..., stop - 1, in order. `plan` maps a step to (indices,
             mask); `local` selects this process's part of their last axis.
@@ -52,17 +55,12 @@ class Feed(NamedTuple):
     close: Callable[[], None]
 
 
-def resident(
-    source: Source,
-    train_fn: Callable[[jax.Array, jax.Array], jax.Array],
-    eval_fn: Callable[[jax.Array], jax.Array],
-) -> Feed:
+def resident(source: Source, pipeline: Pipeline) -> Feed:
     """A feed whose data live on the device; for data that fit there.
 
     Args:
         source: read completely, now.
-        train_fn: (key, inputs [B, ...]) -> float32 [B, ...], as `Pipeline.train`.
-        eval_fn: inputs [B, ...] -> float32 [B, ...], as `Pipeline.eval`.
+        pipeline: what happens to a batch, see `ltjax.data.augment`.
 
     Returns:
         Feed whose rows are indices and masks, a few hundred bytes per step.
@@ -70,7 +68,7 @@ def resident(
     Example:
         >>> from ltjax.data import array_source, augment
         >>> source = array_source([[0.5], [1.5]], [0, 1])
-        >>> feed = resident(source, *augment.build("none"))
+        >>> feed = resident(source, augment.build("none"))
         >>> rows = feed.rows(np.array([1, 0]), np.array([True, True]))
         >>> feed.batch(feed.arrays, rows, None, train=False)["inputs"].tolist()
         [[1.5], [0.5]]
@@ -80,9 +78,10 @@ def resident(
         arrays={
             "inputs": source.read(np.arange(len(source))),
             "label": source.labels,
+            **source.columns,
         },
         rows=rows,
-        batch=functools.partial(_resident_batch, train_fn, eval_fn),
+        batch=functools.partial(_resident_batch, pipeline),
         iterate=functools.partial(iterate_resident, rows),
         close=lambda: None,
     )
@@ -105,15 +104,11 @@ def index_rows(num_examples: int, indices: np.ndarray, mask: np.ndarray) -> Rows
     return {"index": indices.astype(np.int32), "mask": mask}
 
 
-def _resident_batch(train_fn, eval_fn, arrays, rows, key, *, train: bool) -> Batch:
+def _resident_batch(pipeline, arrays, rows, key, *, train: bool, **hints) -> Batch:
     index = jnp.asarray(rows["index"])
-    inputs = jnp.asarray(arrays["inputs"])[index]
-    return {
-        "inputs": train_fn(key, inputs) if train else eval_fn(inputs),
-        "label": jnp.asarray(arrays["label"])[index],
-        "index": index,
-        "mask": jnp.asarray(rows["mask"]),
-    }
+    stored = jax.tree.map(lambda array: jnp.asarray(array)[index], dict(arrays))
+    batch = {**stored, "index": index, "mask": jnp.asarray(rows["mask"])}
+    return pipeline.train(key, batch, **hints) if train else pipeline.eval(batch)
 
 
 def _local_plan(plan: Planner, step: int, local) -> Plan:
@@ -131,8 +126,7 @@ def iterate_resident(
 
 def streaming(
     source: Source,
-    train_fn: Callable[[jax.Array, jax.Array], jax.Array],
-    eval_fn: Callable[[jax.Array], jax.Array],
+    pipeline: Pipeline,
     *,
     num_workers: int = 0,
     prefetch: int = 4,
@@ -145,8 +139,7 @@ def streaming(
 
     Args:
         source: random access to the inputs.
-        train_fn: (key, inputs [B, ...]) -> float32 [B, ...], as `Pipeline.train`.
-        eval_fn: inputs [B, ...] -> float32 [B, ...], as `Pipeline.eval`.
+        pipeline: what happens to a batch, see `ltjax.data.augment`.
         num_workers: worker processes; 0 reads in threads of this process, which is
             enough while decoding releases the interpreter lock.
         prefetch: steps read ahead, over all workers; 0 reads a step when it is asked
@@ -162,7 +155,7 @@ def streaming(
     Example:
         >>> from ltjax.data import array_source, augment
         >>> source = array_source([[0.5], [1.5]], [0, 1])
-        >>> feed = streaming(source, *augment.build("none"), prefetch=0)
+        >>> feed = streaming(source, augment.build("none"), prefetch=0)
         >>> plan = lambda step: (np.array([step % 2]), np.array([True]))
         >>> [rows["inputs"].tolist() for rows in feed.iterate(plan, 1, 3)]
         [[[1.5]], [[0.5]]]
@@ -177,7 +170,7 @@ def streaming(
     return Feed(
         arrays={},
         rows=rows,
-        batch=functools.partial(_streaming_batch, train_fn, eval_fn),
+        batch=functools.partial(_streaming_batch, pipeline),
         iterate=functools.partial(
             _iterate_streaming, rows, running, num_workers, prefetch
         ),
@@ -186,17 +179,17 @@ def streaming(
 
 
 def _read_rows(source: Source, indices: np.ndarray, mask: np.ndarray) -> Rows:
-    """Inputs and labels of a plan of any leading shape, read in one go."""
+    """Inputs, labels and columns of a plan of any leading shape, read in one go."""
     rows = index_rows(len(source), indices, mask)
     index = rows["index"]
     inputs = source.read(index.reshape(-1)).reshape(*index.shape, *source.shape)
-    return {"inputs": inputs, "label": source.labels[index], **rows}
+    columns = {name: column[index] for name, column in source.columns.items()}
+    return {"inputs": inputs, "label": source.labels[index], **columns, **rows}
 
 
-def _streaming_batch(train_fn, eval_fn, arrays, rows, key, *, train: bool) -> Batch:
+def _streaming_batch(pipeline, arrays, rows, key, *, train: bool, **hints) -> Batch:
     batch = {name: jnp.asarray(value) for name, value in rows.items()}
-    inputs = batch["inputs"]
-    return {**batch, "inputs": train_fn(key, inputs) if train else eval_fn(inputs)}
+    return pipeline.train(key, batch, **hints) if train else pipeline.eval(batch)
 
 
 class _Steps:
@@ -281,22 +274,19 @@ def _check_picklable(steps: _Steps) -> None:
         ) from error
 
 
-def replica_plan(
-    sampler: Sampler, seeds: Sequence[int], *, steps_per_call: int = 1
-) -> Planner:
-    """The plan of several replicas, and of several steps at once; can be pickled.
+def replica_plan(sampler: Sampler, seeds: Sequence[int]) -> Planner:
+    """The plan of several replicas; can be pickled.
 
     Args:
         sampler: makes the plan of one replica and one step.
         seeds: R sampler seeds.
-        steps_per_call: S; a call then stands for the S steps S t, ..., S t + S - 1.
 
     Returns:
-        A function step -> (indices int32, mask bool), both [R, B], or [S, R, B] for
-        S > 1.
+        A function step -> (indices int32, mask bool), both [R, B] (or [R, B, C] with
+        companions).
 
     Raises:
-        ValueError: if there is no seed or S < 1.
+        ValueError: if there is no seed.
 
     Example:
         >>> from ltjax.resampling import instance
@@ -304,25 +294,12 @@ def replica_plan(
         >>> plan(0)[0].shape
         (3, 4)
     """
-    if len(seeds) == 0 or steps_per_call < 1:
-        raise ValueError(
-            f"replica_plan: seeds are {list(seeds)} and steps_per_call is"
-            f" {steps_per_call}, expected at least one of each"
-        )
-    return functools.partial(
-        _replica_plan, sampler, tuple(int(seed) for seed in seeds), steps_per_call
-    )
+    if len(seeds) == 0:
+        raise ValueError("replica_plan: seeds are empty, expected at least one")
+    return functools.partial(_replica_plan, sampler, tuple(int(seed) for seed in seeds))
 
 
-def _replica_plan(
-    sampler: Sampler, seeds: tuple[int, ...], steps_per_call: int, step: int
-) -> Plan:
-    first = step * steps_per_call
-    shape = (len(seeds), sampler.batch_size)
-    if steps_per_call > 1:
-        shape = (steps_per_call, *shape)
-    drawn = [
-        sampler(seed, s) for s in range(first, first + steps_per_call) for seed in seeds
-    ]
+def _replica_plan(sampler: Sampler, seeds: tuple[int, ...], step: int) -> Plan:
+    drawn = [sampler(seed, step) for seed in seeds]
     indices, mask = (np.stack(part) for part in zip(*drawn, strict=True))
-    return indices.reshape(shape), mask.reshape(shape)
+    return indices, mask

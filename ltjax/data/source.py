@@ -13,7 +13,7 @@ import inspect
 import os
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from ltjax.data.records import open_records
 __all__ = [
     "DATASETS",
     "DATA_DIR_VARIABLE",
+    "UNKNOWN",
     "DataError",
     "Dataset",
     "MissingDataError",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 DATA_DIR_VARIABLE = "LTJAX_DATA_DIR"
+UNKNOWN = -1  # label of an example that has none
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,7 +50,8 @@ class Source:
 
     Attributes:
         name: of the data set.
-        labels: int32 [N] in [0, K).
+        labels: int32 [N] in [0, K), or `UNKNOWN` (-1). Of multi-label and dense data
+            the stratum, the rarest class present, which samplers and groups go by.
         num_classes: K.
         shape: shape of one input.
         dtype: of the inputs, uint8 (images) or float32.
@@ -59,6 +62,9 @@ class Source:
         std: likewise.
         origin: int64 [N], position of each example in the stored split; None for all
             of them in stored order.
+        columns: name -> [N, ...], what else is known of an example: "candidates"
+            [N, K], "targets" (multi-hot [N, K], or dense [N, H, W] with 255 = ignored),
+            "truth" [N] (clean labels, for measurement only). A batch holds their rows.
     """
 
     name: str
@@ -72,10 +78,17 @@ class Source:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     origin: np.ndarray = None  # pyright: ignore[reportAssignmentType]
+    columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         check_rank(f"Source {self.name}", "labels", self.labels, 1, "[N]")
-        count_labels(self.labels, self.num_classes)  # checks the range
+        count_labels(known_labels(self.labels), self.num_classes)  # checks the range
+        for key, column in self.columns.items():
+            if len(column) != len(self.labels):
+                raise DataError(
+                    f"Source {self.name}: column {key!r} has {len(column)} rows, but"
+                    f" there are {len(self.labels)} labels, expected the same number"
+                )
         if len(self.labels) == 0:
             raise DataError(f"Source {self.name}: there are no examples")
         names = self.class_names
@@ -104,8 +117,16 @@ class Source:
 
     @functools.cached_property
     def class_counts(self) -> np.ndarray:
-        """[K] int64, number of examples of each class."""
-        return np.asarray(count_labels(self.labels, self.num_classes))
+        """[K] int64, number of examples of each class; unknown labels do not count."""
+        return np.asarray(count_labels(known_labels(self.labels), self.num_classes))
+
+    @functools.cached_property
+    def truth(self) -> np.ndarray:
+        """int32 [N], the clean labels where they are known apart from the given ones.
+
+        For subsets, groups and measurement; what a method sees are the `labels`.
+        """
+        return np.asarray(self.columns.get("truth", self.labels), np.int32)
 
     def read(self, indices: ArrayLike) -> np.ndarray:
         """Reads inputs by position in this source.
@@ -153,16 +174,28 @@ class Source:
                 f" {unique[np.argmax(counts > 1)]} more than once"
             )
         return dataclasses.replace(
-            self, labels=self.labels[indices], origin=self.origin[indices]
+            self,
+            labels=self.labels[indices],
+            origin=self.origin[indices],
+            columns={key: column[indices] for key, column in self.columns.items()},
         )
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of which examples these are and how they are labelled."""
+        """Hash of which examples these are, how they are labelled and their columns."""
         digest = hashlib.sha256(f"{self.name}/{self.split}".encode())
         digest.update(self.origin.astype("<i8").tobytes())
         digest.update(self.labels.astype("<i4").tobytes())
+        for key in sorted(self.columns):
+            digest.update(key.encode())
+            digest.update(np.ascontiguousarray(self.columns[key]).tobytes())
         return digest.hexdigest()[:16]
+
+
+def known_labels(labels: ArrayLike) -> np.ndarray:
+    """The labels without those that are `UNKNOWN`."""
+    labels = np.asarray(labels)
+    return labels[labels != UNKNOWN]
 
 
 def _positions(caller: str, indices: ArrayLike, size: int) -> np.ndarray:
@@ -188,6 +221,7 @@ def array_source(
     class_names: tuple[str, ...] | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    columns: Mapping[str, ArrayLike] | None = None,
 ) -> Source:
     """A source over arrays in memory.
 
@@ -200,6 +234,7 @@ def array_source(
         class_names: K names, or None.
         mean: per channel, see `Source`.
         std: likewise.
+        columns: name -> [N, ...], see `Source`.
 
     Returns:
         Source of N examples.
@@ -216,7 +251,9 @@ def array_source(
         (3, 2, [[2.5]])
     """
     contents = array_contents(f"array_source {name}", inputs, labels, num_classes)
-    return _make_source(name, split, contents, class_names, mean, std)
+    source = _make_source(name, split, contents, class_names, mean, std)
+    found = {key: np.asarray(column) for key, column in (columns or {}).items()}
+    return dataclasses.replace(source, columns=found) if found else source
 
 
 def resolve_data_dir(data_dir: str | os.PathLike | None) -> str:

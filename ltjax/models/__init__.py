@@ -2,11 +2,12 @@
 
 from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, count_parameters, from_linen
-from ltjax.models.heads import HEADS, CosineHead, FrameHead, LinearHead, make_head
+from ltjax.models.heads import CosineHead, FrameHead, LinearHead
 from ltjax.models.mlp import MLP
 from ltjax.models.nnx_adapter import from_nnx, model_from_nnx
 from ltjax.models.norms import NORMS, make_norm
-from ltjax.models.registry import MODELS, build_model
+from ltjax.models.projection import ProjectionHead
+from ltjax.models.registry import HEADS, MODELS, build_model
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.models.small_conv import Conv1D, Conv2D
@@ -25,6 +26,7 @@ __all__ = [
     "FrameHead",
     "LinearHead",
     "Model",
+    "ProjectionHead",
     "ResNet",
     "ResNetCifar",
     "ViT",
@@ -32,7 +34,6 @@ __all__ = [
     "count_parameters",
     "from_linen",
     "from_nnx",
-    "make_head",
     "make_norm",
     "model_from_nnx",
 ]

@@ -3,8 +3,9 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ltjax.models.norms import check_norm, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, check_norm, couples_rows, make_norm
 from ltjax.models.resnet import conv
+from ltjax.options import option
 
 
 class DenseNet(nn.Module):
@@ -26,11 +27,13 @@ class DenseNet(nn.Module):
         G. Huang et al., Densely connected convolutional networks, CVPR 2017.
     """
 
-    depth: int = 100
-    growth: int = 12
-    compression: float = 0.5
-    norm: str = "batch"
-    dtype: str = "float32"
+    depth: int = option(100, "layers, 6n + 4", low=10)
+    growth: int = option(12, "channels that a layer adds", low=1)
+    compression: float = option(
+        0.5, "share of the channels that a transition keeps", above=0, high=1
+    )
+    norm: str = option("batch", "normalization", choices=NORMS)
+    dtype: str = option("float32", "of the computation", choices=DTYPES)
 
     head_init = "uniform"
 

@@ -20,8 +20,9 @@ class Model(NamedTuple):
             `sample_inputs` matter (a `jax.ShapeDtypeStruct` will do); nothing is
             computed but the initial values.
         forward: (params, model_state, inputs, *, train, rngs=None, mask=None) ->
-            (outputs, new model_state). `outputs` holds "logits" [B, K] and "features"
-            [B, D] in at least float32; `rngs` is a dict of keys by name ("dropout");
+            (outputs, new model_state). `outputs` holds "features" [B, D] and what the
+            head makes of them ("logits" [B, K], "projection" [B, P]) in at least
+            float32; `rngs` is a dict of keys by name ("dropout");
             `mask` [B] bool marks real rows, the others do not count in batch statistics
             and may hold anything.
         rows_independent: True if in train mode no example's outputs depend on another
@@ -57,8 +58,8 @@ class Classifier(nn.Module):
         backbone: module `(inputs, *, train, mask) -> features [B, D]` with attributes
             `num_features` and `rows_independent`.
         head: module `(features, *, train, mask) -> (features, logits)`, the first being
-            the features as the classifier sees them (normalized by some heads), with
-            an attribute `rows_independent`.
+            the features as the classifier sees them (normalized by some heads), or ->
+            a dict of other outputs; with an attribute `rows_independent`.
         freeze_backbone: keeps the backbone in evaluation mode in train mode too, so
             that its running averages stay as they are while the head trains.
     """
@@ -78,8 +79,10 @@ class Classifier(nn.Module):
         body = self.freeze_backbone or self.backbone.rows_independent
         return body and self.head.rows_independent
 
-    def class_vectors(self, params, model_state) -> jax.Array:
-        """The head's columns [D, K], learned or fixed."""
+    def class_vectors(self, params, model_state) -> jax.Array | None:
+        """The head's columns [D, K], learned or fixed; None for a head without them."""
+        if not hasattr(self.head, "class_vectors"):
+            return None
         frames = model_state.get("frames", {})
         return self.head.class_vectors(params.get("head", {}), frames.get("head", {}))
 
@@ -89,12 +92,15 @@ class Classifier(nn.Module):
         return at_least_float32(self.backbone(inputs, train=train, mask=mask))
 
     def classify(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
-        """Logits, and the features [B, D] as the classifier sees them."""
-        features, logits = self.head(features, train=train, mask=mask)
+        """What the head makes of features [B, D], and the features as it sees them."""
+        made = self.head(features, train=train, mask=mask)
+        if isinstance(made, Mapping):
+            return {"features": features, **made}
+        features, logits = made
         return {"logits": logits, "features": features}
 
     def __call__(self, inputs, *, train: bool, mask=None) -> dict[str, jax.Array]:
-        """Features and logits of a batch; the head always computes in float32."""
+        """The outputs of a batch; the head always computes in float32."""
         features = self.embed(inputs, train=train, mask=mask)
         return self.classify(features, train=train, mask=mask)
 
@@ -109,8 +115,8 @@ def from_linen(
     """Makes a Flax Linen module into a `Model`.
 
     Args:
-        module: called as `module(inputs, train=..., mask=...)`, returns a dict with at
-            least "logits" [B, K] and "features" [B, D]. Every collection besides
+        module: called as `module(inputs, train=..., mask=...)`, returns a dict of
+            arrays [B, ...], such as "logits" and "features". Every collection besides
             "params" becomes part of `model_state` and may change in train mode. Its
             methods `embed`, `classify` and `class_vectors`, if it has them, become
             those of the model (see `Classifier`).
@@ -237,12 +243,12 @@ def tidy_outputs(outputs: Any) -> dict[str, jax.Array]:
         A dict with the same names.
 
     Raises:
-        TypeError: if `outputs` is not a mapping with "logits".
+        TypeError: if `outputs` is not a mapping.
     """
-    if not isinstance(outputs, Mapping) or "logits" not in outputs:
+    if not isinstance(outputs, Mapping):
         raise TypeError(
             f"forward: the module returned {type(outputs).__name__}, expected a dict"
-            " with 'logits' [B, K] and 'features' [B, D]"
+            " of arrays such as 'logits' [B, K] and 'features' [B, D]"
         )
     return {
         name: at_least_float32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x

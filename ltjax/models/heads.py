@@ -11,15 +11,14 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.linen.initializers import variance_scaling
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, shape_of
 from ltjax._numerics import l2_normalize
 from ltjax.classifiers import class_frame
-from ltjax.models._lookup import build_module, lookup_name
 from ltjax.models.norms import make_norm
+from ltjax.options import option
 
 
 def uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
@@ -69,6 +68,7 @@ def etf_columns(key, shape, dtype=jnp.float32):
 
 
 FRAMES = {"etf": etf_columns, "random": unit_columns}
+KERNEL_INITS = ("auto", "uniform", "he", *FRAMES)
 
 
 def _condition(head, features, *, train: bool, mask):
@@ -86,13 +86,13 @@ class LinearHead(nn.Module):
 
     Attributes:
         num_classes: K.
-        kernel_init: "uniform" for U(+-1/sqrt(D)) (PyTorch's default), "he" for
-            N(0, 2/D), untruncated (the published CIFAR residual networks), or a name of
-            `FRAMES`: "etf" starts at a simplex ETF and learns on.
+        kernel_init: "uniform" (or "auto") for U(+-1/sqrt(D)) (PyTorch's default), "he"
+            for N(0, 2/D), untruncated (the published CIFAR residual networks), or a
+            name of `FRAMES`: "etf" starts at a simplex ETF and learns on.
         use_bias: whether there is a bias b [K].
-        init_bias: "uniform" for U(+-1/sqrt(D)), "sigmoid" for -log(K - 1), which makes
-            every one-vs-rest probability 1/K at the start (class-balanced sigmoid
-            and focal losses), or a number.
+        init_bias: "uniform" (or "auto") for U(+-1/sqrt(D)), "sigmoid" for -log(K - 1),
+            which makes every one-vs-rest probability 1/K at the start (class-balanced
+            sigmoid and focal losses), or a number.
         batch_norm: whether a batch normalization (learned scale and bias) comes first.
         normalize: "l2" for unit features or "none".
         scale: s. Unit features leave the logits' size to the kernel's norm, which
@@ -105,12 +105,24 @@ class LinearHead(nn.Module):
     """
 
     num_classes: int
-    kernel_init: str = "uniform"
-    use_bias: bool = True
-    init_bias: str | float = "uniform"
-    batch_norm: bool = False
-    normalize: str = "none"
-    scale: float = 1.0
+    kernel_init: str = option(
+        "auto",
+        "uniform, he, etf or random; auto = what the network is published with",
+        choices=KERNEL_INITS,
+    )
+    use_bias: bool = option(True, "whether there is a bias")
+    init_bias: str | float = option(
+        "auto", "uniform, sigmoid or a number; auto = what the loss is published with"
+    )
+    batch_norm: bool = option(False, "whether a batch normalization comes first")
+    normalize: str = option("none", "l2 for unit features", choices=("l2", "none"))
+    scale: float = option(1.0, "factor of the logits")
+
+    def __post_init__(self):
+        if isinstance(self.init_bias, str):
+            choices = ("auto", "uniform", "sigmoid")
+            check_choice("LinearHead", "init_bias", self.init_bias, choices)
+        super().__post_init__()
 
     @property
     def rows_independent(self) -> bool:
@@ -124,9 +136,7 @@ class LinearHead(nn.Module):
 
     def _bias_init(self, fan_in: int):
         if isinstance(self.init_bias, str):
-            choices = ("uniform", "sigmoid")
-            check_choice("LinearHead", "init_bias", self.init_bias, choices)
-            if self.init_bias == "uniform":
+            if self.init_bias != "sigmoid":
                 return uniform_fan_in(fan_in)
             return nn.initializers.constant(-math.log(max(self.num_classes - 1, 1)))
         return nn.initializers.constant(self.init_bias)
@@ -137,6 +147,7 @@ class LinearHead(nn.Module):
         features = _condition(self, features, train=train, mask=mask)
         dim = features.shape[-1]
         kernel_inits = {
+            "auto": uniform_fan_in(dim),
             "uniform": uniform_fan_in(dim),
             "he": variance_scaling(2.0, "fan_in", "normal"),
             **FRAMES,
@@ -196,8 +207,8 @@ class FrameHead(nn.Module):
 
     Attributes:
         num_classes: K.
-        frame: [D, K] array, or a function (key, (D, K)) -> array; `make_head` also
-            takes a name of `FRAMES`.
+        frame: a name of `FRAMES`, a [D, K] array, or a function (key, (D, K)) ->
+            array.
         batch_norm: whether a batch normalization (learned scale and bias) comes first.
         normalize: "l2" for unit features (floor 1e-8 on the norm) or "none".
         scale: s, the square root of the norm budgets' product. Dot regression does not
@@ -211,10 +222,17 @@ class FrameHead(nn.Module):
     """
 
     num_classes: int
-    frame: ArrayLike | Callable[..., ArrayLike]
-    batch_norm: bool = True
-    normalize: str = "l2"
-    scale: float = 1.0
+    frame: str | ArrayLike | Callable[..., ArrayLike] = option(
+        "etf", "the class vectors", choices=FRAMES
+    )
+    batch_norm: bool = option(True, "whether a batch normalization comes first")
+    normalize: str = option("l2", "l2 for unit features", choices=("l2", "none"))
+    scale: float = option(1.0, "factor of the logits")
+
+    def __post_init__(self):
+        if isinstance(self.frame, str):
+            check_choice("FrameHead", "frame", self.frame, FRAMES)
+        super().__post_init__()
 
     @property
     def rows_independent(self) -> bool:
@@ -233,7 +251,7 @@ class FrameHead(nn.Module):
         expected = (features.shape[-1], self.num_classes)
 
         def build():
-            frame = self.frame
+            frame = FRAMES[self.frame] if isinstance(self.frame, str) else self.frame
             if callable(frame):
                 frame = frame(self.make_rng("params"), expected)
             if shape_of(frame) != expected:
@@ -245,44 +263,3 @@ class FrameHead(nn.Module):
 
         frame = self.variable("frames", "frame", build).value
         return features, self.scale * (features @ frame)
-
-
-HEADS = {"linear": LinearHead, "cosine": CosineHead, "etf": FrameHead}
-
-
-def make_head(name: str, *, num_classes: int, **options) -> nn.Module:
-    """Builds a head by name.
-
-    Args:
-        name: one of `HEADS`: "linear", "cosine", "etf".
-        num_classes: K >= 1.
-        **options: attributes of the head, such as `init_bias` or `frame`.
-
-    Returns:
-        A Linen module.
-
-    Raises:
-        ValueError: for an unknown name, an unknown option or num_classes < 1.
-
-    Example:
-        >>> make_head("cosine", num_classes=10).num_classes
-        10
-    """
-    head = lookup_name("make_head", "head", name, HEADS)
-    if num_classes < 1:
-        raise ValueError(
-            f"make_head: num_classes is {num_classes}, expected at least 1"
-        )
-    if head is FrameHead:
-        if options.get("frame") is None:
-            raise ValueError(
-                f"make_head: head 'etf' needs frame=, one of {', '.join(FRAMES)}, an"
-                " array [D, K] or a function (key, (D, K)) -> array"
-            )
-        frame = options["frame"]
-        if isinstance(frame, list):
-            frame = np.asarray(frame)
-        if isinstance(frame, str):
-            frame = lookup_name("make_head", "frame", frame, FRAMES)
-        options = {**options, "frame": frame}
-    return build_module("make_head", head, num_classes=num_classes, **options)

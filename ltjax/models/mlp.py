@@ -3,7 +3,8 @@
 import flax.linen as nn
 from flax.linen.initializers import variance_scaling
 
-from ltjax.models.norms import couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, couples_rows, make_norm
+from ltjax.options import option
 
 
 class MLP(nn.Module):
@@ -18,10 +19,10 @@ class MLP(nn.Module):
         dtype: of the computation; parameters stay float32.
     """
 
-    hidden: tuple[int, ...] = (256, 256)
-    norm: str = "none"
-    dropout: float = 0.0
-    dtype: str = "float32"
+    hidden: tuple[int, ...] = option((256, 256), "widths of the layers", low=1)
+    norm: str = option("none", "normalization", choices=NORMS)
+    dropout: float = option(0.0, "probability of dropping a unit", low=0, below=1)
+    dtype: str = option("float32", "of the computation", choices=DTYPES)
 
     head_init = "uniform"
 

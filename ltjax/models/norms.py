@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from ltjax._checks import check_choice
 
 NORMS = ("batch", "group", "layer", "frozen", "none")
+DTYPES = ("float32", "bfloat16")  # of the computation; parameters stay float32
 
 
 def check_norm(caller: str, kind: str) -> None:

@@ -1,73 +1,151 @@
-"""Networks by name, for configs; in code, the modules can be built directly."""
+"""Networks and heads by name; in code, the modules can be built directly."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 
-from ltjax.models._lookup import build_module, lookup_name
+from ltjax.models.class_scale import learnable_scaling
+from ltjax.models.components import HeadOptions, module_component
 from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, from_linen
-from ltjax.models.heads import make_head
+from ltjax.models.heads import CosineHead, FrameHead, LinearHead
 from ltjax.models.mlp import MLP
-from ltjax.models.norms import check_norm
+from ltjax.models.projection import ProjectionHead
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.models.small_conv import Conv1D, Conv2D
 from ltjax.models.vit import ViT
+from ltjax.options import Component, nearest, options_of, read_options
 
 
-def _named(module_class, **preset):
-    """A builder of `module_class` whose `preset` attributes belong to the name."""
-
-    def build(**options):
-        clash = sorted(preset.keys() & options.keys())
-        if clash:
-            raise ValueError(
-                f"build_model: option {clash[0]!r} is fixed by the name to"
-                f" {preset[clash[0]]!r}, expected another name or the module"
-                f" {module_class.__name__} itself"
-            )
-        return build_module("build_model", module_class, **preset, **options)
-
-    return build
+def _cifar(depth: int, size: str) -> Component:
+    about = f"CIFAR ResNet-{depth}, {size} M parameters"
+    return module_component(ResNetCifar, about, depth=depth)
 
 
-_basic = functools.partial(_named, ResNet, block="basic")
-_bottleneck = functools.partial(_named, ResNet, block="bottleneck")
+def _resnet(about: str, block: str, blocks: tuple[int, ...], **fixed) -> Component:
+    return module_component(ResNet, about, block=block, blocks=blocks, **fixed)
 
-MODELS = {
-    "mlp": (_named(MLP), "dense layers for feature vectors"),
-    "conv1d": (_named(Conv1D), "three convolutions for 1-D signals (MNIST-1D)"),
-    "conv2d": (_named(Conv2D), "three convolutions for small images (MNIST)"),
-    "resnet_cifar": (_named(ResNetCifar), "CIFAR ResNet of any depth=6n+2, width=16"),
-    "resnet20": (_named(ResNetCifar, depth=20), "CIFAR ResNet-20, 0.27 M parameters"),
-    "resnet32": (_named(ResNetCifar, depth=32), "CIFAR ResNet-32, 0.46 M parameters"),
-    "resnet44": (_named(ResNetCifar, depth=44), "CIFAR ResNet-44, 0.66 M parameters"),
-    "resnet56": (_named(ResNetCifar, depth=56), "CIFAR ResNet-56, 0.85 M parameters"),
-    "resnet110": (_named(ResNetCifar, depth=110), "CIFAR ResNet-110, 1.7 M parameters"),
-    "densenet_bc": (_named(DenseNet), "DenseNet-BC for CIFAR: depth=100, growth=12"),
-    "resnet10": (_basic(blocks=(1, 1, 1, 1)), "ResNet-10, 4.9 M parameters"),
-    "resnet18": (_basic(blocks=(2, 2, 2, 2)), "ResNet-18, 11.2 M parameters"),
-    "resnet34": (_basic(blocks=(3, 4, 6, 3)), "ResNet-34, 21.3 M parameters"),
-    "resnet50": (_bottleneck(blocks=(3, 4, 6, 3)), "ResNet-50, 23.5 M parameters"),
-    "resnet101": (_bottleneck(blocks=(3, 4, 23, 3)), "ResNet-101, 42.5 M parameters"),
-    "resnet152": (_bottleneck(blocks=(3, 8, 36, 3)), "ResNet-152, 58.1 M parameters"),
-    "resnext50": (
-        _bottleneck(blocks=(3, 4, 6, 3), groups=32, group_width=4),
+
+def _vit(about: str, width: int, num_heads: int) -> Component:
+    fixed = {"patch": 16, "width": width, "depth": 12, "num_heads": num_heads}
+    return module_component(ViT, about, **fixed)
+
+
+MODELS: dict[str, Component] = {
+    "mlp": module_component(MLP, "dense layers for feature vectors"),
+    "conv1d": module_component(Conv1D, "three convolutions for 1-D signals (MNIST-1D)"),
+    "conv2d": module_component(Conv2D, "three convolutions for small images (MNIST)"),
+    "resnet_cifar": module_component(
+        ResNetCifar, "CIFAR ResNet of any depth=6n+2, width=16"
+    ),
+    "resnet20": _cifar(20, "0.27"),
+    "resnet32": _cifar(32, "0.46"),
+    "resnet44": _cifar(44, "0.66"),
+    "resnet56": _cifar(56, "0.85"),
+    "resnet110": _cifar(110, "1.7"),
+    "densenet_bc": module_component(
+        DenseNet, "DenseNet-BC for CIFAR: depth=100, growth=12"
+    ),
+    "resnet10": _resnet("ResNet-10, 4.9 M parameters", "basic", (1, 1, 1, 1)),
+    "resnet18": _resnet("ResNet-18, 11.2 M parameters", "basic", (2, 2, 2, 2)),
+    "resnet34": _resnet("ResNet-34, 21.3 M parameters", "basic", (3, 4, 6, 3)),
+    "resnet50": _resnet("ResNet-50, 23.5 M parameters", "bottleneck", (3, 4, 6, 3)),
+    "resnet101": _resnet("ResNet-101, 42.5 M parameters", "bottleneck", (3, 4, 23, 3)),
+    "resnet152": _resnet("ResNet-152, 58.1 M parameters", "bottleneck", (3, 8, 36, 3)),
+    "resnext50": _resnet(
         "ResNeXt-50 32x4d, 23.0 M parameters",
+        "bottleneck",
+        (3, 4, 6, 3),
+        groups=32,
+        group_width=4,
     ),
-    "vit": (_named(ViT), "Vision Transformer of any patch=4, width=192, depth=12"),
-    "vit_s16": (
-        _named(ViT, patch=16, width=384, depth=12, num_heads=6),
-        "ViT-S/16, 21.7 M parameters",
+    "vit": module_component(
+        ViT, "Vision Transformer of any patch=4, width=192, depth=12"
     ),
-    "vit_b16": (
-        _named(ViT, patch=16, width=768, depth=12, num_heads=12),
-        "ViT-B/16, 85.8 M parameters",
+    "vit_s16": _vit("ViT-S/16, 21.7 M parameters", 384, 6),
+    "vit_b16": _vit("ViT-B/16, 85.8 M parameters", 768, 12),
+}
+
+
+def _scaled(options: HeadOptions, config) -> list[str]:
+    if options.class_scale != "inverse_norm":
+        return []
+    return [
+        "config.head.class_scale is 'inverse_norm', which starts from the norms of a"
+        f" linear head's columns, but the head is {config.head.name!r}, expected"
+        " 'linear'"
+    ]
+
+
+def _head(module: type, about: str, **more) -> Component:
+    return module_component(
+        module, about, base=HeadOptions, needed={"num_classes": 2}, **more
+    )
+
+
+HEADS: dict[str, Component] = {
+    "linear": _head(LinearHead, "a dense layer"),
+    "cosine": _head(
+        CosineHead, "cosines of features and class vectors (LDAM)", needs=_scaled
+    ),
+    "etf": _head(
+        FrameHead,
+        "a fixed frame, by default a simplex ETF (Yang 2022)",
+        kinds={"frame": str},
+        needs=_scaled,
+    ),
+    "projection": _head(
+        ProjectionHead,
+        "an MLP for contrastive losses; gives no logits (SimCLR, Chen 2020)",
+        classifies=False,
+        needs=_scaled,
     ),
 }
+
+
+def assemble(
+    backbone: nn.Module,
+    head: nn.Module,
+    *,
+    describe: str,
+    freeze_backbone: bool = False,
+    class_scale: str = "none",
+    class_scale_power: float = 0.5,
+) -> Model:
+    """A `Model` of a backbone and a head.
+
+    Args:
+        backbone: see `Classifier`.
+        head: likewise.
+        describe: one line for logs.
+        freeze_backbone: see `Classifier`.
+        class_scale: see `HeadOptions`.
+        class_scale_power: likewise.
+
+    Returns:
+        A `Model`; its parameters lie under "backbone" and "head".
+    """
+    module = Classifier(backbone, head, freeze_backbone)
+    model = from_linen(module, describe=f"{describe}, {module.num_features} features")
+    if class_scale == "none":
+        return model
+    power = class_scale_power if class_scale == "inverse_norm" else 0.0
+    return learnable_scaling(model, getattr(head, "num_classes"), power=power)  # noqa: B009
+
+
+def published_start(
+    head_options: Any, backbone: nn.Module, init_bias: str
+) -> dict[str, Any]:
+    """What "auto" means for a head on this backbone and with this loss."""
+    found = {}
+    if getattr(head_options, "kernel_init", "") == "auto":
+        found["kernel_init"] = getattr(backbone, "head_init", "uniform")
+    if getattr(head_options, "init_bias", "") == "auto":
+        found["init_bias"] = init_bias
+    return found
 
 
 def build_model(
@@ -79,7 +157,7 @@ def build_model(
     norm: str | None = None,
     head_options: Mapping[str, Any] | None = None,
     freeze_backbone: bool = False,
-    models: Mapping[str, tuple] = MODELS,
+    models: Mapping[str, Component] = MODELS,
     **options,
 ) -> Model:
     """Builds a network and its head by name.
@@ -87,15 +165,15 @@ def build_model(
     Args:
         name: a key of `models`.
         num_classes: K.
-        head: a key of `ltjax.models.heads.HEADS`: "linear", "cosine" (needed by LDAM)
-            or "etf" (needs `head_options={"frame": ...}`).
+        head: a key of `HEADS`: "linear", "cosine" (needed by LDAM), "etf" (a fixed
+            frame) or "projection".
         dtype: of the backbone's computation, "float32" or "bfloat16". Parameters, batch
             statistics, head and outputs stay float32.
         norm: "batch", "group", "layer", "frozen" or "none"; None keeps the network's
             own choice.
         head_options: attributes of the head, such as {"init_bias": "sigmoid"}.
         freeze_backbone: see `Classifier`.
-        models: table name -> (builder, description), for a project with own networks.
+        models: table name -> `Component`, for a project with own networks.
         **options: attributes of the backbone, such as `width` or `hidden`.
 
     Returns:
@@ -109,35 +187,57 @@ def build_model(
         >>> build_model("resnet32", num_classes=100, head="cosine").num_features
         64
     """
-    builder, _ = lookup_name("build_model", "name", name, models)
-    _check_dtype(dtype)
-    if norm is not None:
-        check_norm("build_model", norm)
-        options["norm"] = norm
-    backbone = builder(dtype=str(jnp.dtype(dtype)), **options)
-    head_options = dict(head_options or {})
-    if head == "linear":
-        head_options.setdefault("kernel_init", backbone.head_init)
-    module = Classifier(
-        backbone,
-        make_head(head, num_classes=num_classes, **head_options),
-        freeze_backbone,
-    )
-    told = {"norm": backbone.norm, "dtype": backbone.dtype, **options}
-    told = ", ".join(f"{key}={value}" for key, value in told.items())
-    return from_linen(
-        module,
-        describe=f"{name} ({told}), {module.num_features} features,"
-        f" {head} head, {num_classes} classes",
-    )
-
-
-def _check_dtype(dtype) -> None:
-    try:
-        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        floating = False
-    if not floating:
+    component = _find("name", name, models)
+    if num_classes < 1:
         raise ValueError(
-            f"build_model: dtype is {dtype!r}, expected 'float32' or 'bfloat16'"
+            f"build_model: num_classes is {num_classes}, expected at least 1"
         )
+    if norm is not None:
+        options["norm"] = norm
+    options["dtype"] = str(jnp.dtype(dtype)) if dtype != "bfloat16" else dtype
+    chosen = _read(component, options, f"build_model: {name!r}")
+    backbone = component.make(chosen, {})
+    head_component = _find("head", head, HEADS)
+    given = dict(head_options or {})
+    arrays = {k: v for k, v in given.items() if k == "frame" and not isinstance(v, str)}
+    named = {k: v for k, v in given.items() if k not in arrays}
+    of_head = _read(head_component, named, f"build_model: head {head!r}")
+    more = published_start(of_head, backbone, "uniform")
+    made = head_component.make(of_head, {"num_classes": num_classes, **more, **arrays})
+    return assemble(
+        backbone,
+        made,
+        freeze_backbone=freeze_backbone,
+        describe=describe_network(name, chosen, head, num_classes),
+        class_scale=of_head.class_scale,
+        class_scale_power=of_head.class_scale_power,
+    )
+
+
+def describe_network(name: str, options: Any, head: str, num_classes: int) -> str:
+    """One line for logs: what a network is made of."""
+    told = ", ".join(
+        f"{o.name}={getattr(options, o.name)}"
+        for o in options_of(type(options)).values()
+    )
+    return f"{name} ({told}), {head} head, {num_classes} classes"
+
+
+def _find(kind: str, name: str, table: Mapping[str, Component]) -> Component:
+    if name not in table:
+        raise ValueError(
+            f"build_model: {kind} is {name!r}, unknown{nearest(name, table)}"
+        )
+    return table[name]
+
+
+def _read(component: Component, values: Mapping[str, Any], caller: str) -> Any:
+    known = options_of(component.options)
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{caller} has no option {key!r}{nearest(key, known)}")
+    options, faults = read_options(component.options, values)
+    if faults:
+        told = [fault.removeprefix("config").lstrip(".: ") for fault in faults]
+        raise ValueError("; ".join(f"{caller}: {fault}" for fault in told))
+    return options

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
 from ltjax._checks import check_choice
-from ltjax.models.norms import check_norm, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, check_norm, couples_rows, make_norm
+from ltjax.options import option
 
 
 def conv(
@@ -123,13 +124,15 @@ class ResNet(nn.Module):
         open world, CVPR 2019.
     """
 
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    block: str = "bottleneck"
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    groups: int = 1
-    group_width: int = 64
-    norm: str = "batch"
-    dtype: str = "float32"
+    blocks: tuple[int, ...] = option((3, 4, 6, 3), "blocks of each stage", low=1)
+    block: str = option("bottleneck", "kind", choices=("basic", "bottleneck"))
+    widths: tuple[int, ...] = option(
+        (64, 128, 256, 512), "channels of each stage, before the expansion", low=1
+    )
+    groups: int = option(1, "of the 3x3 convolutions", low=1)
+    group_width: int = option(64, "channels of a group, at width 64", low=1)
+    norm: str = option("batch", "normalization", choices=NORMS)
+    dtype: str = option("float32", "of the computation", choices=DTYPES)
 
     head_init = "uniform"
 

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
-from ltjax.models.norms import check_norm, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, check_norm, couples_rows, make_norm
+from ltjax.options import option
 
 
 def conv3x3(width: int, *, stride: int = 1, dtype, name: str) -> nn.Conv:
@@ -98,10 +99,10 @@ class ResNetCifar(nn.Module):
         sides, subsampling instead of average pooling in the shortcut.
     """
 
-    depth: int = 32
-    width: int = 16
-    norm: str = "batch"
-    dtype: str = "float32"
+    depth: int = option(32, "layers, 6n + 2", low=8)
+    width: int = option(16, "channels of the first stage", low=1)
+    norm: str = option("batch", "normalization", choices=NORMS)
+    dtype: str = option("float32", "of the computation", choices=DTYPES)
 
     head_init = "he"
 

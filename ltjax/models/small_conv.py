@@ -7,18 +7,19 @@ import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
 from ltjax._checks import check_choice
-from ltjax.models.norms import couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, couples_rows, make_norm
+from ltjax.options import option
 
 
 class _StridedConvs(nn.Module):
     """Strided convolutions, each followed by normalization and ReLU, then pooling."""
 
-    widths: tuple[int, ...] = (32, 64, 64)
-    strides: tuple[int, ...] = (2, 2, 2)
-    kernel_size: int = 5
-    norm: str = "batch"
-    pool: str = "mean"
-    dtype: str = "float32"
+    widths: tuple[int, ...] = option((32, 64, 64), "channels of the layers", low=1)
+    strides: tuple[int, ...] = option((2, 2, 2), "one per layer", low=1)
+    kernel_size: int = option(5, "odd, of every layer", low=1)
+    norm: str = option("batch", "normalization", choices=NORMS)
+    pool: str = option("mean", "over the positions", choices=("mean", "flatten"))
+    dtype: str = option("float32", "of the computation", choices=DTYPES)
 
     head_init = "uniform"
     rank: ClassVar[int]  # axes that are convolved
@@ -101,7 +102,7 @@ class Conv1D(_StridedConvs):
         length: of the signals; with "flatten" it fixes the number of features.
     """
 
-    length: int = 40
+    length: int = option(40, "of the signals; only 'flatten' needs it", low=1)
 
     rank = 1
 
@@ -126,9 +127,9 @@ class Conv2D(_StridedConvs):
             features.
     """
 
-    widths: tuple[int, ...] = (16, 32, 64)
-    pool: str = "flatten"
-    size: int = 28
+    widths: tuple[int, ...] = option((16, 32, 64), "channels of the layers", low=1)
+    pool: str = option("flatten", "over the positions", choices=("mean", "flatten"))
+    size: int = option(28, "of the images; only 'flatten' needs it", low=1)
 
     rank = 2
 

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax.linen.initializers import normal, xavier_uniform, zeros_init
 
 from ltjax._checks import check_choice
+from ltjax.models.norms import DTYPES
+from ltjax.options import option
 
 
 class _Block(nn.Module):
@@ -60,15 +62,15 @@ class ViT(nn.Module):
         recognition at scale, ICLR 2021; initialization as in the authors' code.
     """
 
-    patch: int = 4
-    width: int = 192
-    depth: int = 12
-    num_heads: int = 3
-    mlp_ratio: float = 4.0
-    pool: str = "cls"
-    dropout: float = 0.0
-    norm: str = "layer"
-    dtype: str = "float32"
+    patch: int = option(4, "side of a patch in pixels", low=1)
+    width: int = option(192, "of the tokens", low=1)
+    depth: int = option(12, "number of blocks", low=1)
+    num_heads: int = option(3, "of the attention; divides the width", low=1)
+    mlp_ratio: float = option(4.0, "width of the MLP per width", above=0)
+    pool: str = option("cls", "token or mean", choices=("cls", "mean"))
+    dropout: float = option(0.0, "probability of dropping a unit", low=0, below=1)
+    norm: str = option("layer", "normalization", choices=("layer",))
+    dtype: str = option("float32", "of the computation", choices=DTYPES)
 
     head_init = "uniform"
     rows_independent = True

@@ -13,6 +13,7 @@ from ltjax.resampling.kmeans import (
     KMeans,
     kmeans,
 )
+from ltjax.resampling.mixup import Mixed, mixup
 from ltjax.resampling.neighbors import (
     Neighbors,
     nearest_neighbors,
@@ -28,6 +29,7 @@ from ltjax.resampling.random_resampling import (
 )
 from ltjax.resampling.samplers import (
     Sampler,
+    accompanied,
     class_aware,
     class_balanced,
     class_power,
@@ -58,12 +60,14 @@ from ltjax.resampling.smote_variants import (
 
 __all__ = [
     "KMeans",
+    "Mixed",
     "Neighbors",
     "Sampler",
     "SmotePlan",
     "SubClasses",
     "Synthetic",
     "SyntheticMixed",
+    "accompanied",
     "adasyn",
     "adasyn_amounts",
     "borderline_smote",
@@ -79,6 +83,7 @@ __all__ = [
     "kmeans",
     "max_rule",
     "max_scores",
+    "mixup",
     "nearest_neighbors",
     "percent_kept",
     "percent_new",

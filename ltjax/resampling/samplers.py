@@ -405,6 +405,44 @@ def _draw_class_aware(
     return indices, np.ones(batch_size, bool)
 
 
+def accompanied(main: Sampler, others: tuple[tuple[Sampler, int], ...]) -> Sampler:
+    """Every row of `main` with m rows of each other sampler: plans [B, 1 + sum m].
+
+    Args:
+        main: B rows a step; its epochs are the epochs.
+        others: (sampler of B m rows, m) each; every one has a random stream of its own.
+
+    Returns:
+        Sampler whose plans are [B, C], column 0 the rows of `main`.
+
+    Raises:
+        ValueError: if a sampler does not draw B m rows.
+
+    Example:
+        >>> sampler = accompanied(instance(4, 2), ((instance(9, 6), 3),))
+        >>> sampler(seed=0, step=0)[0].shape
+        (2, 4)
+    """
+    for sampler, ratio in others:
+        if sampler.batch_size != main.batch_size * ratio:
+            raise ValueError(
+                f"accompanied: a sampler draws {sampler.batch_size} rows, expected"
+                f" {main.batch_size} x {ratio}"
+            )
+    return main._replace(draw=functools.partial(_draw_accompanied, main, others))
+
+
+def _draw_accompanied(
+    main: Sampler, others: tuple[tuple[Sampler, int], ...], seed: int, step: int
+) -> Plan:
+    drawn = [tuple(part[:, None] for part in main(seed, step))]
+    for number, (sampler, ratio) in enumerate(others, start=1):
+        own = seed + (number << 32)  # seeds are below 2^31
+        drawn.append(tuple(part.reshape(-1, ratio) for part in sampler(own, step)))
+    indices, mask = (np.concatenate(part, axis=1) for part in zip(*drawn, strict=True))
+    return indices, mask
+
+
 def deferred(first: Sampler, second: Sampler, *, switch_step: int) -> Sampler:
     """`first` before `switch_step`, `second` from then on.
 

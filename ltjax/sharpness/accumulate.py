@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ltjax._checks import check_choice
-from ltjax.sharpness.gradient import Gradient, sharp_value_and_grad
+from ltjax.sharpness.gradient import Gradient
 from ltjax.sharpness.groups import (
     fold_in,
     group_count,
@@ -29,7 +29,6 @@ def accumulated_value_and_grad(
     loss_fn: Callable,
     *,
     microbatch: int,
-    mode: str = "global",
     loop: str = "scan",
     scale: Callable[[Any], Any] | None = None,
     mask: Any = None,
@@ -39,17 +38,15 @@ def accumulated_value_and_grad(
 ) -> Gradient:
     """`sharp_value_and_grad` over micro-batches, one in memory at a time.
 
-    "global" takes two sweeps: the first accumulates every term's ascent gradient (and
-    the unperturbed terms' gradient), then each perturbation is formed once, then the
-    second accumulates the descent gradients. That is the gradient of the whole batch if
-    the model does not couple rows. "local" is one sweep in which every micro-batch
-    takes its own complete step, hence its own perturbation: m-sharpness with m the
-    micro-batch.
+    Two sweeps: the first accumulates every term's ascent gradient (and the unperturbed
+    terms' gradient), then each perturbation is formed once, then the second accumulates
+    the descent gradients. That is the gradient of the whole batch if the model does not
+    couple rows. (A perturbation of its own for each micro-batch, m-sharpness, is
+    `sharp_value_and_grad(scope=m)`.)
 
     Args:
         loss_fn: as for `sharp_value_and_grad`.
         microbatch: rows of a micro-batch; divides the batch.
-        mode: "global" or "local".
         loop: "scan" (one program for all micro-batches) or "unroll" (a longer program;
             use it for convolutions on CPU, which are slow inside loops).
         scale: as for `sharp_value_and_grad`.
@@ -65,7 +62,7 @@ def accumulated_value_and_grad(
         `rng`.
 
     Raises:
-        ValueError: for an unknown mode or loop, or sizes that do not fit.
+        ValueError: for an unknown loop, or sizes that do not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,19 +77,7 @@ def accumulated_value_and_grad(
         [ 2.11094  -3.249615]
     """
     caller = "accumulated_value_and_grad"
-    check_choice(caller, "mode", mode, ("global", "local"))
     check_choice(caller, "loop", loop, ("scan", "unroll"))
-    if mode == "local":
-        return sharp_value_and_grad(
-            loss_fn,
-            scale=scale,
-            mask=mask,
-            stats=stats,
-            scope=microbatch,
-            delta=delta,
-            loop=loop,
-            compute_dtype=compute_dtype,
-        )
     check_choice(caller, "stats", stats, ("first", "every", "none"))
     rules = Rules(
         loss_fn=loss_fn,
@@ -120,8 +105,8 @@ def accumulated_value_and_grad(
             ascend, (numbers, batches, slices), count, loop
         )
         first = FirstPass(
-            losses=merge_rows(losses, microbatch),
-            aux=merge_aux(aux, microbatch),
+            losses=merge_rows(losses),
+            aux=merge_aux(aux),
             plain=gradient,
             ascents=ascents,
             terms=tuple(terms),
@@ -139,7 +124,7 @@ def accumulated_value_and_grad(
             summand, (losses, after) = sum_and_stack(
                 descend, (numbers, batches, slices[k].descent), count, loop
             )
-            return summand, merge_rows(losses, microbatch), mean_state(after)
+            return summand, merge_rows(losses), mean_state(after)
 
         out, gradient = assemble(rules, params, model_state, first, at)
         return normalize_gaps(out, first.terms), gradient

@@ -30,7 +30,7 @@ def over_microbatches(step: Callable, size: int, loop: str) -> Callable:
             return gradient, out
 
         gradient, out = sum_and_stack(of_group, split(batch, terms, count), count, loop)
-        return merge(out, size), gradient, terms
+        return _merged(_kinds(out), out), gradient, terms
 
     return run
 
@@ -66,9 +66,8 @@ def over_shards(step: Callable, mesh, axis) -> Callable:
             )
             return step(params, model_state, batch, rng, terms)[0]
 
-        # Which leaves of the output are rows shows in one shard's shapes.
         one = jax.eval_shape(of_first, params, model_state, batch, rng, terms)
-        kinds = _kinds(one, rows // shards, axis=0)
+        kinds = _kinds(one)
 
         def of_shard(params, model_state, batch, rng, terms):
             # The gradient with respect to a replicated value would be summed over the
@@ -151,19 +150,14 @@ def sum_and_stack(fn: Callable, groups, count: int, loop: str):
     return jax.lax.scan(body, zeros, groups)
 
 
-def merge(out: SharpOutput, size: int) -> SharpOutput:
-    """Outputs of all groups, stacked on a leading axis, as those of one batch."""
-    return _merged(_kinds(out, size, axis=1), out)
-
-
-def merge_rows(tree: Any, size: int) -> Any:
+def merge_rows(tree: Any) -> Any:
     """Per-example values of all groups as those of one batch."""
-    return _merged(_rows_or_mean(tree, size, axis=1), tree)
+    return _merged(_all_of("rows", tree), tree)
 
 
-def merge_aux(aux: dict, size: int) -> dict:
-    """Auxiliary dicts of all groups as that of one batch."""
-    return _merged(_aux_kinds(aux, size, axis=1), aux)
+def merge_aux(aux: dict) -> dict:
+    """Auxiliary dicts of all groups as that of one batch, see `AUX`."""
+    return _merged(_aux_kinds(aux), aux)
 
 
 def mean_state(state: Any) -> Any:
@@ -176,33 +170,53 @@ def fold_in(rng: Any, number) -> Any:
     return jax.tree.map(lambda key: jax.random.fold_in(key, number), rng)
 
 
-def _kinds(out: SharpOutput, size: int, *, axis: int) -> Any:
+# How the entries of an auxiliary dict combine over groups of rows. It goes by name:
+# sizes may agree by accident.
+AUX = {
+    "outputs": "rows",
+    "rows": "rows",
+    "metrics": "sum",
+    "whole": "mean",
+    "model_state": "mean",
+    "batch_statistics": "mean",
+}
+
+
+def _kinds(out: SharpOutput) -> Any:
     """How each leaf of a group's output combines: "rows", "sum" or "mean"."""
     kinds: dict[str, Any] = dict(
         loss="sum",
-        losses=_rows_or_mean(out.losses, size, axis=axis),
-        aux=_aux_kinds(out.aux, size, axis=axis),
+        losses=_all_of("rows", out.losses),
+        aux=_aux_kinds(out.aux),
         terms=tuple(
             {name: "sum" if name == "gap" else "mean" for name in numbers}
             for numbers in out.terms
         ),
-        rises=_rows_or_mean(out.rises, size, axis=axis),
+        rises=_all_of("rows", out.rises),
     )
     return SharpOutput(**kinds)
 
 
-def _rows_or_mean(tree: Any, size: int, *, axis: int) -> Any:
-    """Rows are the leaves whose axis `axis` has one entry per row of the group."""
-    return jax.tree.map(
-        lambda x: "rows" if x.shape[axis : axis + 1] == (size,) else "mean", tree
-    )
+def _all_of(kind: str, tree: Any) -> Any:
+    return jax.tree.map(lambda _: kind, tree)
 
 
-def _aux_kinds(aux: dict, size: int, *, axis: int) -> dict:
-    kinds = _rows_or_mean(aux, size, axis=axis)
-    if "model_state" in aux:  # its axes mean something else
-        kinds["model_state"] = jax.tree.map(lambda _: "mean", aux["model_state"])
-    return kinds
+def _aux_kinds(aux: dict) -> dict:
+    unknown = sorted(aux.keys() - AUX.keys())
+    if unknown:
+        raise ValueError(
+            f"sharp_value_and_grad: aux holds {unknown[0]!r}, and groups of rows do not"
+            f" know how to combine it; expected {sorted(AUX)}: arrays [B, ...] belong"
+            " under 'rows', those of the batch as such under 'whole', and pairs"
+            " (sum, count) under 'metrics'"
+        )
+    whole = jax.tree.leaves(aux.get("whole"))
+    if not all(jnp.issubdtype(x.dtype, jnp.inexact) for x in whole):
+        raise ValueError(
+            "sharp_value_and_grad: aux['whole'] holds integers, of which groups of rows"
+            " have no mean; expected floats, or arrays [B, ...] under 'rows'"
+        )
+    return {name: _all_of(AUX[name], value) for name, value in aux.items()}
 
 
 def _merged(kinds: Any, tree: Any) -> Any:

@@ -1,98 +1,43 @@
-"""From a checked config to a `Run`: data, model, method, optimizer, put together."""
+"""From a checked config to a `Run`: data, network, method, optimizer, put together."""
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from ltjax import class_stats
-from ltjax.classifiers import holdout_indices
-from ltjax.data import Source, augment, load_source, long_tail
+from ltjax.data import Source
 from ltjax.data import feed as feeds
-from ltjax.methods import class_conditional, decoupled, gradients, supervised
-from ltjax.methods.entries import Timing
-from ltjax.methods.method import Method
-from ltjax.models.forward import Model
-from ltjax.models.registry import build_model
+from ltjax.data.augment import Pipeline, PipelineSetting
+from ltjax.data.companions import Stream, accompanied
+from ltjax.data.source import known_labels
+from ltjax.data.splits import Splits, load_splits
+from ltjax.durations import duration_steps
+from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting
+from ltjax.methods.method import Companion, Method, Setting
+from ltjax.models.forward import Model, count_parameters
+from ltjax.models.registry import assemble, describe_network, published_start
+from ltjax.options import ConfigError, read
 from ltjax.resampling import samplers
 from ltjax.train import optim
 from ltjax.train import step as steps
-from ltjax.train.config import (
-    HYPER,
-    ConfigError,
-    DataConfig,
-    TrainConfig,
-    duration_steps,
-)
+from ltjax.train.check import swept
+from ltjax.train.config import TrainConfig
 from ltjax.train.evaluate import EvalSet
 from ltjax.train.planning import StepPlan
-from ltjax.train.state import TrainState, init_state
-from ltjax.train.validate import head_name, head_options
-
-
-@dataclasses.dataclass(frozen=True)
-class RunInfo:
-    """Facts about a run that tables and logs show."""
-
-    name: str
-    num_classes: int
-    class_counts: np.ndarray
-    steps_per_epoch: int
-    total_steps: int
-    replicas: tuple[dict, ...]  # {"seed": int, "hyper": {...}} each
-    num_params: int
-    subset: str  # fingerprint of the training examples
-    num_train: int
-    num_test: int
-
-
-class Run(NamedTuple):
-    """A run, ready for the loop, a notebook, or a loop of yours.
-
-    Attributes:
-        init: (seed, hyper) -> TrainState of one replica; jit- and vmap-able.
-        step: (state, batch, *, program=None) -> (state, metrics) of one replica.
-        plan: step -> (indices int32, mask bool), both [R, B]; pure, host only.
-        program: step -> static key of the compiled program of that step.
-        programs: every such key.
-        feed: turns plans into batches.
-        predict: (state, inputs) -> outputs of one replica.
-        eval_sets: the splits to evaluate on.
-        train_set: the training examples, without augmentation.
-        model: the network.
-        method: the method behind `step`.
-        config: what it was built from.
-        info: facts.
-    """
-
-    init: Callable[..., TrainState]
-    step: Callable[..., tuple[TrainState, dict]]
-    plan: Callable[[int], tuple[np.ndarray, np.ndarray]]
-    program: Callable[[int], Hashable]
-    programs: tuple[Hashable, ...]
-    feed: feeds.Feed
-    predict: Callable[..., dict]
-    eval_sets: tuple[EvalSet, ...]
-    train_set: EvalSet
-    model: Model
-    method: Method
-    config: TrainConfig
-    info: RunInfo
+from ltjax.train.run import Run, RunInfo
+from ltjax.train.sections import OTHER_KINDS, SECTIONS
+from ltjax.train.state import init_state
 
 
 def replica_table(config: TrainConfig) -> tuple[dict, ...]:
     """Seeds x grid: {"seed": int, "hyper": {name: float}} of every replica."""
-    base = {
-        name: float(getattr(getattr(config, section), field))
-        for name, (section, field) in HYPER.items()
-    }
-    grid = {
-        name: np.atleast_1d(values) for name, values in config.replicas.grid.items()
-    }
+    base = swept(config)
+    grid = {key: np.atleast_1d(values) for key, values in config.replicas.grid.items()}
     table = []
     for point in itertools.product(*grid.values()):
         chosen = dict(zip(grid, map(float, point), strict=True))
@@ -101,147 +46,16 @@ def replica_table(config: TrainConfig) -> tuple[dict, ...]:
     return tuple(table)
 
 
-def load_data(config: TrainConfig) -> tuple[Source, dict[str, Source]]:
-    """The long-tailed training source of a config, and the sources to evaluate on.
-
-    Returns:
-        (training source, split -> source): "test", untouched, and "val" if there is a
-        validation split or examples were held out.
-
-    Raises:
-        ConfigError: if counts do not fit the data or a class ends up empty.
-        ValueError, TypeError, OSError: see `ltjax.data.load_source`.
-    """
-    data = config.data
-
-    def load(split: str, list_file: str):
-        options: dict[str, Any] = dict(data.options)
-        if list_file:
-            options["list_file"] = list_file
-        return load_source(data.name, split, data_dir=data.data_dir or None, **options)
-
-    train = load(data.train_split, data.train_list)
-    others = {"test": load(data.test_split, data.test_list)}
-    if data.val_split or data.val_list:
-        others["val"] = load(data.val_split or "val", data.val_list)
-    classes = train.num_classes
-    for name, other in others.items():
-        if other.num_classes != classes:
-            raise ConfigError(
-                [f"train split has {classes} classes, {name} split {other.num_classes}"]
-            )
-    available = class_stats.count_labels(train.labels, classes)
-    if data.profile != "none":
-        if data.profile == "counts":
-            counts = np.asarray(data.counts)
-            if counts.shape != (classes,) or (counts > available).any():
-                raise ConfigError(
-                    [
-                        f"config.data.counts is {data.counts}, expected {classes}"
-                        f" counts no larger than the available {available.tolist()}"
-                    ]
-                )
-        else:
-            # 0 = the smallest class, so that no class falls short of its profile.
-            counts = long_tail.long_tail_counts(
-                classes,
-                data.max_count or int(available.min()),
-                data.imbalance_factor,
-                data.profile,
-            )
-        chosen = long_tail.long_tail_indices(
-            train.labels, counts, seed=data.subset_seed
-        )
-        train = train.select(chosen)
-    if data.holdout:
-        train, others["val"] = _hold_out(train, data)
-    realised = class_stats.count_labels(train.labels, classes)
-    empty = np.flatnonzero(realised == 0)
-    if empty.size:
-        raise ConfigError(
-            [
-                f"class {empty[0]} has no training example ({empty.size} empty), so its"
-                " prior is 0; drop it or choose another subset"
-            ]
-        )
-    return train, others
-
-
-def _hold_out(train: Source, data: DataConfig) -> tuple[Source, Source]:
-    """(what is left to train on, the share of each class that is set aside)."""
-    try:
-        held = holdout_indices(
-            train.labels,
-            train.num_classes,
-            fraction=data.holdout,
-            seed=data.subset_seed,
-        )
-    except ValueError as error:
-        raise ConfigError([f"config.data.holdout: {error}"]) from None
-    kept = np.setdiff1d(np.arange(len(train)), held)
-    return train.select(kept), train.select(held)
-
-
-def make_sampler(config: TrainConfig, labels, num_classes: int) -> samplers.Sampler:
-    """The sampler of a config; deferred ones are instance sampling until `start`."""
-    size = config.batch_size
-    instance = samplers.instance(len(labels), size, remainder=config.sampler.remainder)
-    timing = dict(steps_per_epoch=instance.steps_per_epoch, batch_size=size)
-    total = duration_steps(config.total, **timing)
-    counts = class_stats.count_labels(labels, num_classes)
-    name = config.sampler.name
-    args = (labels, num_classes, size)
-    if name == "instance":
-        return instance
-    if name == "class_balanced":
-        chosen = samplers.class_balanced(*args)
-    elif name == "square_root":
-        chosen = samplers.square_root(*args)
-    elif name == "class_power":
-        chosen = samplers.class_power(*args, power=config.sampler.power)
-    elif name == "class_aware":
-        chosen = samplers.class_aware(*args)
-    elif name == "progressive":
-        epochs = -(-total // instance.steps_per_epoch)
-        chosen = samplers.progressive(*args, total_epochs=epochs)
-    else:
-        weights = class_stats.class_balanced_weights(counts, beta=config.sampler.beta)
-        chosen = samplers.class_weighted(*args, weights=weights)
-    start = duration_steps(config.sampler.start, total_steps=total, **timing)
-    if start:
-        chosen = samplers.deferred(instance, chosen, switch_step=start)
-    return chosen
-
-
-def make_model(config: TrainConfig, num_classes: int) -> Model:
-    """The network of a config."""
-    section, head = config.model, head_name(config)
-    options = head_options(head, section.head_options)
-    if head == "linear":
-        loss = supervised.LOSSES[config.loss.name]
-        options.setdefault("init_bias", loss.init_bias)
-    frozen = not optim.trains_backbone(config.optimizer)
-    model = build_model(
-        section.name,
-        num_classes=num_classes,
-        head=head,
-        dtype=section.dtype,
-        norm=section.norm or None,
-        head_options=options,
-        freeze_backbone=frozen and config.optimizer.bn_mode == "frozen",
-        **section.kwargs,
-    )
-    if section.class_scale == "none":
-        return model
-    power = section.class_scale_power if section.class_scale == "inverse_norm" else 0.0
-    return decoupled.learnable_scaling(model, num_classes, power=power)
+def load_data(config: TrainConfig) -> Splits:
+    """The training source of a config, what it is evaluated on, and its companions."""
+    return load_splits(config.data, config.labels, config.unlabelled)
 
 
 def build(config: TrainConfig) -> Run:
     """Builds everything a config describes; touches no device.
 
     Args:
-        config: from `validate`.
+        config: from `ltjax.train.check.check`.
 
     Returns:
         The `Run`.
@@ -250,148 +64,254 @@ def build(config: TrainConfig) -> Run:
         ConfigError: if data and config disagree.
         ValueError, TypeError, OSError: if the data cannot be read.
     """
-    train, others = load_data(config)
-    counts = class_stats.count_labels(train.labels, train.num_classes)
-    sampler = make_sampler(config, train.labels, train.num_classes)
-    timing = dict(steps_per_epoch=sampler.steps_per_epoch, batch_size=config.batch_size)
-    total = duration_steps(config.total, **timing)
-    timing["total_steps"] = total
+    # Data, and what every component may know of it.
+    splits = load_data(config)
+    train = splits.train
+    setting = _setting(config, splits)
+    sampler = config.sampler.make(setting)
+    setting = _timed(setting, config, sampler.steps_per_epoch)
+    sampler = _accompany(sampler, splits, config.batch_size)
 
-    loss = supervised.LOSSES[config.loss.name].configured(config.loss)
+    # Components, from those that others are made from upwards.
     model = make_model(config, train.num_classes)
-    in_steps = functools.partial(duration_steps, **timing)
-    rule = gradients.build_rule(
-        config.gradient, counts, steps=in_steps, batch_size=config.batch_size
+    setting = dataclasses.replace(
+        setting,
+        networks={"main": model},
+        rule=_rule(config, setting),
+        weights=config.weights.make(setting),
+        loss=config.loss.make(setting),
     )
-    if config.gradient.compaction and not model.rows_independent:
-        raise ConfigError(
-            [
-                "config.gradient.compaction is set, but batch normalization couples the"
-                f" rows of {config.model.name}, so a term cannot run on some rows only;"
-                " use model.norm='group' (or compaction=False)"
-            ]
-        )
-    if config.model.dtype != "float32":
-        dtype = {"compute_dtype": jax.numpy.dtype(config.model.dtype)}
-        rule = rule._replace(options={**rule.options, **dtype})
-    late_step = in_steps(config.weights.start)
-    loss_timing = Timing(sampler.steps_per_epoch, late_step, in_steps)
-    method = supervised.supervised(
-        model.forward,
-        loss,
-        counts,
-        rule=rule,
-        weights=config.weights.name,
-        beta=config.weights.beta,
-        normalize=config.weights.normalize,
-        late_step=late_step,
-        mixup=_mixup(config.loss.mixup),
-        auxiliary=_auxiliary(config, counts),
-        memory=loss.memory and loss.memory(counts, config.loss, loss_timing),
-        evaluate_ema=config.evaluate_ema,
-        posthoc=config.loss.posthoc_tau > 0 or "posthoc_tau" in config.replicas.grid,
-        class_vectors=model.class_vectors,
-        classify=model.classify,
-        padded=config.sampler.remainder == "pad",  # all others draw full batches
-    )
-    factor = optim.lr_factor(config.optimizer, **timing)
-    make_tx = optim.make_optimizer(config.optimizer, factor)
-    groups = class_stats.shot_groups(counts, many=config.many, few=config.few)
-    train_step = steps.make_train_step(
-        method,
-        rule,
-        make_tx,
-        ema_decay=config.ema_decay,
-        accumulate=config.optimizer.accumulate,
-        lr_factor=factor,
-        hold_fixed=functools.partial(optim.hold_fixed, config.optimizer),
-        groups={name: group for name, group in groups.items() if group.any()},
+    method: Method = config.method.make(setting)
+    factor = config.schedule.make(setting)
+    make_tx = config.optimizer.make(factor)
+
+    # Feeds: training, companions, evaluation.
+    pipeline = _pipeline(config.augment, train)
+    main_feed = make_feed(config, train, pipeline)
+    companions, train_feed = _companions(config, splits, main_feed)
+    eval_sets = tuple(
+        EvalSet(name, make_feed(config, source, pipeline), len(source))
+        for name, source in splits.evaluated.items()
     )
 
-    train_feed = _feed(config, train)
-    eval_sets = tuple(
-        EvalSet(name, _feed(config, source), len(source))
-        for name, source in others.items()
-    )
-    sample = jax.ShapeDtypeStruct((1, *train.shape), np.float32)
+    # The state, and what is known about the run.
+    sample = _sample(pipeline, train)
     init = functools.partial(
         init_state,
-        init_model=lambda key: model.init(key, np.zeros(sample.shape, sample.dtype)),
+        init_model=lambda key: model.init(key, sample),
         init_method=method.init,
         make_tx=make_tx,
         ema=config.ema_decay > 0,
     )
     replicas = replica_table(config)
-    seeds = [replica["seed"] for replica in replicas]
-    plan = StepPlan(sampler, seeds, train.labels, rule)
-    shapes = jax.eval_shape(init, 0, replicas[0]["hyper"])
-    optim.check_modules(config.optimizer, shapes.params)
+    shapes = _shapes(init, replicas[0], config)
+    optim.check_modules(config.optimizer.options, shapes.params)
+    counts = np.bincount(train.truth[train.truth >= 0], minlength=train.num_classes)
     info = RunInfo(
         name=config.label or run_name(config),
         num_classes=train.num_classes,
-        class_counts=np.asarray(counts),
-        steps_per_epoch=sampler.steps_per_epoch,
-        total_steps=total,
+        class_counts=counts.astype(np.int64),
+        class_names=train.class_names,
+        many=config.many,
+        few=config.few,
+        steps_per_epoch=setting.steps_per_epoch,
+        total_steps=setting.total_steps,
         replicas=replicas,
-        num_params=sum(x.size for x in jax.tree.leaves(shapes.params)),
+        num_params=count_parameters(shapes.params),
         subset=train.fingerprint,
-        num_train=len(train.labels),
-        num_test=len(others["test"]),
+        num_train=len(train),
+        num_test=len(splits.evaluated["test"]),
+    )
+    seeds = [replica["seed"] for replica in replicas]
+    plan = StepPlan(sampler, seeds, train.truth, setting.rule, method)
+    train_step = steps.make_train_step(
+        method,
+        setting.rule,
+        make_tx,
+        ema_decay=config.ema_decay,
+        accumulate=config.optimizer.accumulate,
+        lr_factor=factor,
+        trains=config.optimizer.train,
+        groups={name: group for name, group in info.groups.items() if group.any()},
     )
     return Run(
         init=init,
         step=train_step,
         plan=plan,
         program=plan.program,
-        programs=rule.programs,
+        programs=plan.programs,
         feed=train_feed,
+        deterministic=pipeline.deterministic,
         predict=method.predict,
         eval_sets=eval_sets,
-        train_set=EvalSet("train", train_feed, len(train)),
+        train_set=EvalSet("train", main_feed, len(train)),
+        companions=companions,
+        evaluators=make_evaluators(config, setting.networks, method, info),
         model=model,
         method=method,
+        rule=setting.rule,
         config=config,
         info=info,
     )
 
 
+def _setting(config: TrainConfig, splits: Splits) -> Setting:
+    """What is known before the first component is made."""
+    train = splits.train
+    setting = Setting(
+        class_counts=class_stats.count_labels(
+            known_labels(train.labels), train.num_classes
+        ),
+        labels=train.labels,
+        num_examples=len(train),
+        batch_size=config.batch_size,
+        steps_per_epoch=1,
+        total_steps=1,
+        steps=lambda text: 0,
+        columns=train.columns,
+        companions={
+            name: Companion(len(stream.source), stream.ratio, stream.source)
+            for name, stream in splits.companions.items()
+        },
+        loss_options=config.loss.options,
+        padded=config.sampler.facts.padded,
+        evaluate_ema=config.evaluate_ema,
+    )
+    return _timed(setting, config, max(len(train) // config.batch_size, 1))
+
+
+def _timed(setting: Setting, config: TrainConfig, steps_per_epoch: int) -> Setting:
+    """The setting with the lengths that follow from those of an epoch."""
+    timing = {"steps_per_epoch": steps_per_epoch, "batch_size": config.batch_size}
+    total = duration_steps(config.total, **timing)
+    in_steps = functools.partial(duration_steps, **timing, total_steps=total)
+    return dataclasses.replace(
+        setting,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+        steps=in_steps,
+        late_step=in_steps(config.weights.start),
+    )
+
+
+def _accompany(sampler: samplers.Sampler, splits: Splits, batch_size: int):
+    """The sampler with that of every companion: instance sampling, an epoch apart."""
+    if not splits.companions:
+        return sampler
+    others = tuple(
+        (samplers.instance(len(s.source), batch_size * s.ratio), s.ratio)
+        for s in splits.companions.values()
+    )
+    return samplers.accompanied(sampler, others)
+
+
+def _rule(config: TrainConfig, setting: Setting):
+    rule = config.gradient.make(setting)
+    if config.model.dtype != "float32":
+        dtype = {"compute_dtype": jax.numpy.dtype(config.model.dtype)}
+        rule = rule._replace(options={**rule.options, **dtype})
+    return rule
+
+
+def make_model(config: TrainConfig, num_classes: int) -> Model:
+    """The network of a config."""
+    head, optimizer = config.head.options, config.optimizer.options
+    backbone = config.model.make({})
+    more = published_start(head, backbone, config.loss.facts.init_bias)
+    frozen = not optim.trains_backbone(optimizer)
+    return assemble(
+        backbone,
+        config.head.make({"num_classes": num_classes, **more}),
+        freeze_backbone=frozen and optimizer.bn_mode == "frozen",
+        class_scale=head.class_scale,
+        class_scale_power=head.class_scale_power,
+        describe=describe_network(
+            config.model.name, config.model.options, config.head.name, num_classes
+        ),
+    )
+
+
+def make_evaluators(
+    config: TrainConfig, networks: Mapping[str, Model], method: Method, info: RunInfo
+) -> Mapping[str, Evaluator]:
+    """The evaluators that the config names, or those of the method."""
+    table = OTHER_KINDS["evaluators"]
+    judges = dict(config.judges)
+    if not judges:
+        names = method.evaluators
+        found = {n: read(f"evaluators.{n}", {"name": n}, table) for n in names}
+        judges = {name: one.chosen for name, one in found.items()}
+    told = EvaluatorSetting(
+        predict=method.predict,
+        class_counts=info.class_counts,
+        groups=info.groups,
+        networks=networks,
+        evaluate_ema=config.evaluate_ema,
+        adjustment=method.adjustment,
+        num_train=info.num_train,
+    )
+    return {name: judge.make(told) for name, judge in judges.items()}
+
+
+def _pipeline(section: Any, source: Source) -> Pipeline:
+    try:
+        return section.make(PipelineSetting(source.mean, source.std))
+    except ValueError as error:
+        raise ConfigError([f"config.augment: {error}"]) from None
+
+
+def make_feed(config: TrainConfig, source: Source, pipeline: Pipeline) -> feeds.Feed:
+    """The feed of a source, resident or streaming as the config says."""
+    data = config.data.options
+    if data.feed == "resident":
+        return feeds.resident(source, pipeline)
+    return feeds.streaming(source, pipeline, num_workers=data.workers)
+
+
+def _companions(config: TrainConfig, splits: Splits, main_feed: feeds.Feed):
+    """(the companions as sets to go over, the feed of all streams together)."""
+    sets, streams = [], {}
+    for name, stream in splits.companions.items():
+        pipeline = _pipeline(config.augment_unlabelled, splits.train)
+        feed = make_feed(config, stream.source, pipeline)
+        sets.append(EvalSet(name, feed, len(stream.source)))
+        streams[name] = Stream(feed, stream.ratio)
+    return tuple(sets), accompanied(main_feed, streams) if streams else main_feed
+
+
+def _sample(pipeline: Pipeline, source: Source) -> np.ndarray:
+    """Zeros of the shape that the network sees."""
+    stored = jax.ShapeDtypeStruct((1, *source.shape), source.dtype)
+    batch = {"inputs": stored, **_column_shapes(source)}
+    seen = jax.eval_shape(pipeline.eval, batch)["inputs"]
+    return np.zeros(seen.shape, seen.dtype)
+
+
+def _column_shapes(source: Source) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+        name: jax.ShapeDtypeStruct((1, *column.shape[1:]), column.dtype)
+        for name, column in source.columns.items()
+    }
+
+
+def _shapes(init: Any, replica: dict, config: TrainConfig) -> Any:
+    try:
+        return jax.eval_shape(init, replica["seed"], replica["hyper"])
+    except ValueError as error:
+        raise ConfigError(
+            [f"config.model.name {config.model.name!r} does not fit the data: {error}"]
+        ) from error
+
+
 def run_name(config: TrainConfig) -> str:
     """What a run is called in tables when its config gives no label."""
-    parts = [config.loss.name.upper()]
-    if config.weights.name != "none":
+    facts = config.method.facts
+    parts = [config.loss.name.upper() if facts.reads_loss else config.method.name]
+    if facts.reads_weights and config.weights.name != "none":
         deferred = not config.weights.start.startswith("0")
         parts.append("DRW" if deferred else config.weights.name)
-    if config.sampler.name != "instance":
-        parts.append(config.sampler.name)
-    if config.gradient.name != "plain":
-        parts.append(config.gradient.name)
+    for section in ("sampler", "gradient"):
+        chosen, usual = config.sections[section], SECTIONS[section].default
+        if chosen.name != usual:
+            parts.append(chosen.name)
     return " + ".join(parts)
-
-
-def _feed(config: TrainConfig, source) -> feeds.Feed:
-    data = config.data
-    # Files of one's own come without statistics; the options may name them.
-    options = {"mean": source.mean, "std": source.std, **data.augment_options}
-    pipeline = augment.build(data.augment, **options)
-    if data.feed == "resident":
-        return feeds.resident(source, pipeline.train, pipeline.eval)
-    return feeds.streaming(
-        source, pipeline.train, pipeline.eval, num_workers=data.workers
-    )
-
-
-def _auxiliary(config: TrainConfig, counts) -> supervised.Auxiliary | None:
-    if config.gradient.name != "cc_sam":
-        return None
-    return class_conditional.cc_sam(
-        counts,
-        nu=config.gradient.cc_nu,
-        ratio=config.gradient.cc_ratio,
-        max_rho=config.gradient.cc_max_rho,
-    )
-
-
-def _mixup(alpha: float):
-    if not alpha:
-        return None
-    return functools.partial(augment.mixup, alpha=alpha)

@@ -1,19 +1,18 @@
 """Passes over a split: every example once, sums on the device, ratios on the host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ltjax.data.feed import Feed
-from ltjax.metrics.streaming import ClassificationState
-from ltjax.train.mesh import Layout
-from ltjax.train.step import over_replicas
+from ltjax.evaluators.evaluator import Evaluator, Sweep
+from ltjax.train.lanes import Lanes
 
 
 class EvalSet(NamedTuple):
-    """A split to evaluate on.
+    """A split to go over.
 
     Attributes:
         name: of the split, as in metric keys.
@@ -24,6 +23,22 @@ class EvalSet(NamedTuple):
     name: str
     feed: Feed
     size: int
+
+
+class Judgement(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        values: "eval/<split>/<metric>" -> [R].
+        arrays: split -> name -> [R, ...], what an evaluation file keeps.
+    """
+
+    values: dict[str, np.ndarray]
+    arrays: dict[str, dict[str, np.ndarray]]
+
+
+def nobody_listens(what: str) -> None:
+    """A sign of life that nobody waits for."""
 
 
 def eval_plan(size: int, batch_size: int) -> Callable[[int], tuple]:
@@ -40,38 +55,35 @@ def eval_plan(size: int, batch_size: int) -> Callable[[int], tuple]:
 def make_pass(
     update: Callable[..., Any],
     split: EvalSet,
+    lanes: Lanes,
     *,
     empty: Any,
-    count: int,
-    layout: Layout,
-    mode: str,
-    batch_size: int,
     arrays: Any = None,
     on_trace: Callable[[], Any] = lambda: None,
+    beat: Callable[[str], Any] = nobody_listens,
 ) -> Callable[..., Any]:
     """`run(state, extra=None) -> sums` over every example of a split, once.
 
     Args:
         update: (state, sums, batch, extra) -> sums, of one replica.
         split: what to go over, without augmentation.
+        lanes: the replicas of the state.
         empty: sums of one replica before the first batch.
-        count: R, the replicas of the state.
-        layout: of the devices.
-        mode: see `over_replicas`.
-        batch_size: examples at a time; rounded up to a multiple of the devices.
         arrays: the split's arrays if they are on the device already.
         on_trace: called whenever the function is traced.
+        beat: called with the name of the split before each batch.
 
     Returns:
         A function of the state and, if `update` wants it, further arrays, all with a
         leading axis R. It returns the sums on the host, likewise; every process gets
         the same.
     """
-    batch_size, steps = _batches(split, batch_size, layout)
+    layout = lanes.layout
+    batch_size, steps = _batches(split, lanes)
     if arrays is None:
         arrays = layout.put(split.feed.arrays, layout.replicated)
-    empty = jax.tree.map(lambda x: np.stack([np.asarray(x)] * count), empty)
-    sums_sharding = layout.state(empty) if mode == "devices" else layout.replicated
+    empty = jax.tree.map(lambda x: np.stack([np.asarray(x)] * lanes.count), empty)
+    sums_sharding = lanes.sums_sharding(empty)
 
     def step(state, sums, arrays, rows, extra):
         on_trace()
@@ -81,8 +93,7 @@ def make_pass(
             return update(state, sums, batch, extra)
 
         axes = (0, 0, None, None, None if extra is None else 0)
-        replicated = over_replicas(one, axes, count=count, layout=layout, mode=mode)
-        return replicated(state, sums, arrays, rows, extra)
+        return lanes.each(one, axes)(state, sums, arrays, rows, extra)
 
     compiled = jax.jit(step, donate_argnums=1, out_shardings=sums_sharding)
     plan = eval_plan(split.size, batch_size)
@@ -91,8 +102,9 @@ def make_pass(
     def run(state, extra=None):
         sums = layout.put(empty, sums_sharding)
         if extra is not None:
-            extra = layout.put(extra, layout.replicated)
+            extra = _placed(extra, lanes)
         for rows in split.feed.iterate(plan, 0, steps, local=local):
+            beat(f"the pass over {split.name!r}")
             rows = layout.put(rows, layout.shared_rows)
             sums = compiled(state, sums, arrays, rows, extra)
         return layout.fetch(sums)
@@ -101,47 +113,51 @@ def make_pass(
 
 
 def make_collector(
-    fn: Callable[[Any, dict], Any],
+    fn: Callable[..., Any],
     split: EvalSet,
+    lanes: Lanes,
     *,
-    count: int,
-    layout: Layout,
-    mode: str,
-    batch_size: int,
-) -> Callable[[Any], Any]:
-    """`collect(state) -> arrays` [R, N, ...]: what `fn` says of every example.
+    on_trace: Callable[[], Any] = lambda: None,
+    beat: Callable[[str], Any] = nobody_listens,
+) -> Callable[..., Any]:
+    """`collect(state, extra=None) -> arrays` [R, N, ...]: what `fn` says of each row.
 
     Args:
-        fn: (state, batch) -> tree of [B, ...], of one replica.
+        fn: (state, batch, extra) -> tree of [B, ...], of one replica.
         split: what to go over, without augmentation.
-        count: R, the replicas of the state.
-        layout: of the devices.
-        mode: see `over_replicas`.
-        batch_size: examples at a time; rounded up to a multiple of the devices.
+        lanes: the replicas of the state.
+        on_trace: called whenever the function is traced.
+        beat: called with the name of the split before each batch.
 
     Returns:
         A function of the state; its result lies on the host of every process.
     """
-    batch_size, steps = _batches(split, batch_size, layout)
+    layout = lanes.layout
+    batch_size, steps = _batches(split, lanes)
     arrays = layout.put(split.feed.arrays, layout.replicated)
 
-    def one(state, arrays, rows):
-        return fn(state, split.feed.batch(arrays, rows, None, train=False))
+    def step(state, arrays, rows, extra):
+        on_trace()
 
-    replicated = over_replicas(
-        one, (0, None, None), count=count, layout=layout, mode=mode
-    )
-    compiled = jax.jit(replicated, out_shardings=layout.replicated)
+        def one(state, arrays, rows, extra):
+            batch = split.feed.batch(arrays, rows, None, train=False)
+            return fn(state, batch, extra)
+
+        axes = (0, None, None, None if extra is None else 0)
+        return lanes.each(one, axes)(state, arrays, rows, extra)
+
+    compiled = jax.jit(step, out_shardings=layout.replicated)
     plan = eval_plan(split.size, batch_size)
     local = layout.local_rows(batch_size)
 
-    def collect(state):
-        parts = [
-            jax.device_get(
-                compiled(state, arrays, layout.put(rows, layout.shared_rows))
-            )
-            for rows in split.feed.iterate(plan, 0, steps, local=local)
-        ]
+    def collect(state, extra=None):
+        if extra is not None:
+            extra = _placed(extra, lanes)
+        parts = []
+        for rows in split.feed.iterate(plan, 0, steps, local=local):
+            beat(f"the pass over {split.name!r}")
+            rows = layout.put(rows, layout.shared_rows)
+            parts.append(jax.device_get(compiled(state, arrays, rows, extra)))
         return jax.tree.map(
             lambda *x: np.concatenate(x, axis=1)[:, : split.size], *parts
         )
@@ -149,38 +165,98 @@ def make_collector(
     return collect
 
 
-def _batches(split: EvalSet, batch_size: int, layout: Layout) -> tuple[int, int]:
+def _placed(extra: Any, lanes: Lanes) -> Any:
+    """Whole host arrays [R, ...] on every device (or each replica's on its own)."""
+    sharding = lanes.sums_sharding(extra)
+    if not isinstance(sharding, jax.sharding.Sharding):
+        return lanes.layout.place(extra, sharding)
+    return lanes.layout.place(extra, jax.tree.map(lambda _: sharding, extra))
+
+
+def _batches(split: EvalSet, lanes: Lanes) -> tuple[int, int]:
     """(batch size that the devices can share, number of batches)."""
-    devices = layout.mesh.size
-    batch_size = -(-min(batch_size, split.size) // devices) * devices
+    devices = lanes.layout.mesh.size
+    batch_size = -(-min(lanes.eval_batch_size, split.size) // devices) * devices
     return batch_size, -(-split.size // batch_size)
 
 
-def make_evaluator(
-    predict: Callable[[Any, jax.Array], dict],
-    split: EvalSet,
-    *,
-    num_classes: int,
-    **options,
-) -> Callable[[Any], dict[str, np.ndarray]]:
-    """`evaluate(state) -> arrays`, compiled once per split.
+def make_sweep(sweep: Sweep, split: EvalSet, lanes: Lanes, **options: Any) -> Callable:
+    """The pass of an evaluator over a split: (state, extra) -> what it found."""
+    if sweep.empty is None:
+        options.pop("arrays", None)
+        return make_collector(sweep.fn, split, lanes, **options)
+    return make_pass(sweep.fn, split, lanes, empty=sweep.empty, **options)
+
+
+def make_judge(
+    evaluators: Mapping[str, Evaluator],
+    splits: tuple[EvalSet, ...],
+    train_set: EvalSet,
+    lanes: Lanes,
+    **options: Any,
+) -> Callable[[Any], Judgement]:
+    """`judge(state) -> Judgement`: every evaluator on its splits, compiled once.
 
     Args:
-        predict: of a method: (state, inputs) -> outputs.
-        split: what to evaluate on.
-        num_classes: K.
-        **options: see `make_pass`.
+        evaluators: name -> `Evaluator`.
+        splits: what is evaluated.
+        train_set: the training examples, without augmentation.
+        lanes: the replicas of the state.
+        **options: `on_trace` and `beat` of `make_pass`.
 
     Returns:
-        A function of the (replicated) train state that returns the accumulated sums of
-        `ClassificationState` as numpy arrays with a leading axis R. Every
-        process gets the same.
+        A function of the (replicated) train state. Every process gets the same.
     """
+    work = []
+    for evaluator in evaluators.values():
+        bank = evaluator.bank and make_sweep(
+            evaluator.bank, train_set, lanes, **options
+        )
+        about = evaluator.about and jax.jit(
+            lanes.each(evaluator.about, (0,)), out_shardings=lanes.layout.replicated
+        )
+        judged = (train_set,) if evaluator.on_train else splits
+        passes = {
+            split.name: make_sweep(evaluator.judge, split, lanes, **options)
+            for split in judged
+        }
+        work.append((evaluator, bank, about, passes))
 
-    def update(state, sums, batch, _):
-        outputs = predict(state, batch["inputs"])
-        return sums.update(outputs, batch["label"], batch["mask"])
+    def judge(state: Any) -> Judgement:
+        values: dict[str, np.ndarray] = {}
+        kept: dict[str, dict[str, np.ndarray]] = {}
+        for evaluator, bank, about, passes in work:
+            extra = None
+            if bank is not None:
+                with jax.transfer_guard("allow"):  # solvers on the host
+                    extra = evaluator.digest(bank(state))
+            told = None if about is None else jax.device_get(about(state))
+            for name, run in passes.items():
+                found = run(state, extra)
+                with jax.transfer_guard("allow"):
+                    arrays = evaluator.arrays(found, extra, told)
+                    summary = evaluator.summarize(arrays)
+                summary = {k: np.atleast_1d(v) for k, v in summary.items()}
+                values |= {f"eval/{name}/{key}": v for key, v in summary.items()}
+                kept.setdefault(name, {}).update(arrays)
+                kept[name] |= {f"summary/{key}": v for key, v in summary.items()}
+        return Judgement(values, kept)
 
-    empty = ClassificationState.empty(num_classes)
-    run = make_pass(update, split, empty=empty, **options)
-    return lambda state: run(state).arrays()
+    return judge
+
+
+def judged_metric(
+    evaluators: Mapping[str, Evaluator], splits: tuple[EvalSet, ...]
+) -> tuple[str, str] | None:
+    """(key, "max" or "min") of the metric that "best" goes by; None if there is none.
+
+    The "val" split decides where there is one, else the first split.
+    """
+    names = [split.name for split in splits]
+    split = "val" if "val" in names else next(iter(names), "")
+    for evaluator in evaluators.values():
+        if evaluator.judged and not evaluator.on_train:
+            ends = {column.key: column.best for column in evaluator.columns}
+            best = ends.get(evaluator.judged, "max")
+            return f"eval/{split}/{evaluator.judged}", best
+    return None

@@ -1,56 +1,48 @@
 """Features of a frozen backbone, computed once instead of at every step."""
 
-from ltjax.data import augment
 from ltjax.data.features import feature_feed
 from ltjax.train import optim
-from ltjax.train.build import Run
 from ltjax.train.evaluate import make_collector
-from ltjax.train.mesh import Layout
+from ltjax.train.lanes import Lanes
+from ltjax.train.run import Run
 from ltjax.train.state import TrainState
 
 
 def reuses_features(run: Run) -> bool:
     """Whether a training example has the same features at every step.
 
-    So it is if nothing of the backbone trains, its batch statistics stay, and there is
-    no augmentation (mixup included), unless `config.cache_features` is off.
+    So it is if nothing of the backbone trains, its batch statistics stay, and neither
+    augmentation nor method changes the inputs, unless `config.cache_features` is off.
     """
     config = run.config
+    optimizer = config.optimizer.options
     return (
         config.cache_features
         and run.model.embed is not None
-        and not optim.trains_backbone(config.optimizer)
-        and config.optimizer.bn_mode == "frozen"
-        and config.data.augment in augment.DETERMINISTIC
-        and not config.loss.mixup
+        and run.deterministic
+        and config.method.facts.takes_features
+        and not run.companions
+        and not optim.trains_backbone(optimizer)
+        and optimizer.bn_mode == "frozen"
     )
 
 
-def extract_features(run: Run, state: TrainState, layout: Layout, mode: str) -> Run:
+def extract_features(run: Run, state: TrainState, lanes: Lanes) -> Run:
     """`run` with a feed of the training set's features, as `state` has them.
 
     Args:
         run: for which `reuses_features` holds.
         state: its start, [R, ...].
-        layout: of the devices.
-        mode: see `ltjax.train.step.over_replicas`.
+        lanes: its replicas.
 
     Returns:
         The run; only what it trains on has changed.
     """
 
-    def embed(state, batch):
+    def embed(state, batch, extra):
         assert run.model.embed is not None  # as `reuses_features` holds
         features = run.model.embed(state.params, state.model_state, batch["inputs"])
         return features, batch["label"]
 
-    collect = make_collector(
-        embed,
-        run.train_set,
-        count=len(run.info.replicas),
-        layout=layout,
-        mode=mode,
-        batch_size=run.config.eval_batch_size,
-    )
-    features, labels = collect(state)
+    features, labels = make_collector(embed, run.train_set, lanes)(state)
     return run._replace(feed=feature_feed(features, labels[0]))

@@ -34,6 +34,11 @@ class StopRequest(contextlib.AbstractContextManager):
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
+    @property
+    def asked(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self._asked
+
     def _note(self, signum, frame):
         self._asked = True
 
@@ -51,7 +56,7 @@ class Watchdog:
         self._seconds = minutes * 60
         self._armed = 0.0
 
-    def __call__(self) -> None:
+    def __call__(self, what: str = "") -> None:
         """Tells that a step has ended."""
         now = time.monotonic()
         if self._seconds > 0 and now - self._armed > min(10, self._seconds / 4):

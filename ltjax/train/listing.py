@@ -1,55 +1,42 @@
-"""What can be named in a config, a line each."""
+"""What can be named in a config, and every option of it; read off the tables."""
 
-from ltjax.data.source import DATASETS
-from ltjax.methods.gradients import RULES
-from ltjax.methods.supervised import LOSSES
-from ltjax.models.registry import MODELS
-from ltjax.train.config import nearest
-from ltjax.train.recipes import METHODS as PRESETS
-from ltjax.train.validate import SAMPLERS
-
-_KINDS = {
-    "open_mnist1d": "made on the spot, needs no download",
-    "open_records": "TFDS data set, ArrayRecord",
-    "open_folder": "image folder with list files",
-}
+from ltjax.data.components import DATA
+from ltjax.methods.presets import PRESETS
+from ltjax.options import describe, nearest, options_of
+from ltjax.train.config import EngineOptions, ReplicaOptions
+from ltjax.train.sections import kinds
 
 
 def _preset(values: dict) -> str:
-    chosen = {k: v for k, v in values.items() if k != "label"}
-    told = ", ".join(f"{key}={value}" for key, value in chosen.items())
+    chosen = [
+        f"{path}={value['name'] if isinstance(value, dict) else value}"
+        for path, value in values.items()
+        if path != "label"
+    ]
+    told = ", ".join(chosen)
     return f"{values['label']}: {told}" if told else values["label"]
 
 
-def _about(data) -> str:
-    kind = _KINDS[data.open.__name__]
-    return f"{kind}, {data.num_classes} classes" if data.num_classes else kind
-
-
 def listing(kind: str = "") -> str:
-    """Methods, losses, samplers, gradient rules, models and data sets as text.
+    """The components of every kind, and the presets of configs, as text.
 
     Args:
-        kind: one section, or "" for all of them.
+        kind: one of them, or "" for all.
 
     Returns:
-        Lines of "name  description" under a heading per section.
+        Lines of "name  description" under a heading per kind.
 
     Raises:
         ValueError: for an unknown kind, with the nearest one.
 
     Example:
-        >>> print(listing("methods").splitlines()[0])
-        methods
+        >>> print(listing("presets").splitlines()[0])
+        presets
     """
-    sections = {
-        "methods": {name: _preset(values) for name, values in PRESETS.items()},
-        "losses": {name: entry.about for name, entry in LOSSES.items()},
-        "samplers": SAMPLERS,
-        "gradients": RULES,
-        "models": {name: about for name, (_, about) in MODELS.items()},
-        "datasets": {name: _about(data) for name, data in DATASETS.items()},
-    }
+    sections = {"presets": {name: _preset(v) for name, v in PRESETS.items()}}
+    for name, table in kinds().items():
+        sections[name] = {key: table[key].about for key in table}
+    sections["datasets"] |= DATA.forms
     if kind and kind not in sections:
         raise ValueError(f"list: {kind!r} is unknown{nearest(kind, sections)}")
     blocks = []
@@ -59,3 +46,47 @@ def listing(kind: str = "") -> str:
             lines = [f"  {name:<{width}}  {about}" for name, about in entries.items()]
             blocks.append("\n".join([title, *lines]))
     return "\n\n".join(blocks)
+
+
+def options_page(kind: str = "", name: str = "") -> str:
+    """Every option with its default, meaning and range, as text.
+
+    Args:
+        kind: of components, or "engine"; "" for all of them.
+        name: of one component; "" for all of the kind.
+
+    Returns:
+        Lines of "option = default  meaning [range]" under each component.
+
+    Raises:
+        ValueError: for an unknown kind or name, with the nearest one.
+
+    Example:
+        >>> print(options_page("losses", "la"))
+        losses la: logit adjustment (Menon 2021)
+          tau = 1.0  strength of the logit adjustment [>= 0] (sweepable)
+    """
+    found = kinds()
+    known = {"engine", *found}
+    if kind and kind not in known:
+        raise ValueError(f"options: {kind!r} is unknown{nearest(kind, known)}")
+    blocks = []
+    if kind in ("", "engine"):
+        blocks.append(_block("engine: the top level of a config", EngineOptions))
+        blocks.append(_block("engine replicas", ReplicaOptions))
+    for title, table in found.items():
+        if kind not in ("", title):
+            continue
+        if name and name not in table:
+            raise ValueError(
+                f"options: {title} {name!r} is unknown{nearest(name, table)}"
+            )
+        for key in [name] if name else list(table):
+            heading = f"{title} {key}: {table[key].about}"
+            blocks.append(_block(heading, table[key].options))
+    return "\n\n".join(blocks)
+
+
+def _block(heading: str, options: type) -> str:
+    lines = [f"  {describe(known)}" for known in options_of(options).values()]
+    return "\n".join([heading, *(lines or ["  (no options)"])])

@@ -100,11 +100,27 @@ class Layout:
             return self.replicated
         return self.sharding(BATCH_AXES)
 
-    def state(self, shapes: Any) -> Any:
-        """Shardings of a state tree: replicated, or by the largest axis under fsdp."""
+    def state(self, shapes: Any, tables: tuple[str, ...] = ()) -> Any:
+        """Shardings of a state tree: replicated, or by the largest axis under fsdp.
+
+        Args:
+            shapes: of the leaves, [R, ...].
+            tables: keys of `method_state` with one row per example, [R, N, ...]: they
+                are shared by row.
+        """
         if self.replicas == "devices":
             return jax.tree.map(lambda _: self.sharding(BATCH_AXES), shapes)
-        return jax.tree.map(self._leaf, shapes)
+
+        def leaf(path, x) -> NamedSharding:
+            keys = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+            is_table = keys[0] == "method_state" and keys[1:2] and keys[1] in tables
+            if is_table and x.shape[1] % self.mesh.size == 0:
+                return self.sharding(None, BATCH_AXES)
+            return self._leaf(x)
+
+        if not tables:
+            return jax.tree.map(self._leaf, shapes)
+        return jax.tree_util.tree_map_with_path(leaf, shapes)
 
     def _leaf(self, leaf) -> NamedSharding:
         fsdp = self.mesh.shape["fsdp"]
@@ -137,6 +153,23 @@ class Layout:
                 ),
                 tree,
             )
+
+    def place(self, tree: Any, shardings: Any) -> Any:
+        """Whole host arrays, the same on every process, as global device arrays.
+
+        Args:
+            tree: of arrays.
+            shardings: a tree of the same structure.
+        """
+        if jax.process_count() == 1:
+            return jax.device_put(tree, shardings)
+
+        def of_leaf(x, sharding):
+            x = np.asarray(x)
+            return jax.make_array_from_callback(x.shape, sharding, lambda at: x[at])
+
+        with jax.transfer_guard_host_to_device("allow"):
+            return jax.tree.map(of_leaf, tree, shardings)
 
     def fetch(self, tree: Any) -> Any:
         """Device arrays, sharded or not, as whole host arrays on every process."""

@@ -4,6 +4,7 @@ Learning rate and weight decay are read from `hyper`, so replicas may differ in 
 the schedule is a factor of the state's own step, so the chain keeps no counter.
 """
 
+import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,65 +14,103 @@ import jax.numpy as jnp
 import optax
 
 from ltjax import schedules
-from ltjax.train.config import ConfigError, OptimizerConfig, duration_steps
+from ltjax.options import Component, ConfigError, live, option
 
-SCHEDULES = ("constant", "warmup_multistep", "cosine")
-OPTIMIZERS = ("sgd", "adamw")
+PATH = "optimizer"  # of the config section
+MODULES = ("backbone", "head", "class_scale")
+ALL = "all"
+
+# ----------------------------------------------------------------------- schedules
 
 
-def lr_factor(
-    config: OptimizerConfig, *, steps_per_epoch: int, batch_size: int, total_steps: int
-) -> Callable[[Any], jax.Array]:
-    """The schedule of `config`: step -> factor of the base learning rate.
+@dataclasses.dataclass(frozen=True)
+class ScheduleOptions:
+    """Shared by all schedules."""
 
-    Args:
-        config: the optimizer section.
-        steps_per_epoch: steps.
-        batch_size: examples.
-        total_steps: of the run.
+    warmup: str = option("0 steps", "the rate climbs to its full value", duration=True)
 
-    Returns:
-        A function of a (traced) int step.
-    """
-    warmup = duration_steps(
-        config.warmup,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=batch_size,
-        total_steps=total_steps,
+
+@dataclasses.dataclass(frozen=True)
+class MultistepOptions(ScheduleOptions):
+    """Of a decay at milestones."""
+
+    milestones: tuple[int, ...] = option((160, 180), "in epochs", low=0)
+    factors: tuple[float, ...] = option(
+        (1e-2, 1e-4), "of the base rate, from each milestone on", low=0
     )
-    if warmup >= total_steps:
+
+    def __post_init__(self):
+        if len(self.milestones) != len(self.factors):
+            raise ValueError(
+                f"there are {len(self.milestones)} milestones but {len(self.factors)}"
+                " factors, expected as many of each"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineOptions(ScheduleOptions):
+    """Of a cosine decay to zero."""
+
+    per_epoch: bool = option(False, "whether the rate stays the same within an epoch")
+
+
+def _warmup(options: ScheduleOptions, setting) -> int:
+    warmup = setting.steps(options.warmup)
+    if warmup >= setting.total_steps and warmup:
         raise ConfigError(
             [
-                f"config.optimizer.warmup is {config.warmup!r} = {warmup} steps,"
-                f" expected less than the run's {total_steps}"
+                f"config.schedule.warmup is {options.warmup!r} = {warmup} steps,"
+                f" expected less than the run's {setting.total_steps}"
             ]
         )
-    if config.schedule == "constant":
-        if not warmup:
-            return schedules.constant
-        return lambda step: jnp.minimum((step + 1).astype(jnp.float32) / warmup, 1.0)
-    if config.schedule == "warmup_multistep":
-        if warmup % steps_per_epoch:
-            raise ConfigError(
-                [
-                    f"config.optimizer.warmup is {config.warmup!r} = {warmup} steps,"
-                    " but 'warmup_multistep' changes the rate by epochs: expected a"
-                    f" multiple of the {steps_per_epoch} steps of an epoch"
-                ]
-            )
-        return lambda step: schedules.warmup_multistep(
-            step,
-            steps_per_epoch=steps_per_epoch,
-            warmup_epochs=warmup // steps_per_epoch,
-            milestones=config.milestones,
-            factors=config.factors,
+    return warmup
+
+
+def _constant(options: ScheduleOptions, setting) -> Callable[[Any], jax.Array]:
+    warmup = _warmup(options, setting)
+    if not warmup:
+        return schedules.constant
+    return lambda step: jnp.minimum((step + 1).astype(jnp.float32) / warmup, 1.0)
+
+
+def _multistep(options: MultistepOptions, setting) -> Callable[[Any], jax.Array]:
+    warmup, epoch = _warmup(options, setting), setting.steps_per_epoch
+    if warmup % epoch:
+        raise ConfigError(
+            [
+                f"config.schedule.warmup is {options.warmup!r} = {warmup} steps, but"
+                " 'warmup_multistep' changes the rate by epochs: expected a multiple of"
+                f" the {epoch} steps of an epoch"
+            ]
         )
+    return lambda step: schedules.warmup_multistep(
+        step,
+        steps_per_epoch=epoch,
+        warmup_epochs=warmup // epoch,
+        milestones=options.milestones,
+        factors=options.factors,
+    )
+
+
+def _cosine(options: CosineOptions, setting) -> Callable[[Any], jax.Array]:
+    warmup = _warmup(options, setting)
     return lambda step: schedules.cosine(
         step,
-        total_steps=total_steps,
+        total_steps=setting.total_steps,
         warmup_steps=warmup,
-        steps_per_epoch=steps_per_epoch if config.per_epoch else 1,
+        steps_per_epoch=setting.steps_per_epoch if options.per_epoch else 1,
     )
+
+
+SCHEDULES: dict[str, Component] = {
+    "constant": Component("the same rate throughout", ScheduleOptions, _constant),
+    "warmup_multistep": Component(
+        "warm-up by epoch, then steps down (Cao 2019)", MultistepOptions, _multistep
+    ),
+    "cosine": Component("cosine decay to zero", CosineOptions, _cosine),
+}
+
+# ------------------------------------------------------------------ what is trained
 
 
 def _has_kernel_rank(params):
@@ -101,7 +140,7 @@ def _under(path: str, module: str) -> bool:
 
 def _trains(modules: str, path) -> bool:
     name = _module_path(path)
-    return modules == "all" or any(_under(name, m) for m in modules.split(","))
+    return modules == ALL or any(_under(name, m) for m in modules.split(","))
 
 
 def _partition(modules: str):
@@ -115,30 +154,43 @@ def _partition(modules: str):
     return labels
 
 
-def hold_fixed(config: OptimizerConfig, params: Any) -> Any:
-    """`params`, without gradient where `config.train` says that they stay."""
+def hold_fixed(modules: str, params: Any) -> Any:
+    """`params`, without gradient where they do not lie under one of the modules."""
+    if modules == ALL:
+        return params
 
     def leaf(path, value):
-        return value if _trains(config.train, path) else jax.lax.stop_gradient(value)
+        return value if _trains(modules, path) else jax.lax.stop_gradient(value)
 
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
-def trains_backbone(config: OptimizerConfig) -> bool:
+def only_under(modules: str, updates: Any) -> Any:
+    """`updates`, zero where they do not lie under one of the modules."""
+    if modules == ALL:
+        return updates
+
+    def leaf(path, value):
+        return value if _trains(modules, path) else jnp.zeros_like(value)
+
+    return jax.tree_util.tree_map_with_path(leaf, updates)
+
+
+def trains_backbone(options: "OptimizerOptions") -> bool:
     """Whether anything under "backbone" trains."""
-    names = config.train.split(",")
-    return config.train == "all" or any(n.startswith("backbone") for n in names)
+    names = options.train.split(",")
+    return options.train == ALL or any(n.startswith("backbone") for n in names)
 
 
-def check_modules(config: OptimizerConfig, params: Any) -> None:
+def check_modules(options: "OptimizerOptions", params: Any) -> None:
     """Raises ConfigError for a module path that no parameter lies under."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     paths = [_module_path(path) for path, _ in leaves]
-    trained = [] if config.train == "all" else config.train.split(",")
+    trained = [] if options.train == ALL else options.train.split(",")
     faults = [
         f"config.optimizer names {prefix!r}, but no parameter lies there; there are"
         f" {', '.join(sorted({'/'.join(p.split('/')[:2]) for p in paths}))}"
-        for prefix in (*trained, *config.lr_factors)
+        for prefix in (*trained, *options.lr_factors)
         if not any(_under(path, prefix) for path in paths)
     ]
     if faults:
@@ -159,44 +211,137 @@ def _scale_by_module(factors: Mapping[str, float]) -> optax.GradientTransformati
     return optax.stateless(lambda updates, params: scale(updates))
 
 
-def make_optimizer(
-    config: OptimizerConfig, factor: Callable[[Any], jax.Array]
-) -> Callable[..., optax.GradientTransformation]:
-    r"""`make_tx(hyper, step) -> optax.GradientTransformation` of `config`.
+# ---------------------------------------------------------------------- optimizers
 
-    SGD is the published recipe: coupled decay, then momentum, then the rate,
-    :math:`g \mathrel{+}= \lambda w,\; v = \mu v + g,\; w \mathrel{-}= \eta v`; AdamW
-    decouples the decay.
 
-    Args:
-        config: the optimizer section.
-        factor: from `lr_factor`.
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+    """Shared by all optimizers."""
 
-    Returns:
-        A function to be called inside the traced step.
+    lr: float = option(0.1, "base learning rate", low=0, sweep=True)
+    weight_decay: float = option(2e-4, "lambda", low=0, sweep=True)
+    decay: str = option(
+        "all", "leaves that decay; kernels are those of rank > 1", choices=DECAY
+    )
+    clip_norm: float = option(0.0, "bound of the gradient's norm; 0 = off", low=0)
+    accumulate: int = option(1, "micro-batches of a step", low=1)
+    train: str = option(
+        ALL, "all, or modules such as 'head' or 'head,backbone/stage4_*'"
+    )
+    bn_mode: str = option(
+        "frozen",
+        "batch statistics of a backbone of which nothing trains",
+        choices=("frozen", "update_stats"),
+    )
+    lr_factors: Mapping = option({}, "module -> factor, as {'backbone': 0.1}")
+
+
+@dataclasses.dataclass(frozen=True)
+class SGDOptions(OptimizerOptions):
+    """Of stochastic gradient descent."""
+
+    momentum: float = option(0.9, "mu", low=0, below=1)
+    nesterov: bool = option(False, "Nesterov's form of the momentum")
+
+
+@dataclasses.dataclass(frozen=True)
+class LARSOptions(OptimizerOptions):
+    """Of layer-wise adaptive rates."""
+
+    decay: str = option(
+        "kernels", "leaves that decay; kernels are those of rank > 1", choices=DECAY
+    )
+    momentum: float = option(0.9, "mu", low=0, below=1)
+    trust: float = option(1e-3, "trust coefficient", above=0)
+
+
+def _sgd(options: SGDOptions, decay) -> list[optax.GradientTransformation]:
+    """Coupled decay, then momentum: the published recipe of the field."""
+    return [decay, optax.trace(options.momentum, nesterov=options.nesterov)]
+
+
+def _adamw(options: OptimizerOptions, decay) -> list[optax.GradientTransformation]:
+    return [optax.scale_by_adam(), decay]
+
+
+def _lars(options: LARSOptions, decay) -> list[optax.GradientTransformation]:
+    """The trust ratio is that of kernels only; the rate stays outside (BYOL's code)."""
+    trust = optax.scale_by_trust_ratio(trust_coefficient=options.trust)
+    return [decay, optax.masked(trust, _has_kernel_rank), optax.trace(options.momentum)]
+
+
+def optimizer(chain_of: Callable[..., list]) -> Callable[..., Any]:
+    r"""A component's `make` from (options, decay) -> the parts of an optax chain.
+
+    The result is a function (options, factor) -> `make_tx(hyper, step)`, to be called
+    inside the traced step. SGD is
+    :math:`g \mathrel{+}= \lambda w,\; v = \mu v + g,\; w \mathrel{-}= \eta v`.
     """
-    mask = DECAY[config.decay]
 
-    def make_tx(hyper, step) -> optax.GradientTransformation:
-        chain = []
-        if config.clip_norm > 0:
-            chain.append(optax.clip_by_global_norm(config.clip_norm))
-        decay = optax.add_decayed_weights(hyper["weight_decay"], mask)
-        if config.name == "sgd":
-            momentum = optax.trace(config.momentum, nesterov=config.nesterov)
-            chain += [decay, momentum]
-        else:
-            chain += [optax.scale_by_adam(), decay]
-        chain.append(optax.scale(-hyper["lr"] * factor(step)))
-        if config.lr_factors:
-            chain.append(_scale_by_module(config.lr_factors))
-        tx = optax.chain(*chain)
-        if config.train != "all":
-            parts: dict[Hashable, optax.GradientTransformation] = {
-                "train": tx,
-                "keep": optax.set_to_zero(),
-            }
-            tx = optax.partition(parts, _partition(config.train))
-        return tx
+    def make(options: OptimizerOptions, factor: Callable[[Any], jax.Array]):
+        mask = DECAY[options.decay]
 
-    return make_tx
+        def make_tx(hyper, step) -> optax.GradientTransformation:
+            now = live(PATH, options, hyper)
+            chain = []
+            if options.clip_norm > 0:
+                chain.append(optax.clip_by_global_norm(options.clip_norm))
+            decay = optax.add_decayed_weights(now.weight_decay, mask)
+            chain += chain_of(options, decay)
+            chain.append(optax.scale(-now.lr * factor(step)))
+            if options.lr_factors:
+                chain.append(_scale_by_module(options.lr_factors))
+            tx = optax.chain(*chain)
+            if options.train != ALL:
+                parts: dict[Hashable, optax.GradientTransformation] = {
+                    "train": tx,
+                    "keep": optax.set_to_zero(),
+                }
+                tx = optax.partition(parts, _partition(options.train))
+            return tx
+
+        return make_tx
+
+    return make
+
+
+def _needs(options: OptimizerOptions, config) -> list[str]:
+    faults = []
+    trained = [] if options.train == ALL else options.train.split(",")
+    for field, paths in (("train", trained), ("lr_factors", options.lr_factors)):
+        for path in paths:
+            if path.split("/")[0] not in MODULES:
+                faults.append(
+                    f"config.optimizer.{field} names {path!r}, expected"
+                    f" {'all or ' if field == 'train' else ''}modules such as"
+                    f" {', '.join(MODULES)} or backbone/stage4_*"
+                )
+    for path, factor in options.lr_factors.items():
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not number or not 0 <= factor < float("inf"):
+            faults.append(
+                f"config.optimizer.lr_factors[{path!r}] is {factor!r}, expected a"
+                " number >= 0"
+            )
+    if options.train != ALL and not config.init_from:
+        faults.append(
+            f"config.init_from is empty, but optimizer.train is {options.train!r}: all"
+            " else would stay as it was drawn; expected the workdir of a finished run"
+        )
+    if "class_scale" in options.train.split(",") and config.head.class_scale == "none":
+        faults.append(
+            "config.optimizer.train names 'class_scale', but head.class_scale is"
+            " 'none', expected 'ones' or 'inverse_norm'"
+        )
+    return faults
+
+
+OPTIMIZERS: dict[str, Component] = {
+    "sgd": Component("momentum, coupled decay", SGDOptions, optimizer(_sgd), _needs),
+    "adamw": Component(
+        "Adam with decoupled decay", OptimizerOptions, optimizer(_adamw), _needs
+    ),
+    "lars": Component(
+        "layer-wise adaptive rates (You 2017)", LARSOptions, optimizer(_lars), _needs
+    ),
+}

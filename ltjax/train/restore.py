@@ -1,39 +1,41 @@
 """A finished (or stopped) run, read back from its workdir."""
 
-import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from ltjax._checks import check_choice
-from ltjax.class_stats import shot_groups
-from ltjax.metrics import classification
-from ltjax.train.build import Run, build
+from ltjax.options import check_value, options_of
+from ltjax.train.build import build, make_evaluators
+from ltjax.train.check import check
 from ltjax.train.checkpoint import Checkpoints
-from ltjax.train.evaluate import make_collector, make_evaluator
+from ltjax.train.config import TrainConfig
+from ltjax.train.evaluate import Judgement, make_collector, make_judge
+from ltjax.train.lanes import reading_lanes
 from ltjax.train.mesh import Layout, make_mesh
+from ltjax.train.run import Run
 from ltjax.train.state import TrainState
-from ltjax.train.step import replica_mode
-from ltjax.train.validate import validate
 from ltjax.train.workdir import read_json
+
+Changes = Mapping[str, float] | Callable[[TrainConfig], Mapping[str, float]]
 
 
 def restore_run(
     workdir: str | os.PathLike,
     *,
-    posthoc_tau: float | None = None,
+    changes: Changes | None = None,
     step: int | None = None,
 ) -> tuple[Run, TrainState, int]:
     """Builds the run of a workdir and restores its newest readable checkpoint.
 
     Args:
         workdir: of the run.
-        posthoc_tau: strength of the logit adjustment at prediction in place of the
-            config's.
+        changes: swept options to take other values, such as {"method.posthoc_tau":
+            1.5}; or a function of the checked config that gives them.
         step: of the checkpoint, in place of the newest.
 
     Returns:
@@ -42,84 +44,99 @@ def restore_run(
     Raises:
         FileNotFoundError: if workdir holds no run or no readable checkpoint, or none of
             that step.
+        ValueError: for a change of something that is not a swept option of the run, or
+            a value out of range.
     """
     path = pathlib.Path(workdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{workdir} holds no run (no config.json)")
-    config = validate(read_json(path))
-    if posthoc_tau is not None:
-        loss = dataclasses.replace(config.loss, posthoc_tau=posthoc_tau)
-        config = dataclasses.replace(config, loss=loss)
+    if not os.fspath(workdir) or not path.exists():
+        raise FileNotFoundError(f"{workdir} does not hold a run (no config.json)")
+    config = check(read_json(path))
+    chosen = dict(changes(config) if callable(changes) else changes or {})
+    _check_changes(config, chosen)
     run = build(config)
-    seeds = np.asarray([r["seed"] for r in run.info.replicas], np.int32)
-    hypers = {
-        name: np.asarray([r["hyper"][name] for r in run.info.replicas], np.float32)
-        for name in run.info.replicas[0]["hyper"]
-    }
-    shapes = jax.eval_shape(jax.vmap(run.init), seeds, hypers)
+    shapes = run.shapes
     layout = Layout(make_mesh())
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
-        restored = checkpoints.restore(shapes, layout.state(shapes), step=step)
+        shardings = layout.state(shapes, run.method.tables)
+        restored = checkpoints.restore(shapes, shardings, step=step)
     finally:
         checkpoints.close()
     if restored is None:
-        raise FileNotFoundError(f"{workdir} holds no readable checkpoint")
+        raise FileNotFoundError(f"{workdir} does not hold a readable checkpoint")
     state = restored.state
-    if posthoc_tau is not None:
-        tau = jax.numpy.full_like(state.hyper["posthoc_tau"], posthoc_tau)
-        state = state.replace(hyper={**state.hyper, "posthoc_tau": tau})
-    return run, state, restored.step
+    hyper = dict(state.hyper)
+    for key, value in chosen.items():
+        hyper[key] = jax.numpy.full_like(hyper[key], value)
+    return run, state.replace(hyper=hyper), restored.step
+
+
+def _check_changes(config: TrainConfig, changes: Mapping[str, float]) -> None:
+    for key, value in changes.items():
+        path, _, name = key.partition(".")
+        section = config.sections.get(path)
+        known = options_of(type(section.options)) if section else {}
+        if name not in known or not known[name].rule.sweep:
+            kind = f"{path} {section.name!r}" if section else f"no section {path!r}"
+            raise ValueError(
+                f"{key} is not a swept option of this run ({kind}), so a finished run"
+                " cannot take another value of it"
+            )
+        fault, _ = check_value(known[name], value)
+        if fault:
+            raise ValueError(f"{key} is {value}, {fault}")
 
 
 def evaluate_run(
-    workdir: str | os.PathLike, *, posthoc_tau: float | None = None
+    workdir: str | os.PathLike,
+    *,
+    changes: Changes | None = None,
+    step: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Metrics of a run's newest readable checkpoint.
 
     Args:
         workdir: of the run.
-        posthoc_tau: see `restore_run`.
+        changes: see `restore_run`.
+        step: see `restore_run`.
 
     Returns:
         "eval/<split>/<metric>" -> [R].
     """
-    run, state, _ = restore_run(workdir, posthoc_tau=posthoc_tau)
-    return evaluate_splits(run, run.predict, state)[0]
+    run, state, _ = restore_run(workdir, changes=changes, step=step)
+    return judge_splits(run, run.predict, state).values
 
 
-def evaluate_splits(
+def judge_splits(
     run: Run, predict: Callable[[Any, jax.Array], dict], state: Any
-) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
-    """Metrics of any way to predict, on the splits of a run.
+) -> Judgement:
+    """Judges any way to predict on the splits of a run.
 
     Args:
         run: whose splits, classes and groups they are.
-        predict: (state, inputs) -> outputs with "logits", of one replica.
+        predict: (state, inputs) -> outputs, of one replica.
         state: whatever `predict` takes, every leaf with a leading axis R.
 
     Returns:
-        ("eval/<split>/<metric>" -> [R], split -> accumulated arrays).
+        `Judgement`.
     """
-    config, info = run.config, run.info
-    groups = shot_groups(info.class_counts, many=config.many, few=config.few)
-    values, sets = {}, {}
-    for split in run.eval_sets:
-        evaluator = make_evaluator(
-            predict,
-            split,
-            num_classes=info.num_classes,
-            count=len(info.replicas),
-            layout=Layout(make_mesh()),
-            mode=replica_mode("auto", len(info.replicas)),
-            batch_size=config.eval_batch_size,
+    evaluators = run.evaluators
+    if predict is not run.predict:
+        # What looks into the run's own state cannot judge another way to predict.
+        again = make_evaluators(
+            run.config,
+            {"main": run.model},
+            run.method._replace(predict=predict),
+            run.info,
         )
-        sets[split.name] = evaluator(state)
-        summary = classification.summarize(
-            sets[split.name], info.class_counts, groups=groups
-        )
-        values |= {f"eval/{split.name}/{key}": v for key, v in summary.items()}
-    return values, sets
+        evaluators = {
+            name: one
+            for name, one in again.items()
+            if not one.on_train and one.about is None
+        }
+    lanes = reading_lanes(run.config, len(run.info.replicas))
+    judge = make_judge(evaluators, run.eval_sets, run.train_set, lanes)
+    return judge(state)
 
 
 def split_outputs(
@@ -145,20 +162,12 @@ def split_outputs(
     splits = {one.name: one for one in (run.train_set, *run.eval_sets)}
     check_choice("split_outputs", "split", split, splits)
 
-    def fn(state, batch):
+    def fn(state, batch, extra):
         found = run.predict(state, batch["inputs"])
         for name in outputs:
             check_choice("split_outputs", "outputs", name, found)
         return {name: found[name] for name in outputs}, batch["label"]
 
-    count = len(run.info.replicas)
-    collect = make_collector(
-        fn,
-        splits[split],
-        count=count,
-        layout=Layout(make_mesh()),
-        mode=replica_mode("auto", count),
-        batch_size=run.config.eval_batch_size,
-    )
-    values, labels = collect(state)
+    lanes = reading_lanes(run.config, len(run.info.replicas))
+    values, labels = make_collector(fn, splits[split], lanes)(state)
     return values, labels[0]

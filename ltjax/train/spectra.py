@@ -6,9 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
-from ltjax.class_stats import shot_groups
 from ltjax.losses import softmax_cross_entropy
-from ltjax.sharpness import tail_classes
 from ltjax.sharpness.spectrum import Spectrum, class_spectra
 from ltjax.train.restore import restore_run
 from ltjax.train.workdir import save_arrays, write_json
@@ -35,8 +33,8 @@ def run_spectra(
 
     Args:
         workdir: of a run.
-        grouping: "head_tail" (by the config's eta), "shots" (many, medium, few) or
-            "classes" (one by one).
+        grouping: "head_tail" (as the run's gradient rule has them), "shots" (many,
+            medium, few) or "classes" (one by one).
         replica: which replica of the run.
         step: of the checkpoint, in place of the newest.
         num_steps: Lanczos steps per start.
@@ -53,20 +51,23 @@ def run_spectra(
         FileNotFoundError: if workdir holds no readable checkpoint, or none of that
             step.
     """
-    run, state, step = restore_run(workdir, posthoc_tau=0.0, step=step)
+    run, state, step = restore_run(
+        workdir, changes=lambda config: config.method.facts.uncorrected, step=step
+    )
     count = len(run.info.replicas)
     if grouping not in GROUPINGS:
         raise ValueError(f"spectrum: grouping is {grouping!r}, expected {GROUPINGS}")
     if not 0 <= replica < count:
         raise ValueError(f"spectrum: replica is {replica}, expected [0, {count})")
     state = jax.tree.map(lambda x: x[replica], state)
-    arrays = jax.device_put(run.feed.arrays)
+    feed = run.train_set.feed
+    arrays = jax.device_put(feed.arrays)
     everything = np.arange(run.info.num_train, dtype=np.int32)
-    rows = run.feed.rows(everything, np.ones(len(everything), bool))
-    labels = rows["label"] if "label" in rows else run.feed.arrays["label"]
+    rows = feed.rows(everything, np.ones(len(everything), bool))
+    labels = rows["label"] if "label" in rows else feed.arrays["label"]
 
     def loss_fn(params, rows):
-        batch = run.feed.batch(arrays, rows, None, train=False)
+        batch = feed.batch(arrays, rows, None, train=False)
         outputs = run.predict(state.replace(params=params), batch["inputs"])
         return softmax_cross_entropy(outputs["logits"], batch["label"])
 
@@ -86,12 +87,18 @@ def run_spectra(
 
 
 def _groups(run, grouping: str) -> dict[str, np.ndarray]:
-    counts, config = run.info.class_counts, run.config
+    counts = run.info.class_counts
     if grouping == "head_tail":
-        tail = tail_classes(counts, eta=config.gradient.eta)
+        if not run.rule.has_tail:
+            raise ValueError(
+                f"spectrum: the gradient rule {run.config.gradient.name!r} of this run"
+                " does not tell head from tail classes, expected the grouping 'shots'"
+                " or 'classes'"
+            )
+        tail = run.rule.is_tail
         return {"head": ~tail, "tail": tail}
     if grouping == "shots":
-        return shot_groups(counts, many=config.many, few=config.few)
+        return run.info.groups
     return {f"class {k}": np.arange(len(counts)) == k for k in range(len(counts))}
 
 

@@ -8,6 +8,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+NEVER = 2**31 - 1  # "no bad step yet"
+
 
 class TrainState(flax.struct.PyTreeNode):
     """All that a run carries from step to step; every leaf is an array.
@@ -21,6 +23,8 @@ class TrainState(flax.struct.PyTreeNode):
         ema: {"params", "model_state"} averages, or None.
         method_state: all else that a method owns, or None.
         hyper: flat dict of float32 scalars that replicas may differ in.
+        diverged: int32 scalar, the step at which a replica stopped to be finite and was
+            frozen; `NEVER` for those that go on.
     """
 
     step: jax.Array
@@ -31,6 +35,7 @@ class TrainState(flax.struct.PyTreeNode):
     ema: Any
     method_state: Any
     hyper: dict[str, jax.Array]
+    diverged: jax.Array
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:
@@ -41,6 +46,15 @@ def stream(key: jax.Array, name: str) -> jax.Array:
 def step_key(state: TrainState, name: str) -> jax.Array:
     """The key of stream `name` at the state's step: a function of seed and step."""
     return stream(jax.random.fold_in(state.rng, state.step), name)
+
+
+def strongly_typed(tree: Any) -> Any:
+    """`tree` without weak types, of which a leaf would compile the step twice."""
+
+    def leaf(x):
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else x.astype(x.dtype)
+
+    return jax.tree.map(lambda x: leaf(jnp.asarray(x)), tree)
 
 
 def init_state(
@@ -76,12 +90,15 @@ def init_state(
         rng=rng,
         params=params,
         model_state=model_state,
-        opt_state=make_tx(hyper, step).init(params),
+        opt_state=strongly_typed(make_tx(hyper, step).init(params)),
         ema=jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
         if ema
         else None,
-        method_state=init_method(stream(rng, "method"), params, model_state),
+        method_state=strongly_typed(
+            init_method(stream(rng, "method"), params, model_state)
+        ),
         hyper=hyper,
+        diverged=jnp.full((), NEVER, jnp.int32),
     )
 
 
@@ -110,13 +127,7 @@ def with_parameters(
     if ema is not None:
         ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
     method_state = init_method(stream(state.rng, "method"), params, model_state)
+    method_state = strongly_typed(method_state)
     return state.replace(
         params=params, model_state=model_state, ema=ema, method_state=method_state
     )
-
-
-def evaluated(state: TrainState, *, ema: bool) -> tuple[Any, Any]:
-    """(params, model_state) that a run predicts with."""
-    if ema:
-        return state.ema["params"], state.ema["model_state"]
-    return state.params, state.model_state

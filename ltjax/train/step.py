@@ -1,25 +1,23 @@
 """One optimizer step, and its repetition over replicas and over a chunk of steps."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import PartitionSpec
 
 from ltjax.methods.gradients import GradientRule
-from ltjax.methods.method import Method
+from ltjax.methods.method import Method, Program
 from ltjax.sharpness import (
     accumulated_value_and_grad,
     group_gaps,
     sharp_value_and_grad,
 )
 from ltjax.sharpness.weights import leading_rows
-from ltjax.train.mesh import BATCH_AXES, Layout
-from ltjax.train.state import TrainState, step_key
-
-NEVER = jnp.iinfo(jnp.int32).max  # "no bad step yet"
+from ltjax.train.lanes import Lanes
+from ltjax.train.optim import ALL, hold_fixed, only_under
+from ltjax.train.state import NEVER, TrainState, step_key
 
 
 def make_train_step(
@@ -30,10 +28,10 @@ def make_train_step(
     ema_decay: float = 0.0,
     accumulate: int = 1,
     lr_factor: Callable | None = None,
-    hold_fixed: Callable[[Any], Any] = lambda params: params,
+    trains: str = ALL,
     groups: Mapping[str, Any] | None = None,
 ) -> Callable[..., tuple[TrainState, dict]]:
-    """The step of one replica: `(state, batch, *, program=None) -> (state, metrics)`.
+    """The step of one replica: `(state, batch, *, program) -> (state, metrics)`.
 
     Args:
         method: what is minimized.
@@ -43,66 +41,109 @@ def make_train_step(
         accumulate: micro-batches that a step is split into, one in memory at a time;
             their gradients add up to the batch's before a perturbation is formed.
         lr_factor: step -> factor, only to log the rate.
-        hold_fixed: params -> params, stopping the gradient of those that do not train,
-            so that no perturbation reaches them either.
+        trains: modules that train unless the method's stage says otherwise; the others
+            get no gradient, so that no perturbation reaches them either.
         groups: name -> bool [K], whose sharpness gaps are metrics of their own.
 
     Returns:
         A pure function; `metrics` maps a name to (sum, count).
     """
 
-    def train_step(state: TrainState, batch: dict, *, program: Hashable = None):
+    def train_step(state: TrainState, batch: dict, *, program: Program = Program()):  # noqa: B008
+        prepare_key, loss_key = jax.random.split(step_key(state, "model"))
+        method_state, batch = method.prepare(
+            state, batch, key=prepare_key, program=program
+        )
+        prepared = state.replace(method_state=method_state)
+        modules = method.trains(program.stage) or trains
+
         def loss_fn(params, model_state, batch, rng):
-            seen = state.replace(model_state=model_state)
-            return method.loss(hold_fixed(params), seen, batch, key=rng)
+            seen = prepared.replace(model_state=model_state)
+            params = hold_fixed(modules, params)
+            return method.loss(params, seen, batch, key=rng, program=program)
 
         def terms(aux):
-            return method.terms(state, batch, aux, program=program)
+            return method.terms(prepared, batch, aux, program=program)
 
-        options = dict(rule.options)
-        if options.get("scope") == "shard":
-            options["mesh"] = jax.sharding.get_abstract_mesh()
-        args = (state.params, state.model_state, batch, step_key(state, "model"))
-        if accumulate > 1:
-            size = batch["mask"].shape[0] // accumulate
-            # Convolutions inside loops are slow on CPU.
-            loop = "unroll" if jax.default_backend() == "cpu" else "scan"
-            for name in ("scope", "rows_independent", "blocks"):
-                options.pop(name, None)
-            gradient = accumulated_value_and_grad(
-                loss_fn, microbatch=size, loop=loop, **options
-            )
-            out, grads = gradient(*args, terms({}))
-        else:
-            size = options.get("scope")
-            on_cpu = jax.default_backend() == "cpu"
-            if isinstance(size, int) and batch["mask"].shape[0] <= 8 * size and on_cpu:
-                options["loop"] = "unroll"  # convolutions with several sets of weights
-            # A group of rows does not see the first pass of the whole batch.
-            whole = options.get("scope", "global") == "global"
-            gradient = sharp_value_and_grad(loss_fn, **options)
-            out, grads = gradient(*args, terms if whole else terms({}))
+        gradient, wants = _gradient(loss_fn, rule, accumulate, batch)
+        args = (state.params, state.model_state, batch, loss_key)
+        out, grads = gradient(*args, terms if wants == "function" else terms({}))
+
         tx = make_tx(state.hyper, state.step)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        opt_state = state.opt_state
+        if method.restarts is not None:
+            now, fresh = method.restarts(state.step), tx.init(state.params)
+            opt_state = jax.tree.map(
+                lambda new, old: jnp.where(now, new, old), fresh, opt_state
+            )
+        updates, opt_state = tx.update(grads, opt_state, state.params)
+        if modules != trains:
+            updates = only_under(modules, updates)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay:
             ema = _average(ema, params, out.model_state, ema_decay)
-        new = state.replace(
+        new = prepared.replace(
             step=state.step + 1,
             params=params,
             model_state=out.model_state,
             opt_state=opt_state,
             ema=ema,
         )
-        new = new.replace(method_state=method.update(new, batch, out.aux))
-        metrics = _metrics(out, grads, batch)
-        metrics |= _class_gaps(out, batch, groups or {}, rule.options.get("blocks", 1))
+        kept = method.update(new, batch, out.aux)
+        new = new.replace(method_state=_as_before(state, kept))
+        metrics = _metrics(out, grads)
+        if method.class_part:
+            blocks = rule.options.get("blocks", 1)
+            metrics |= _class_gaps(out, method.class_part, batch, groups or {}, blocks)
         if lr_factor is not None:
-            metrics["lr"] = (state.hyper["lr"] * lr_factor(state.step), 1.0)
+            metrics["lr"] = (state.hyper["optimizer.lr"] * lr_factor(state.step), 1.0)
         return new, metrics
 
     return train_step
+
+
+def _gradient(loss_fn, rule: GradientRule, accumulate: int, batch):
+    """The gradient function of a rule, and whether it takes terms as a function."""
+    options, size = dict(rule.options), batch["mask"].shape[0]
+    on_cpu = jax.default_backend() == "cpu"
+    if accumulate > 1:
+        for name in ("scope", "rows_independent", "blocks"):
+            options.pop(name, None)
+        # Convolutions inside loops are slow on CPU.
+        options["loop"] = "unroll" if on_cpu else "scan"
+        micro = size // accumulate
+        return accumulated_value_and_grad(
+            loss_fn, microbatch=micro, **options
+        ), "arrays"
+    scope = options.get("scope", "global")
+    if scope == "shard":
+        options["mesh"] = jax.sharding.get_abstract_mesh()
+    if isinstance(scope, int) and size <= 8 * scope and on_cpu:
+        options["loop"] = "unroll"  # convolutions with several sets of weights
+    # A group of rows does not see the first pass of the whole batch.
+    wants = "function" if scope == "global" else "arrays"
+    return sharp_value_and_grad(loss_fn, **options), wants
+
+
+def _as_before(state: TrainState, method_state: Any) -> Any:
+    """The method state with the dtypes that it had, or an error that names the leaf.
+
+    A leaf of another type (a weak one, often) would compile the next step anew.
+    """
+
+    def leaf(path, old, new):
+        if jnp.issubdtype(old.dtype, jax.dtypes.extended):  # random keys
+            return new
+        if jnp.shape(new) != old.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(
+                f"Method.update: method_state.{name} has shape {jnp.shape(new)},"
+                f" expected that of Method.init, {old.shape}"
+            )
+        return jnp.asarray(new, old.dtype)
+
+    return jax.tree_util.tree_map_with_path(leaf, state.method_state, method_state)
 
 
 def _average(ema, params, model_state, decay: float):
@@ -116,12 +157,11 @@ def _average(ema, params, model_state, decay: float):
     return jax.tree.map(mix, ema, now)
 
 
-def _metrics(out, grads, batch) -> dict[str, tuple]:
-    mask = batch["mask"]
-    hit = jnp.argmax(out.outputs["logits"], axis=-1) == batch["label"]
+def _metrics(out, grads) -> dict[str, tuple]:
+    """What every step reports, and what the method adds."""
     metrics = {
         "loss": (out.loss, 1.0),
-        "accuracy": (jnp.sum(hit & mask), jnp.sum(mask)),
+        **out.aux.get("metrics", {}),
         "grad_norm": (optax.tree.norm(grads), 1.0),
     }
     for k, term in enumerate(out.terms):
@@ -132,16 +172,13 @@ def _metrics(out, grads, batch) -> dict[str, tuple]:
     return metrics
 
 
-def _class_gaps(out, batch, groups, blocks: int) -> dict[str, tuple]:
-    """How much the loss of each group of classes rises at every term's perturbation.
-
-    With mixup, of the part of the loss that belongs to the examples' own labels.
-    """
+def _class_gaps(out, part: str, batch, groups, blocks: int) -> dict[str, tuple]:
+    """How much the loss of each group of classes rises at every term's perturbation."""
     metrics = {}
     for k, (numbers, rises) in enumerate(zip(out.terms, out.rises, strict=True)):
         if rises is None:
             continue
-        rise = rises["label"]
+        rise = rises[part]
         # A compacted term knows the leading rows only; the others are not its own.
         labels, mask = (
             leading_rows(batch[name], rise.shape[0], blocks)
@@ -160,117 +197,95 @@ def empty_sums(names: Iterable[str]) -> dict:
     return {"metrics": zeros, "bad_step": jnp.full((), NEVER, jnp.int32)}
 
 
-def add_metrics(sums: dict, metrics: dict, step) -> dict:
-    """Adds one step's (sum, count) pairs and remembers the first non-finite step.
+def add_metrics(sums: dict, metrics: dict, state: TrainState, alive) -> dict:
+    """Adds one step's (sum, count) pairs and remembers a step that was not finite.
 
-    A program that lacks a metric of another program's adds nothing to it.
+    Args:
+        sums: from `empty_sums`. A program that lacks a metric of another program's adds
+            nothing to it.
+        metrics: of the step.
+        state: after the step.
+        alive: bool, whether the replica had not diverged before the step.
+
+    Returns:
+        The new sums.
     """
     total = {}
     for name, old in sums["metrics"].items():
         new = metrics.get(name, (0.0, 0.0))
         total[name] = tuple(
-            a + jnp.asarray(b, jnp.float32) for a, b in zip(old, new, strict=True)
+            a + jnp.where(alive, jnp.asarray(b, jnp.float32), 0.0)
+            for a, b in zip(old, new, strict=True)
         )
-    loss, norm = metrics["loss"][0], metrics["grad_norm"][0]
-    bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
-    here = jnp.where(bad, step, NEVER).astype(jnp.int32)
-    return {"metrics": total, "bad_step": jnp.minimum(sums["bad_step"], here)}
+    return {"metrics": total, "bad_step": jnp.minimum(sums["bad_step"], state.diverged)}
 
 
-def replica_mode(layout: str, count: int) -> str:
-    """The mode of `over_replicas` that a config's `replicas.layout` means here."""
-    if layout != "auto":
-        return layout
-    return "unroll" if count <= 8 and jax.default_backend() == "cpu" else "vmap"
+def is_finite(metrics: dict, state: TrainState) -> jax.Array:
+    """Whether loss, gradient and the new parameters and model state are finite."""
+    leaves = jax.tree.leaves((state.params, state.model_state))
+    floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+    floats += [metrics["loss"][0], metrics["grad_norm"][0]]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
 
 
-def over_replicas(
-    fn: Callable, axes: tuple, *, count: int, layout: Layout, mode: str
-) -> Callable:
-    """`fn` of one replica as a function of arrays with a leading replica axis.
+def frozen_if_lost(old: TrainState, new: TrainState, fine) -> TrainState:
+    """`new`, or for a replica that is not finite the state before, marked for good.
 
     Args:
-        fn: function of one replica's arguments.
-        axes: 0 or None per argument: whether it has the replica axis.
-        count: R.
-        layout: of the devices.
-        mode: "vmap"; "unroll" repeats the program R times (faster on CPU, where
-            vmapped convolutions are slow, but compiles R times as much); "devices"
-            gives each device R / devices whole replicas.
+        old: state before the step.
+        new: state after it.
+        fine: bool, whether it is finite.
 
     Returns:
-        The function of stacked arguments, returning stacked results.
+        The state to go on with; its step counts on in any case.
     """
+    keep = fine & (old.diverged == NEVER)
+    diverged = jnp.where(keep, old.diverged, jnp.minimum(old.diverged, old.step))
 
-    def batched(*args):
-        replicas = next(
-            jax.tree.leaves(arg)[0].shape[0]
-            for arg, axis in zip(args, axes, strict=True)
-            if axis == 0
-        )
+    def pick(new, old):
+        if jnp.issubdtype(new.dtype, jax.dtypes.extended):  # random keys are constant
+            return new
+        return jnp.where(keep, new, old)
 
-        def pick(r):
-            chosen = (
-                jax.tree.map(lambda x: x[r], arg) if axis == 0 else arg
-                for arg, axis in zip(args, axes, strict=True)
-            )
-            return fn(*chosen)
-
-        if replicas == 1:
-            return jax.tree.map(lambda x: x[None], pick(0))
-        if mode == "unroll":
-            return jax.tree.map(lambda *x: jnp.stack(x), *map(pick, range(replicas)))
-        return jax.vmap(fn, in_axes=axes)(*args)
-
-    if mode != "devices" or count == 1:
-        return batched
-    spec = PartitionSpec(BATCH_AXES)
-    return jax.shard_map(
-        batched,
-        mesh=layout.mesh,
-        in_specs=tuple(spec if axis == 0 else PartitionSpec() for axis in axes),
-        out_specs=spec,
-        check_vma=False,
-    )
+    chosen = jax.tree.map(pick, new, old)
+    return chosen.replace(step=new.step, diverged=diverged)
 
 
 def make_program(
-    train_step: Callable,
-    make_batch: Callable[..., dict],
+    run: Any,
+    lanes: Lanes,
     *,
-    count: int,
-    layout: Layout,
-    mode: str,
     steps_per_call: int = 1,
     on_trace: Callable[[], Any] = lambda: None,
 ) -> Callable:
     """The function that a run compiles: gather, augment, step, accumulate, R times.
 
     Args:
-        train_step: of one replica.
-        make_batch: (arrays, rows, key) -> batch, traced.
-        count: R.
-        layout: of the devices.
-        mode: see `over_replicas`.
+        run: a `ltjax.train.run.Run`.
+        lanes: its replicas.
         steps_per_call: S > 1 scans over S steps in one dispatch.
         on_trace: called whenever the function is traced.
 
     Returns:
-        `(state, sums, arrays, rows, *, program=None) -> (state, sums)`; `rows` leaves
-        are [R, B, ...], or [S, R, B, ...] for S > 1.
+        `(state, sums, arrays, rows, *, program) -> (state, sums)`; `rows` leaves are
+        [R, B, ...], or [S, R, B, ...] for S > 1.
     """
 
-    def run(state, sums, arrays, rows, *, program=None):
+    def program(state, sums, arrays, rows, *, program):
         on_trace()
 
         def one(state, sums, arrays, rows):
-            batch = make_batch(arrays, rows, step_key(state, "augment"))
-            new, metrics = train_step(state, batch, program=program)
-            return new, add_metrics(sums, metrics, state.step)
+            batch = make_batch(run, state, arrays, rows)
+            new, metrics = run.step(state, batch, program=program)
+            alive, fine = state.diverged == NEVER, is_finite(metrics, new)
+            if lanes.count > 1:  # the others go on
+                new = frozen_if_lost(state, new, fine)
+            else:  # the loop ends the run
+                lost = jnp.where(fine, state.diverged, state.step)
+                new = new.replace(diverged=jnp.minimum(state.diverged, lost))
+            return new, add_metrics(sums, metrics, new, alive)
 
-        step = over_replicas(
-            one, (0, 0, None, 0), count=count, layout=layout, mode=mode
-        )
+        step = lanes.each(one, (0, 0, None, 0))
         if steps_per_call == 1:
             return step(state, sums, arrays, rows)
 
@@ -279,4 +294,12 @@ def make_program(
 
         return jax.lax.scan(body, (state, sums), rows)[0]
 
-    return run
+    return program
+
+
+def make_batch(run: Any, state: TrainState, arrays: Any, rows: dict) -> dict:
+    """The training batch of one replica: gathered and augmented, traced."""
+    guide = run.method.guide
+    hints = {} if guide is None else guide(state, rows)
+    key = step_key(state, "augment")
+    return run.feed.batch(arrays, rows, key, train=True, **hints)

@@ -15,10 +15,12 @@ import pathlib
 import jax
 import numpy as np
 
+from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
-from ltjax.train.build import Run
 from ltjax.train.checkpoint import has_checkpoints, restore_params
-from ltjax.train.config import ConfigError, nearest, to_dict
+from ltjax.train.config import to_dict
+from ltjax.train.evaluate import judged_metric
+from ltjax.train.run import Run
 from ltjax.train.state import TrainState, with_parameters
 
 _LOG = logging.getLogger(__name__)
@@ -28,8 +30,7 @@ _FREE_TO_CHANGE = (
     "log_every",
     "eval_every",
     "eval_batch_size",
-    "collapse",
-    "bound",
+    "evaluators",
     "checkpoint_every",
     "keep_latest",
     "keep_every",
@@ -55,7 +56,7 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
 
     Raises:
         ConfigError: if workdir cannot be written or holds a run of another config
-            (one without a checkpoint is no run yet: it would start anew anyway).
+            (one without a checkpoint would start anew anyway).
     """
     try:
         (workdir / "evaluation").mkdir(parents=True, exist_ok=True)
@@ -89,8 +90,15 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
         facts |= {
             "method": run.info.name,
             "data": run.config.data.name,
-            "imbalance_factor": run.config.data.imbalance_factor,
-            "shot_groups": {"many": run.config.many, "few": run.config.few},
+            "imbalance_factor": run.info.imbalance_factor,
+            "shot_groups": {"many": run.info.many, "few": run.info.few},
+            "backbone": run.config.model.name,
+            "columns": [
+                column._asdict()
+                for evaluator in run.evaluators.values()
+                for column in evaluator.columns
+            ],
+            "judged": judged_metric(run.evaluators, run.eval_sets),
             **provenance.versions(),
             **provenance.hardware(),
         }

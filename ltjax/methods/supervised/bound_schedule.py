@@ -14,6 +14,7 @@ References:
     Wang et al., NeurIPS 2023, Propositions 2-3 and Algorithm 1. The choice is ours.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -22,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltjax.class_stats import log_prior
+from ltjax.durations import duration_steps
 from ltjax.metrics.bound import bound_terms, choose_switch_epoch, choose_weight_power
-from ltjax.train.config import ConfigError, duration_steps
-from ltjax.train.workdir import read_json
+from ltjax.options import ConfigError
 
 
 class BoundSchedule(NamedTuple):
@@ -51,8 +52,8 @@ def choose_bound_schedule(
     """The second phase that the history of a pilot run asks for.
 
     Args:
-        workdir: of a run with `config.bound`, evaluated often in its first phase; later
-            evaluations are not looked at.
+        workdir: of a run with the evaluator "bound", evaluated often in its first
+            phase; later evaluations are not looked at.
         tau_late: strength of the second phase's logit adjustment.
         window: evaluations without progress that count as a stop.
         tolerance: smallest relative progress over a window, in [0, 1).
@@ -92,8 +93,10 @@ def _first_phase(workdir: pathlib.Path):
     """Steps [T], summands and smallest scores [T, R, K], class counts [K]."""
     for name in ("config.json", "run.json"):
         if not (workdir / name).is_file():
-            raise ConfigError(f"bound: {workdir} holds no run (no {name})")
-    config, info = read_json(workdir / "config.json"), read_json(workdir / "run.json")
+            raise ConfigError(f"bound: {workdir} does not hold a run (no {name})")
+    config, info = (
+        json.loads((workdir / name).read_text()) for name in ("config.json", "run.json")
+    )
     counts = np.asarray(info["class_counts"])
     start = duration_steps(
         config["weights"]["start"],
@@ -111,15 +114,15 @@ def _first_phase(workdir: pathlib.Path):
     if not steps:
         raise ConfigError(
             f"bound: {workdir} holds no evaluation with the bound's quantities; run it"
-            " with config.bound = True"
+            " with config.evaluators = {'classification': {}, 'bound': {}}"
         )
     summands, lowest = (np.stack(part) for part in zip(*rows, strict=True))
     return steps, summands, lowest, counts
 
 
 def _diagnostics(workdir: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
-    files = (workdir / "evaluation").glob("diagnostics_*.npz")
-    named = ((re.fullmatch(r"diagnostics_(\d+)\.npz", f.name), f) for f in files)
+    files = (workdir / "evaluation").glob("train_*.npz")
+    named = ((re.fullmatch(r"train_(\d+)\.npz", f.name), f) for f in files)
     return sorted((int(match[1]), file) for match, file in named if match)
 
 

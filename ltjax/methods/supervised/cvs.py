@@ -23,7 +23,7 @@ References:
     term: the code has none, and neither do we.
 """
 
-from collections.abc import Callable
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -43,7 +43,10 @@ from ltjax._checks import (
     shape_of,
 )
 from ltjax._numerics import at_least_float32, host, mask_rows
+from ltjax.losses.component import Loss, LossContext, LossFacts, Memory
+from ltjax.methods.losses import affine_loss
 from ltjax.metrics.calibration import bin_index
+from ltjax.options import Component, option
 from ltjax.schedules import phase
 
 
@@ -339,6 +342,28 @@ def cvs_parameters(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class CVSOptions:
+    """Of calibrated vector scaling."""
+
+    gamma: float = option(
+        0.15, "exponent of the multiplicative adjustment", low=0, sweep=True
+    )
+    tau: float = option(0.9, "strength of the additive one", low=0, sweep=True)
+    kappa_low: float = option(0.5, "smallest calibration factor", above=0)
+    kappa_high: float = option(2.0, "largest calibration factor", above=0)
+    kappa_warmup: str = option(
+        "10 epochs", "the factors are fitted, but not used yet", duration=True
+    )
+
+    def __post_init__(self):
+        if self.kappa_low > self.kappa_high:
+            raise ValueError(
+                f"kappa_low is {self.kappa_low} and kappa_high {self.kappa_high},"
+                " expected low <= high"
+            )
+
+
 def remembered(
     class_counts: ArrayLike,
     *,
@@ -348,12 +373,12 @@ def remembered(
     low: float = 0.5,
     high: float = 2.0,
     max_items: int = 1000,
-) -> tuple[Callable, Callable]:
+) -> Memory:
     """The bank and its factors as the memory of a training run.
 
     Args:
         class_counts: [K] training counts.
-        steps_per_epoch: kappa moves after every so many steps.
+        steps_per_epoch: kappa moves once in this number of steps.
         late_step: first step of phase 2.
         warmup_steps: kappa is fitted from the start, but 1 is used in its place before
             this step.
@@ -362,20 +387,18 @@ def remembered(
         max_items: see `init_cvs`.
 
     Returns:
-        (init, update) of an `ltjax.methods.entries.Memory`. The memory is {"cvs":
-        `CVSState`, "kappa": [K], the factors in force at the next step}.
+        A `Memory`: {"cvs": `CVSState`, "kappa": [K], the factors in force at the next
+        step}.
     """
     start = init_cvs(class_counts, max_items=max_items)
 
     def init(key, params, model_state):
         return {"cvs": start, "kappa": jnp.ones_like(start.kappa[0])}
 
-    def update(state, batch, aux):
+    def update(memory, state, batch, aux):
         logits = aux["outputs"]["logits"]
-        bank = update_bank(
-            state.method_state["cvs"], logits, batch["label"], where=batch["mask"]
-        )
-        done = state.step  # so many steps have been taken
+        bank = update_bank(memory["cvs"], logits, batch["label"], where=batch["mask"])
+        done = state.step  # number of steps taken
         bank = jax.lax.cond(
             done % steps_per_epoch == 0,
             lambda bank: update_kappa(
@@ -387,4 +410,36 @@ def remembered(
         kappa = bank.kappa[phase(done, (late_step,))]
         return {"cvs": bank, "kappa": jnp.where(done < warmup_steps, 1.0, kappa)}
 
-    return init, update
+    return Memory(init, update)
+
+
+def _affine(options: CVSOptions, context: LossContext):
+    """Scale and shift with the factors now in force."""
+    found = cvs_parameters(
+        context.memory["kappa"],
+        context.class_counts,
+        phase=jnp.minimum(context.phase, 1),
+        gamma=options.gamma,
+        tau=options.tau,
+    )
+    return found.scale, found.shift
+
+
+def _make(options: CVSOptions, setting) -> Loss:
+    memory = remembered(
+        setting.class_counts,
+        steps_per_epoch=setting.steps_per_epoch,
+        late_step=setting.late_step,
+        warmup_steps=setting.steps(options.kappa_warmup),
+        low=options.kappa_low,
+        high=options.kappa_high,
+    )
+    return affine_loss(_affine)._replace(memory=memory)
+
+
+CVS = Component(
+    "vector scaling calibrated class by class (Wang 2026)",
+    CVSOptions,
+    _make,
+    facts=lambda options: LossFacts(affine=True, remembers=True),
+)

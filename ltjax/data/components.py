@@ -1,0 +1,232 @@
+"""Data sets as components: where examples come from and which of them are kept."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ltjax.data.catalog import DATASETS, Dataset
+from ltjax.data.folders import open_folder
+from ltjax.data.mnist1d import open_mnist1d
+from ltjax.data.records import open_records
+from ltjax.data.source import Source, load_source
+from ltjax.options import Component, option, options_of
+
+PROFILES = ("exp", "step", "pareto", "balanced", "counts", "none")
+
+
+class DataFacts(NamedTuple):
+    """Columns that a data set brings along."""
+
+    columns: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Shared by all data sets."""
+
+    data_dir: str = option("", "folder of the data; '' = LTJAX_DATA_DIR")
+    train_split: str = option("train", "name of the training split")
+    test_split: str = option("test", "name of the split to report on")
+    val_split: str = option("", "evaluated as 'val' beside the test split; '' = none")
+    holdout: float = option(
+        0.0, "share of each training class set aside as 'val'", low=0, below=1
+    )
+    profile: str = option("exp", "of the long-tailed subset", choices=PROFILES)
+    imbalance_factor: float = option(100.0, "n_max / n_min of the subset", low=1)
+    max_count: int = option(
+        0, "examples of the largest class; 0 = those of the smallest one", low=0
+    )
+    counts: tuple[int, ...] = option((), "with profile='counts'", low=0)
+    subset_seed: int = option(0, "of the subset", low=0, below=2**31)
+    feed: str = option(
+        "resident",
+        "data on the device, or read ahead",
+        choices=("resident", "streaming"),
+    )
+    workers: int = option(
+        0, "processes of the streaming feed; 0 = threads only", low=0, high=64
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnDataOptions(DataOptions):
+    """Shared by data that are used as they are, because they are imbalanced already."""
+
+    profile: str = option("none", "of the long-tailed subset", choices=PROFILES)
+
+
+@dataclasses.dataclass(frozen=True)
+class MNIST1DOptions(DataOptions):
+    """Of MNIST-1D, which is made on the spot."""
+
+    train_per_class: int = option(2500, "training signals of a class", low=1)
+    test_per_class: int = option(500, "test signals of a class", low=1)
+    seed: int = option(42, "of the generator", low=0, below=2**31)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordOptions(DataOptions):
+    """Of TFDS data sets in ArrayRecord files."""
+
+    input_key: str = option("", "input feature; '' = the data set's own")
+    label_key: str = option("", "label feature; '' = the data set's own")
+    resize: int = option(0, "shorter side in pixels; 0 = as stored", low=0)
+    crop: int = option(0, "side of the center crop in pixels; 0 = none", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LargeRecordOptions(RecordOptions):
+    """Of TFDS data sets of images of varying size."""
+
+    resize: int = option(256, "shorter side in pixels; 0 = as stored", low=0)
+    crop: int = option(256, "side of the center crop in pixels; 0 = none", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnRecordOptions(RecordOptions, OwnDataOptions):
+    """Of any other TFDS data set."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderOptions(OwnDataOptions):
+    """Of image folders with list files."""
+
+    train_list: str = option("", "list of the training images; '' = published name")
+    test_list: str = option("", "list of the test images; '' = published name")
+    val_list: str = option("", "list of the validation images; '' = val_split's")
+    image_root: str = option("", "folder that the paths are relative to")
+    num_classes: int = option(0, "K; 0 = the largest label + 1", low=0)
+    resize: int = option(256, "shorter side in pixels; 0 = as stored", low=0)
+    crop: int = option(256, "side of the center crop in pixels; 0 = none", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class NpzOptions(OwnDataOptions):
+    """Of files of arrays."""
+
+    num_classes: int = option(0, "K; 0 = the largest label + 1", low=0)
+
+
+def _lists(options: Any) -> dict[str, str]:
+    """Split -> list file, where the options name one."""
+    named = {"train_split": "train_list", "test_split": "test_list"}
+    named["val_split"] = "val_list"
+    return {
+        getattr(options, split) or "val": getattr(options, name, "")
+        for split, name in named.items()
+        if getattr(options, name, "")
+    }
+
+
+def has_validation(options: DataOptions) -> bool:
+    """Whether there is a stored validation split."""
+    return bool(options.val_split or getattr(options, "val_list", ""))
+
+
+def _needs(options: DataOptions, config) -> list[str]:
+    faults = []
+    if options.holdout and has_validation(options):
+        faults.append(
+            "config.data.holdout and config.data.val_split (or val_list) both make a"
+            " split 'val', expected one of them"
+        )
+    if options.profile == "counts" and not options.counts:
+        faults.append("config.data.counts is empty, but data.profile is 'counts'")
+    if options.counts and options.profile != "counts":
+        faults.append(
+            f"config.data.counts is set, but data.profile is {options.profile!r},"
+            " expected 'counts'"
+        )
+    return faults
+
+
+def _npz_needs(options: NpzOptions, config) -> list[str]:
+    faults = _needs(options, config)
+    name = config.data.name
+    if "{split}" not in name and not options.holdout:
+        faults.append(
+            f"config.data.name is {name!r}, one file for training and test: every test"
+            " metric would be that of the training set; expected '{split}' in the path,"
+            " as in 'npz:digits_{split}.npz'"
+        )
+    return faults
+
+
+def _component(name: str, dataset: Dataset, about: str, options: type, needs=_needs):
+    shared = {field.name for field in dataclasses.fields(DataOptions)}
+    lists = {"train_list", "test_list", "val_list"}
+    own = [key for key in options_of(options) if key not in shared | lists]
+
+    def make(options: Any, split: str) -> Source:
+        chosen = {key: getattr(options, key) for key in own}
+        # 0 and "" stand for what the reader does by itself (None for a size).
+        chosen = {
+            key: None if key in ("resize", "crop") and not value else value
+            for key, value in chosen.items()
+            if value or key in ("resize", "crop")
+        }
+        list_file = _lists(options).get(split)
+        if list_file:
+            chosen["list_file"] = list_file
+        return load_source(name, split, data_dir=options.data_dir or None, **chosen)
+
+    return Component(about, options, make, needs)
+
+
+def _catalogued(name: str, dataset: Dataset) -> Component:
+    classes = f", {dataset.num_classes} classes" if dataset.num_classes else ""
+    if dataset.open is open_mnist1d:
+        about, options = "made on the spot, needs no download", MNIST1DOptions
+    elif dataset.open is open_folder:
+        about, options = "image folder with list files", FolderOptions
+    elif dataset.options.get("resize"):
+        about, options = "TFDS data set, ArrayRecord", LargeRecordOptions
+    elif dataset.open is open_records:
+        about, options = "TFDS data set, ArrayRecord", RecordOptions
+    else:
+        about, options = "registered by a plugin", OwnDataOptions
+    return _component(name, dataset, about + classes, options)
+
+
+class DataTable(Mapping[str, Component]):
+    """The data sets of the catalog, and every "tfds:NAME" and "npz:PATH"."""
+
+    forms = {
+        "tfds:NAME": "any other prepared TFDS data set",
+        "npz:PATH": "files of arrays, as npz:digits_{split}.npz",
+    }
+
+    def __init__(self, datasets: dict[str, Dataset]):
+        self._datasets = datasets
+        self._more: dict[str, Component] = {}
+
+    def __getitem__(self, name: str) -> Component:
+        """The component of a data set."""
+        if name in self._more:
+            return self._more[name]
+        kind, _, rest = name.partition(":")
+        if name in self._datasets:
+            return _catalogued(name, self._datasets[name])
+        if rest and kind == "tfds":
+            dataset = Dataset(open_records, {"name": rest}, None)
+            return _component(name, dataset, self.forms["tfds:NAME"], OwnRecordOptions)
+        if rest and kind == "npz":
+            about = self.forms["npz:PATH"]
+            found = Dataset(open_records, {}, None)
+            return _component(name, found, about, NpzOptions, _npz_needs)
+        raise KeyError(name)
+
+    def __setitem__(self, name: str, component: Component) -> None:
+        """Adds a data set of a plugin: its `make` is (options, split) -> Source."""
+        self._more[name] = component
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the catalog; the forms with a colon cannot be listed."""
+        return iter({**self._datasets, **self._more})
+
+    def __len__(self) -> int:
+        """Number of names that `iter` gives."""
+        return len({**self._datasets, **self._more})
+
+
+DATA = DataTable(DATASETS)

@@ -1,0 +1,187 @@
+"""Named combinations of components, as papers use them.
+
+A config file picks one with `apply_preset` and `apply_gradient` and sets what belongs
+to its data. Hyper-parameters are those of the methods' CIFAR-10-LT settings, unless the
+config file knows better.
+"""
+
+from typing import Any
+
+from ltjax.options import ConfigError, nearest
+
+# Cross-entropy of unit features and unit class vectors cannot become confident: at
+# scale 1 its smallest value for ten classes is 1.4 nats.
+FRAME_SCALE = 10.0
+LATE = "<late>"  # replaced by the config's own start of the late phase
+
+_CB = {"weights": {"name": "class_balanced", "beta": 0.9999}}
+_DRW = {
+    "weights": {
+        "name": "class_balanced",
+        "beta": 0.9999,
+        "start": LATE,
+        "normalize": "weights",
+    }
+}
+_POWER_DRW = {
+    "weights": {
+        "name": "inverse_power",
+        "power": 0.15,
+        "start": LATE,
+        "normalize": "weights",
+    }
+}
+
+# Kang et al. 2020: ten (LWS: five) epochs of class-balanced batches on top of a
+# finished run, cosine, no warm-up; needs `init_from`.
+_SECOND_STAGE = {
+    "sampler": {"name": "class_balanced"},
+    "schedule": {"name": "cosine"},
+}
+_FIXED = {"head": {"name": "etf", "scale": FRAME_SCALE}}
+
+# Section -> values; a section is made anew, a bare value is the engine's.
+PRESETS: dict[str, dict[str, Any]] = {
+    "ce": {"label": "CE"},
+    "ce_drw": {"label": "CE-DRW", **_DRW},
+    "focal": {"label": "Focal", "loss": {"name": "focal", "gamma": 1.0}},
+    "cb": {"label": "CB", **_CB},
+    "cb_focal": {
+        "label": "CB-Focal",
+        "loss": {"name": "sigmoid_focal", "gamma": 1.0},
+        "optimizer.decay": "not_head_bias",
+        **_CB,
+    },
+    "rw": {"label": "RW", "weights": {"name": "inverse_power", "power": 1.0}},
+    "rs": {"label": "RS", "sampler": {"name": "class_balanced"}},
+    "ldam": {"label": "LDAM", "loss": {"name": "ldam"}},
+    "ldam_drw": {"label": "LDAM-DRW", "loss": {"name": "ldam"}, **_DRW},
+    "ldam_drs": {
+        "label": "LDAM-DRS",
+        "loss": {"name": "ldam"},
+        "sampler": {"name": "effective_number", "start": LATE},
+    },
+    "la": {"label": "LA", "loss": {"name": "la", "tau": 1.0}},
+    "la_cb": {
+        "label": "LA + CB-DRW",
+        "loss": {"name": "la", "tau": 1.0},
+        "weights": {**_DRW["weights"], "beta": 0.99},
+    },
+    "la_posthoc": {
+        "label": "LA post hoc",
+        "method": {"name": "supervised", "posthoc_tau": 1.0},
+    },
+    "balanced_softmax": {"label": "BS", "loss": {"name": "balanced_softmax"}},
+    "cdt": {"label": "CDT", "loss": {"name": "cdt", "gamma": 0.2}},
+    "vs": {
+        "label": "VS",
+        "loss": {"name": "vs", "gamma": 0.2, "tau": 1.2},
+        "weights": {"name": "none", "normalize": "weights"},
+    },
+    "tla_adrw": {
+        "label": "TLA+ADRW",
+        "loss": {"name": "tla_adrw", "gamma": 0.05, "tau": 1.0, "tau_late": 1.0},
+        **_POWER_DRW,
+    },
+    "cvs": {
+        "label": "CVS",
+        "loss": {"name": "cvs", "gamma": 0.15, "tau": 0.9},
+        **_POWER_DRW,
+    },
+    "crt": {
+        "label": "cRT",
+        "total": "10 epochs",
+        "optimizer.train": "head",
+        "init_skip": ("head",),
+        **_SECOND_STAGE,
+    },
+    "lws": {
+        "label": "LWS",
+        "total": "5 epochs",
+        "head.class_scale": "ones",
+        "optimizer.train": "class_scale",
+        "init_skip": ("class_scale",),
+        **_SECOND_STAGE,
+    },
+    "etf_dr": {
+        "label": "ETF+DR",
+        "loss": {"name": "dot_regression", "class_balance": "batch"},
+        "method": {"name": "supervised", "mixup": 1.0},
+    },
+    "etf_ce": {"label": "ETF+CE", **_FIXED},
+    "etf_la": {"label": "ETF+LA", "loss": {"name": "la"}, **_FIXED},
+    "etf_init": {
+        "label": "ETF start",
+        "head": {
+            "name": "linear",
+            "kernel_init": "etf",
+            "batch_norm": True,
+            "normalize": "l2",
+            "scale": FRAME_SCALE,
+        },
+    },
+    "fixed_random": {
+        "label": "Random frame",
+        "head": {"name": "etf", "frame": "random", "scale": FRAME_SCALE},
+    },
+}
+
+# What stands beside a rule's own defaults, and what tables call it.
+GRADIENT_LABELS: dict[str, str] = {
+    "plain": "",
+    "sam": "SAM",
+    "asam": "ASAM",
+    "imbsam": "ImbSAM",
+    "sse_sam": "SSE-SAM",
+    "rwsam": "RWSAM",
+    "focal_sam": "Focal-SAM",
+    "cc_sam": "CC-SAM",
+}
+
+
+def _set(config: Any, values: dict, late: str) -> None:
+    for path, value in values.items():
+        *sections, name = path.split(".")
+        place = config
+        for section in sections:
+            place = place[section]
+        if isinstance(value, dict):
+            value = {k: late if v == LATE else v for k, v in value.items()}
+            place[name].choose(**value)
+        else:
+            place[name] = late if value == LATE else value
+
+
+def apply_preset(config: Any, name: str, *, late: str) -> None:
+    """Sets loss, class weights, sampler and label of a named method in `config`.
+
+    Args:
+        config: a `ltjax.train.config.Config`, changed in place.
+        name: a key of `PRESETS`.
+        late: duration after which deferred methods switch, such as "160 epochs".
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest one.
+    """
+    if name not in PRESETS:
+        raise ConfigError([f"method is {name!r}, unknown{nearest(name, PRESETS)}"])
+    _set(config, PRESETS[name], late)
+
+
+def apply_gradient(config: Any, name: str, **changes) -> None:
+    """Sets the gradient rule of `config` and appends it to the label.
+
+    Args:
+        config: changed in place.
+        name: a key of `ltjax.methods.registry.GRADIENTS`.
+        **changes: options of the rule that this data set wants otherwise.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest one.
+    """
+    if name not in GRADIENT_LABELS:
+        hint = nearest(name, GRADIENT_LABELS)
+        raise ConfigError([f"gradient is {name!r}, unknown{hint}"])
+    config.gradient.choose(name=name, **changes)
+    if GRADIENT_LABELS[name]:
+        config.label = f"{config.label} + {GRADIENT_LABELS[name]}".strip(" +")

@@ -1,0 +1,58 @@
+"""Every component by name, one literal table per kind.
+
+Adding a component is a line here and a file of its own. Networks, data sets,
+augmentations and optimizers have their tables where they live (`ltjax.models`,
+`ltjax.data`, `ltjax.train.optim`).
+"""
+
+from ltjax.methods import gradients, losses, samplers, weights
+from ltjax.methods.supervised import cc_sam, cvs, supervised
+from ltjax.options import Component
+
+LOSSES: dict[str, Component] = {
+    "ce": losses.CE,
+    "focal": losses.FOCAL,
+    "sigmoid": losses.SIGMOID,
+    "sigmoid_focal": losses.SIGMOID_FOCAL,
+    "ldam": losses.LDAM,
+    "ldam_hinge": losses.LDAM_HINGE,
+    "la": losses.LA,
+    "balanced_softmax": losses.BALANCED_SOFTMAX,
+    "cdt": losses.CDT,
+    "vs": losses.VS,
+    "tla_adrw": losses.TLA_ADRW,
+    "cvs": cvs.CVS,
+    "dot_regression": losses.DOT_REGRESSION,
+}
+
+WEIGHTS: dict[str, Component] = {
+    "none": weights.NONE,
+    "class_balanced": weights.CLASS_BALANCED,
+    "inverse_power": weights.INVERSE_POWER,
+    "batch": weights.BATCH,
+}
+
+SAMPLERS: dict[str, Component] = {
+    "instance": samplers.INSTANCE,
+    "class_balanced": samplers.CLASS_BALANCED,
+    "square_root": samplers.SQUARE_ROOT,
+    "class_power": samplers.CLASS_POWER,
+    "class_aware": samplers.CLASS_AWARE,
+    "progressive": samplers.PROGRESSIVE,
+    "effective_number": samplers.EFFECTIVE_NUMBER,
+}
+
+GRADIENTS: dict[str, Component] = {
+    "plain": gradients.PLAIN,
+    "sam": gradients.SAM,
+    "asam": gradients.ASAM,
+    "imbsam": gradients.IMBSAM,
+    "sse_sam": gradients.SSE_SAM,
+    "rwsam": gradients.RWSAM,
+    "focal_sam": gradients.FOCAL_SAM,
+    "cc_sam": cc_sam.CC_SAM,
+}
+
+METHODS: dict[str, Component] = {
+    "supervised": supervised.SUPERVISED,
+}

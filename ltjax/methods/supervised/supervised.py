@@ -1,0 +1,227 @@
+r"""Supervised learning: any loss x head x class weights x gradient rule.
+
+The objective of a batch is
+
+.. math:: \sum_i b_i\, \ell(f(x_i), y_i), \qquad
+          b_i = \frac{w_{y_i}}{B} \ \text{ or } \ \frac{w_{y_i}}{\sum_j w_{y_j}}
+
+(`weights.normalize` "examples" or "weights"; padding has b = 0), where loss and weights
+may change once, at `weights.start`: the deferred re-weighting (DRW) of Cao et al. 2019
+and the two phases of TLA+ADRW (Wang et al. 2023) are chosen by the phase of the step,
+inside one compiled program.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax import schedules
+from ltjax._numerics import class_lookup
+from ltjax.classifiers import adjust_logits
+from ltjax.losses.component import LossContext
+from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
+from ltjax.options import Component, live, option
+from ltjax.resampling.mixup import mixup
+from ltjax.sharpness import reduction_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedOptions:
+    """Of supervised learning."""
+
+    mixup: float = option(0.0, "alpha of Beta(alpha, alpha); 0 = off", low=0)
+    posthoc_tau: float = option(
+        0.0, "strength of the logit adjustment at prediction", low=0, sweep=True
+    )
+
+
+def class_weights(setting: Setting, state, labels, mask) -> jax.Array:
+    """[K]: 1 before the late phase, then the weights of the config."""
+    weights = setting.weights
+    ones = jnp.ones(setting.num_classes, jnp.float32)
+    if weights.of_batch is not None:
+        late = weights.of_batch(labels, mask)
+    else:
+        late = weights.table(live("weights", weights.options, state.hyper))
+    return jnp.where(phase_of(setting, state) > 0, late, ones)
+
+
+def phase_of(setting: Setting, state) -> jax.Array:
+    """0 before `weights.start`, 1 from then on."""
+    return schedules.phase(state.step, (setting.late_step,))
+
+
+def supervised(options: SupervisedOptions, setting: Setting) -> Method:
+    """The plain supervised method.
+
+    Args:
+        options: see `SupervisedOptions`.
+        setting: `loss`, `weights`, `rule` and the network "main" are used.
+
+    Returns:
+        A `Method`.
+    """
+    network, loss, rule = setting.networks["main"], setting.loss, setting.rule
+    counts = np.asarray(setting.class_counts)
+    auxiliary = rule.auxiliary
+
+    def loss_options(state):
+        return live("loss", setting.loss_options, state.hyper)
+
+    def context(state, params, model_state, mask=None, vectors=None):
+        memory = (state.method_state or {}).get("loss")
+        phase = phase_of(setting, state)
+        return LossContext(counts, phase, params, model_state, vectors, mask, memory)
+
+    def init(key, params, model_state):
+        state = {}
+        if loss.memory is not None:
+            state["loss"] = loss.memory.init(key, params, model_state)
+        if auxiliary is not None:
+            state["auxiliary"] = auxiliary.init(key, params, model_state)
+        return state or None
+
+    def prepare(state, batch, *, key, program):
+        if not options.mixup:
+            return state.method_state, batch
+        name = "features" if "features" in batch else "inputs"
+        mixed = mixup(key, batch[name], alpha=options.mixup)
+        more = {
+            name: mixed.inputs,
+            "partner_row": mixed.partner,
+            "partner": batch["label"][mixed.partner],
+            "lam": jnp.broadcast_to(mixed.lam, batch["label"].shape),
+        }
+        return state.method_state, {**batch, **more}
+
+    def loss_fn(params, state, batch, *, key, program):
+        extracted = "features" in batch
+        apply = network.classify if extracted else network.forward
+        assert apply is not None  # features are extracted only by networks with a seam
+        outputs, model_state = apply(
+            params,
+            state.model_state,
+            batch["features" if extracted else "inputs"],
+            train=True,
+            rngs={"dropout": key},
+            mask=batch["mask"] if setting.padded else None,
+        )
+        vectors = network.class_vectors and network.class_vectors(params, model_state)
+        told = context(state, params, model_state, batch["mask"], vectors)
+        chosen = loss_options(state)
+        losses = {"label": loss.fn(outputs, batch["label"], chosen, told)}
+        if options.mixup:
+            losses["partner"] = loss.fn(outputs, batch["partner"], chosen, told)
+        hit = jnp.argmax(outputs["logits"], axis=-1) == batch["label"]
+        mask = batch["mask"]
+        aux = {
+            "model_state": model_state,
+            "outputs": outputs,
+            "metrics": {"accuracy": (jnp.sum(hit & mask), jnp.sum(mask))},
+        }
+        if auxiliary is not None:
+            memory = state.method_state["auxiliary"]
+            losses["auxiliary"], aux["whole"] = auxiliary.loss(
+                params, state, memory, batch, aux
+            )
+        return losses, aux
+
+    def terms(state, batch, aux, *, program):
+        labels, mask = batch["label"], batch["mask"]
+        row = class_weights(setting, state, labels, mask)
+        base = reduction_weights(
+            len(labels),
+            class_lookup(row, labels),
+            where=mask,
+            normalize=setting.weights.normalize,
+        )
+        parts = {"label": Part(labels, base)}
+        if options.mixup:
+            lam, partner = batch["lam"], batch["partner_row"]
+            parts = {
+                "label": Part(labels, lam * base),
+                "partner": Part(batch["partner"], (1 - lam) * base[partner]),
+            }
+        if auxiliary is not None:
+            share = auxiliary.share(state)
+            parts = {
+                name: Part(part.labels, (1 - share) * part.base)
+                for name, part in parts.items()
+            }
+            parts["auxiliary"] = Part(labels, share * base)
+        return rule.terms(parts, state, batch, program.rule)
+
+    def update(state, batch, aux):
+        kept = dict(state.method_state or {})
+        if loss.memory is not None:
+            kept["loss"] = loss.memory.update(kept["loss"], state, batch, aux)
+        if auxiliary is not None:
+            memory = kept["auxiliary"]
+            kept["auxiliary"] = auxiliary.update(memory, state, batch, aux["whole"])
+        return kept or None
+
+    def predict(state, inputs):
+        params, model_state = averaged(state, ema=setting.evaluate_ema)
+        outputs, _ = network.forward(params, model_state, inputs, train=False)
+        logits = outputs["logits"]
+        if loss.confidence is not None:
+            logits = loss.confidence(loss_options(state)) * logits
+        tau = live("method", options, state.hyper).posthoc_tau
+        return {**outputs, "logits": adjust_logits(logits, counts, tau=tau)}
+
+    def adjustment(state):
+        affine = loss.affine(
+            loss_options(state), context(state, state.params, state.model_state)
+        )
+        return class_weights(setting, state, None, None), *affine
+
+    stated = (
+        loss.affine is not None
+        and setting.weights.of_batch is None
+        and auxiliary is None
+    )
+    return Method(
+        loss=loss_fn,
+        terms=terms,
+        predict=predict,
+        init=init,
+        prepare=prepare,
+        update=update,
+        class_part="label",
+        adjustment=adjustment if stated else None,
+    )
+
+
+def _needs(options: SupervisedOptions, config) -> list[str]:
+    faults: list[str] = []
+    if not options.mixup:
+        return faults
+    if config.loss.facts.remembers:
+        faults.append(
+            f"config.method.mixup is {options.mixup}, but loss {config.loss.name!r} is"
+            " calibrated on predictions of single examples, expected 0"
+        )
+    if config.sampler.facts.padded:
+        faults.append("config.method.mixup would mix examples with padding; use 'drop'")
+    return faults
+
+
+def _facts(options: SupervisedOptions) -> MethodFacts:
+    mixes = options.mixup > 0
+    return MethodFacts(
+        mixes=mixes,
+        takes_features=not mixes,
+        takes_auxiliary=True,
+        uncorrected={"method.posthoc_tau": 0.0},
+    )
+
+
+SUPERVISED = Component(
+    "any loss x head x class weights x sampler x gradient rule",
+    SupervisedOptions,
+    supervised,
+    _needs,
+    _facts,
+)

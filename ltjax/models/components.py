@@ -1,0 +1,98 @@
+"""Linen modules as components: their options are the module's own attributes."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ltjax.options import Component, option
+
+
+class NetworkFacts(NamedTuple):
+    """What is known of a backbone or a head before it is made.
+
+    Attributes:
+        rows_independent: whether train mode couples no two examples.
+        classifies: of a head, whether its outputs are logits of the classes.
+    """
+
+    rows_independent: bool
+    classifies: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadOptions:
+    """Shared by all heads."""
+
+    class_scale: str = option(
+        "none",
+        "a learnable scale per class on top (LWS), from ones or the inverse norms",
+        choices=("none", "ones", "inverse_norm"),
+    )
+    class_scale_power: float = option(
+        0.5, "inverse_norm: the scales start at 1 / norm^power", low=0
+    )
+
+
+def module_component(
+    module: type,
+    about: str,
+    *,
+    base: type | None = None,
+    kinds: Mapping[str, Any] | None = None,
+    needed: Mapping[str, Any] | None = None,
+    classifies: bool = True,
+    needs: Any = None,
+    **fixed: Any,
+) -> Component:
+    """The component of a Linen module class.
+
+    Its options are the attributes that the class declares with `ltjax.options.option`;
+    what the class refuses in `__post_init__` is a fault of the config.
+
+    Args:
+        module: the class.
+        about: one line.
+        base: dataclass of options that the kind shares.
+        kinds: types of options whose annotation allows more than a config can say.
+        needed: an example of the attributes that only the setting knows.
+        classifies: see `NetworkFacts`.
+        needs: see `Component`.
+        **fixed: attributes that belong to the name.
+
+    Returns:
+        `Component` whose `make` takes further attributes as its setting.
+    """
+    hints = typing.get_type_hints(module)
+    declared: list[tuple[str, Any, Any]] = []
+    for field in dataclasses.fields(typing.cast(Any, module)):
+        if "option" in field.metadata and field.name not in fixed:
+            kind = (kinds or {}).get(field.name, hints[field.name])
+            again = dataclasses.field(default=field.default, metadata=field.metadata)
+            declared.append((field.name, kind, again))
+    names = [name for name, _, _ in declared]
+
+    def build(options: Any, more: Mapping[str, Any]) -> Any:
+        return module(**{**fixed, **{n: getattr(options, n) for n in names}, **more})
+
+    def try_it(options: Any) -> None:
+        build(options, needed or {})
+
+    cls = dataclasses.make_dataclass(
+        f"{module.__name__}Options",
+        declared,
+        bases=(base,) if base else (),
+        namespace={
+            "__post_init__": try_it,
+            "__module__": module.__module__,
+            "__doc__": f"Of {module.__name__}.",
+        },
+        frozen=True,
+    )
+
+    def facts(options: Any) -> NetworkFacts:
+        built = build(options, needed or {})
+        return NetworkFacts(bool(getattr(built, "rows_independent", False)), classifies)
+
+    component = Component(about, cls, build, facts=facts)
+    return component if needs is None else component._replace(needs=needs)

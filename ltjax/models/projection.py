@@ -1,0 +1,55 @@
+"""Projection heads of contrastive learning: features [B, D] to embeddings [B, P]."""
+
+import flax.linen as nn
+import jax
+
+from ltjax.models.norms import couples_rows, make_norm
+from ltjax.options import option
+
+
+class ProjectionHead(nn.Module):
+    """An MLP on top of the features, thrown away after pre-training (SimCLR).
+
+    The outputs are the features as they come from the backbone and their projection,
+    not normalized: the losses do that.
+
+    Attributes:
+        width: of the hidden layers.
+        dim: P, of the projection.
+        layers: number of dense layers.
+        norm: normalization of the hidden layers.
+        last_norm: whether the projection is normalized too (SimCLR v1's code, without
+            a learned scale and offset in BYOL's line of work: there it is off).
+
+    References:
+        T. Chen et al., "A Simple Framework for Contrastive Learning of Visual
+        Representations", ICML 2020.
+    """
+
+    num_classes: int = 0  # a head is told; this one has none
+    width: int = option(512, "of the hidden layers", low=1)
+    dim: int = option(128, "of the projection", low=2)
+    layers: int = option(2, "dense layers", low=1)
+    norm: str = option("batch", "of the hidden layers", choices=("batch", "none"))
+    last_norm: bool = option(False, "whether the projection is normalized too")
+
+    @property
+    def rows_independent(self) -> bool:
+        """Whether train mode couples no two examples."""
+        return not couples_rows(self.norm)
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"projection": [B, P]}."""
+        norm = make_norm(self.norm, train=train, mask=mask)
+        x = features
+        for k in range(1, self.layers + 1):
+            last = k == self.layers
+            normed = self.norm != "none" and (self.last_norm or not last)
+            width = self.dim if last else self.width
+            x = nn.Dense(width, use_bias=not normed, name=f"dense{k}")(x)
+            if normed:
+                x = norm(x, f"norm{k}")
+            if not last:
+                x = nn.relu(x)
+        return {"projection": x}

@@ -1,0 +1,57 @@
+"""Mixup: convex combinations of the examples of a batch."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ltjax._checks import check_range
+
+
+class Mixed(NamedTuple):
+    """A mixed batch.
+
+    Attributes:
+        inputs: [B, ...] float32, lam * inputs + (1 - lam) * inputs[partner].
+        partner: int32 [B], the example that each one is mixed with.
+        lam: float32 scalar, the weight of the example itself.
+    """
+
+    inputs: jax.Array
+    partner: jax.Array
+    lam: jax.Array
+
+
+def mixup(key: jax.Array, inputs: ArrayLike, *, alpha: float | ArrayLike) -> Mixed:
+    r"""Convex combinations of the examples of a batch with those of a shuffled copy.
+
+    .. math:: \lambda \sim \mathrm{Beta}(\alpha, \alpha), \qquad
+        \tilde x_i = \lambda x_i + (1 - \lambda) x_{\pi(i)}
+
+    The loss is :math:`\lambda \ell(\tilde x_i, y_i) + (1 - \lambda)
+    \ell(\tilde x_i, y_{\pi(i)})`.
+
+    Args:
+        key: of the batch.
+        inputs: [B, ...] floating, after augmentation.
+        alpha: > 0; may be traced.
+
+    Returns:
+        Mixed (inputs, partner, lam); one lam for the batch.
+
+    Example:
+        >>> mixed = mixup(jax.random.key(0), jnp.ones((4, 2)), alpha=1.0)
+        >>> mixed.inputs.shape, sorted(mixed.partner.tolist())
+        ((4, 2), [0, 1, 2, 3])
+
+    References:
+        Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; one lam
+        per batch, as in the released code.
+    """
+    check_range("mixup", "alpha", alpha, low=0.0, open_low=True)
+    inputs = jnp.asarray(inputs).astype(jnp.float32)
+    lam_key, order_key = jax.random.split(key)
+    lam = jax.random.beta(lam_key, alpha, alpha, dtype=jnp.float32)
+    order = jax.random.permutation(order_key, inputs.shape[0]).astype(jnp.int32)
+    return Mixed(lam * inputs + (1 - lam) * inputs[order], order, lam)

@@ -1,0 +1,84 @@
+"""The sections of a config: each holds one component of a kind, chosen by name."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ltjax.data.augment import PIPELINES, PipelineFacts
+from ltjax.data.components import DATA, DataFacts
+from ltjax.data.supervision import COMPANIONS, LABELS, CompanionFacts, LabelFacts
+from ltjax.evaluators.registry import EVALUATORS
+from ltjax.losses.component import LossFacts
+from ltjax.methods.classifiers import CLASSIFIERS
+from ltjax.methods.gradients import RuleFacts
+from ltjax.methods.method import MethodFacts
+from ltjax.methods.registry import GRADIENTS, LOSSES, METHODS, SAMPLERS, WEIGHTS
+from ltjax.methods.samplers import SamplerFacts
+from ltjax.methods.weights import WeightsFacts
+from ltjax.models.components import HeadOptions, NetworkFacts
+from ltjax.models.registry import HEADS, MODELS
+from ltjax.options import Component, NoOptions, defaults, options_of, plain
+from ltjax.train.optim import OPTIMIZERS, SCHEDULES
+
+AUTO = "auto"  # a name that stands for what another component is meant for
+
+
+class Section(NamedTuple):
+    """A section of the config.
+
+    Attributes:
+        kind: of its components.
+        table: of the kind.
+        default: name that it has by default; `AUTO` where another component decides.
+        usual: facts of a component that states none.
+        shared: dataclass of the options that all components of the kind have, which
+            a section named `AUTO` can hold.
+    """
+
+    kind: str
+    table: Mapping[str, Component]
+    default: str
+    usual: Any = None
+    shared: type = NoOptions
+
+    def defaults(self, name: str) -> dict:
+        """The default of every option of a component of this kind."""
+        if name in self.table:
+            return defaults(self.table[name])
+        return {o.name: plain(o.default) for o in options_of(self.shared).values()}
+
+    def shared_names(self, name: str) -> set[str]:
+        """Options of a component that others of its kind have too."""
+        if name not in self.table:
+            return set()
+        known = options_of(self.table[name].options).values()
+        return {option.name for option in known if option.shared}
+
+
+SECTIONS: dict[str, Section] = {
+    "method": Section("methods", METHODS, "supervised", MethodFacts()),
+    "data": Section("datasets", DATA, "mnist1d", DataFacts()),
+    "labels": Section("labels", LABELS, "given", LabelFacts()),
+    "unlabelled": Section("companions", COMPANIONS, "none", CompanionFacts()),
+    "augment": Section("augment", PIPELINES, "none", PipelineFacts()),
+    "augment_unlabelled": Section("augment", PIPELINES, "none", PipelineFacts()),
+    "model": Section("models", MODELS, "conv1d", NetworkFacts(False)),
+    "head": Section("heads", HEADS, AUTO, NetworkFacts(False), HeadOptions),
+    "loss": Section("losses", LOSSES, "ce", LossFacts()),
+    "weights": Section("weights", WEIGHTS, "none", WeightsFacts()),
+    "sampler": Section("samplers", SAMPLERS, "instance", SamplerFacts()),
+    "gradient": Section("gradients", GRADIENTS, "plain", RuleFacts()),
+    "optimizer": Section("optimizers", OPTIMIZERS, "sgd"),
+    "schedule": Section("schedules", SCHEDULES, "constant"),
+}
+
+# Kinds that a config does not choose by a section, but by a list or a command.
+OTHER_KINDS: dict[str, Mapping[str, Component]] = {
+    "evaluators": EVALUATORS,
+    "classifiers": CLASSIFIERS,
+}
+
+
+def kinds() -> dict[str, Mapping[str, Component]]:
+    """Kind -> table, for listings, plugins and tests."""
+    found = {section.kind: section.table for section in SECTIONS.values()}
+    return {**found, **OTHER_KINDS}
