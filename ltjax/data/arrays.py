@@ -6,6 +6,8 @@ import zipfile
 import numpy as np
 from jax.typing import ArrayLike
 
+from ltjax._checks import check_integers, dtype_of
+from ltjax.class_stats import infer_num_classes
 from ltjax.data.readers import ArrayReader, Contents, DataError, MissingDataError
 
 
@@ -27,6 +29,8 @@ def array_contents(
         DataError: if the lengths differ or a float input is not finite.
         TypeError: if labels are not integers or inputs neither uint8 nor floating.
     """
+    check_integers(caller, "labels", labels)
+    dtype_of(caller, "inputs", inputs)
     inputs, labels = np.asarray(inputs), np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(
@@ -46,7 +50,7 @@ def array_contents(
             f"{caller}: inputs have dtype {inputs.dtype}, expected uint8 or floating"
         )
     if num_classes is None:
-        num_classes = int(labels.max(initial=0)) + 1
+        num_classes = max(1, infer_num_classes(caller, labels))
     return Contents(
         labels, ArrayReader(inputs), inputs.shape[1:], inputs.dtype, num_classes
     )
