@@ -54,7 +54,8 @@ def check_integers(caller: str, name: str, x) -> None:
     """Checks that `x` holds integers; an empty list, which has no dtype, passes."""
     dtype = dtype_of(caller, name, x)
     if not jnp.issubdtype(dtype, jnp.integer) and not shape_of(x) == (0,):
-        raise TypeError(f"{caller}: {name} have dtype {dtype}, expected integers")
+        given = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+        raise TypeError(f"{caller}: {name} have dtype {given}, expected integers")
 
 
 def class_axis(caller: str, name: str, x) -> int:
