@@ -23,6 +23,9 @@ from ltjax._checks import check_integers, dtype_of, is_concrete
 from ltjax.class_stats import infer_num_classes
 from ltjax.resampling._neighbor_index import build_index
 
+# float32 ends at 3.4e38, and a difference of two features must still fit.
+_LARGEST = 1e38
+
 
 class Neighbors(NamedTuple):
     """Nearest neighbors of Q queries.
@@ -165,7 +168,7 @@ def check_features(caller: str, name: str, features: ArrayLike) -> np.ndarray:
 
     Raises:
         TypeError: if the array is traced or not real.
-        ValueError: if it is not [N, D] or holds NaN or infinity.
+        ValueError: if it is not [N, D], holds NaN or infinity, or numbers beyond 1e38.
 
     Example:
         >>> check_features("smote", "features", [[1, 2]]).shape
@@ -192,6 +195,13 @@ def check_features(caller: str, name: str, features: ArrayLike) -> np.ndarray:
             row = start + int(np.argmin(finite))
             raise ValueError(
                 f"{caller}: {name} must be finite, but row {row} holds NaN or infinity"
+            )
+        large = np.abs(array[start : start + 4096]).max(axis=1, initial=0) > _LARGEST
+        if large.any():
+            row = start + int(np.argmax(large))
+            raise ValueError(
+                f"{caller}: {name} must lie within ±{_LARGEST:g}, where distances can"
+                f" be told apart, but row {row} does not; standardize them"
             )
     return array
 
