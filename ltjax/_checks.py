@@ -21,11 +21,51 @@ def shape_of(x) -> tuple[int, ...]:
     return tuple(np.shape(x))
 
 
-def check_floating(caller: str, name: str, x) -> None:
-    if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+def dtype_of(caller: str, name: str, x) -> np.dtype:
+    """The dtype that JAX gives `x`; lists are read as numpy reads them.
+
+    Raises:
+        TypeError: naming the argument, if it is not an array of numbers.
+    """
+    if not isinstance(x, (jax.Array, np.ndarray, np.generic)):
+        try:
+            x = np.asarray(x)
+        except ValueError:  # rows of different lengths
+            raise TypeError(
+                f"{caller}: {name} is a nested {type(x).__name__} that is not"
+                " rectangular, expected an array of numbers"
+            ) from None
+    try:
+        return jnp.result_type(x)
+    except TypeError:
+        what = f"dtype {x.dtype}" if x.shape else repr(x.item())
         raise TypeError(
-            f"{caller}: {name} has dtype {jnp.result_type(x)}, expected floating point"
+            f"{caller}: {name} is {what}, expected an array of numbers"
+        ) from None
+
+
+def check_floating(caller: str, name: str, x) -> None:
+    dtype = dtype_of(caller, name, x)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{caller}: {name} has dtype {dtype}, expected floating point")
+
+
+def check_integers(caller: str, name: str, x) -> None:
+    """Checks that `x` holds integers; an empty list, which has no dtype, passes."""
+    dtype = dtype_of(caller, name, x)
+    if not jnp.issubdtype(dtype, jnp.integer) and not shape_of(x) == (0,):
+        given = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+        raise TypeError(f"{caller}: {name} have dtype {given}, expected integers")
+
+
+def class_axis(caller: str, name: str, x) -> int:
+    """K, the length of the last axis of predictions [..., K] of numbers."""
+    dtype_of(caller, name, x)
+    if not shape_of(x):
+        raise ValueError(
+            f"{caller}: {name} is a scalar, expected [..., K] (classes last)"
         )
+    return shape_of(x)[-1]
 
 
 def check_rank(caller: str, name: str, x, rank: int, letters: str) -> None:
@@ -43,7 +83,7 @@ def check_logits_labels(caller: str, logits, labels, *, soft: bool = False) -> N
         raise ValueError(
             f"{caller}: logits has shape {shape}, expected [B, K] (classes last)"
         )
-    label_dtype = jnp.result_type(labels)
+    label_dtype = dtype_of(caller, "labels", labels)
     if jnp.issubdtype(label_dtype, jnp.integer):
         if shape_of(labels) != shape[:-1]:
             raise ValueError(
@@ -66,6 +106,7 @@ def check_logits_labels(caller: str, logits, labels, *, soft: bool = False) -> N
 
 def check_class_vector(caller: str, name: str, values, num_classes: int) -> None:
     """Checks that `values` is one number per class, [K]."""
+    dtype_of(caller, name, values)
     if shape_of(values) != (num_classes,):
         raise ValueError(
             f"{caller}: {name} has shape {shape_of(values)},"
@@ -75,6 +116,7 @@ def check_class_vector(caller: str, name: str, values, num_classes: int) -> None
 
 def check_class_matrix(caller: str, name: str, values, num_classes: int) -> None:
     """Checks that `values` is one row of K numbers per class, [K, K]."""
+    dtype_of(caller, name, values)
     if shape_of(values) != (num_classes, num_classes):
         raise ValueError(
             f"{caller}: {name} has shape {shape_of(values)}, but there are"
@@ -83,7 +125,8 @@ def check_class_matrix(caller: str, name: str, values, num_classes: int) -> None
 
 
 def check_counts(caller: str, class_counts, num_classes: int | None = None) -> None:
-    """Checks `class_counts` [K]: the length, and non-negativity where readable."""
+    """Checks `class_counts` [K]: the length, and the numbers where readable."""
+    dtype_of(caller, "class_counts", class_counts)
     if num_classes is None:
         check_rank(caller, "class_counts", class_counts, 1, "[K]")
     elif shape_of(class_counts) != (num_classes,):
@@ -93,11 +136,11 @@ def check_counts(caller: str, class_counts, num_classes: int | None = None) -> N
         )
     if is_concrete(class_counts):
         counts = np.asarray(jax.device_get(class_counts))
-        bad = np.flatnonzero(~(counts >= 0))
+        bad = np.flatnonzero(~((counts >= 0) & np.isfinite(counts)))
         if bad.size:
             raise ValueError(
-                f"{caller}: class_counts must be >= 0, but class {bad[0]} has"
-                f" {counts[bad[0]]}"
+                f"{caller}: class_counts must be finite and >= 0, but class {bad[0]}"
+                f" has {counts[bad[0]]}"
             )
 
 
@@ -108,10 +151,9 @@ def check_where(caller: str, where, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"{caller}: where has shape {shape_of(where)}, expected {shape}"
         )
-    if jnp.result_type(where) != jnp.bool_:
-        raise TypeError(
-            f"{caller}: where has dtype {jnp.result_type(where)}, expected bool"
-        )
+    dtype = dtype_of(caller, "where", where)
+    if dtype != jnp.bool_:
+        raise TypeError(f"{caller}: where has dtype {dtype}, expected bool")
 
 
 def check_range(
@@ -127,6 +169,8 @@ def check_range(
     """Checks a scalar hyper-parameter if it is readable; traced ones pass."""
     if not is_concrete(value):
         return
+    if not isinstance(value, numbers.Real):
+        dtype_of(caller, name, value)
     if not isinstance(value, numbers.Real) and shape_of(value) != ():
         raise ValueError(
             f"{caller}: {name} has shape {shape_of(value)}, expected a scalar"

@@ -25,6 +25,51 @@ def at_least_float32(x) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def class_indices(labels) -> jax.Array:
+    """Class indices as int32; a number beyond int32 becomes -1, which is no class.
+
+    Every comparison of labels with class numbers must come after this. In their own
+    dtype it goes wrong without a word: 256 is 0 in uint8, and JAX, which holds 64-bit
+    integers in 32 bits by default, would turn 2^32 + 1 into class 1.
+
+    Args:
+        labels: [...] int of any width. What jit has been given as 64-bit integers was
+            cut to 32 bits before; convert such labels outside.
+
+    Returns:
+        [...] int32; labels of another kind than integers come back as they are.
+    """
+    if not isinstance(labels, jax.Array):
+        labels = np.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.dtype == jnp.int32:
+        return jnp.asarray(labels)
+    xp: Any = np if isinstance(labels, np.ndarray) else jnp
+    ends, given = jnp.iinfo(jnp.int32), jnp.iinfo(labels.dtype)
+    narrow = labels.astype(np.int32)
+    if given.max > ends.max:
+        fits = labels <= ends.max
+        if given.min < ends.min:
+            fits &= labels >= ends.min
+        narrow = xp.where(fits, narrow, np.int32(-1))
+    return jnp.asarray(narrow)
+
+
+def nan_outside(values, labels, num_classes: int) -> jax.Array:
+    """`values` [...], NaN in value and gradient where a label is outside [0, K).
+
+    The factor reaches the gradient as well. `where` would not do: it cuts the gradient
+    of what it replaces, and a row with a bad label would train with a finite one.
+
+    Args:
+        values: [...] float, one per label.
+        labels: [...] int, as of `class_indices`.
+        num_classes: K.
+    """
+    known = (labels >= 0) & (labels < num_classes)
+    factor = jnp.where(known, jnp.ones((), values.dtype), jnp.nan)
+    return values * factor
+
+
 def class_lookup(table, labels) -> jax.Array:
     """`table[labels]`, with NaN for labels outside [0, K).
 
@@ -38,7 +83,7 @@ def class_lookup(table, labels) -> jax.Array:
         [...] of the table's dtype.
     """
     table = jnp.asarray(table)
-    labels = jnp.asarray(labels)
+    labels = class_indices(labels)
     # A negative index counts from the end; send it past the end instead.
     index = jnp.where(labels < 0, table.shape[-1], labels)
     if table.ndim == 1:
@@ -67,7 +112,7 @@ def class_rows(table, labels, *, like) -> jax.Array:
         [..., C] of the table's dtype.
     """
     table = jnp.asarray(table)
-    labels = jnp.asarray(labels)
+    labels = class_indices(labels)
     index = jnp.where(labels < 0, table.shape[0], labels)
     sharding = jax.typeof(like).sharding
     return table.at[index].get(mode="fill", fill_value=jnp.nan, out_sharding=sharding)

@@ -14,8 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_counts, check_range, check_rank, is_concrete
-from ltjax._numerics import host, namespace
+from ltjax._checks import (
+    check_counts,
+    check_integers,
+    check_range,
+    check_rank,
+    check_where,
+    is_concrete,
+    shape_of,
+)
+from ltjax._numerics import class_indices, host, namespace
 
 Array = np.ndarray | jax.Array
 
@@ -50,21 +58,55 @@ def count_labels(labels: ArrayLike, num_classes: int) -> Array:
         >>> count_labels([0, 2, 0], 3)
         array([2, 0, 1])
     """
+    check_integers("count_labels", "labels", labels)
     check_rank("count_labels", "labels", labels, 1, "[N]")
     if not is_concrete(labels):
-        one_hot = jnp.asarray(labels)[:, None] == jnp.arange(num_classes)[None]
+        classes = jnp.arange(num_classes, dtype=jnp.int32)
+        one_hot = class_indices(labels)[:, None] == classes[None]
         return jnp.sum(one_hot, axis=0, dtype=jnp.int32)
     known = host(labels)
-    if known.size and not np.issubdtype(known.dtype, np.integer):
-        raise TypeError(f"count_labels: labels have dtype {known.dtype}, expected int")
-    known = known.astype(np.int64)
     bad = np.flatnonzero((known < 0) | (known >= num_classes))
     if bad.size:
         raise ValueError(
             f"count_labels: labels must lie in [0, {num_classes}), but labels[{bad[0]}]"
             f" is {known[bad[0]]} ({bad.size} such label(s))"
         )
-    return np.bincount(known, minlength=num_classes)
+    return np.bincount(known.astype(np.int64), minlength=num_classes)
+
+
+# Beyond so many classes a largest label is believed only if there are as many examples.
+_CLASSES_TO_INFER = 2**20
+
+
+def infer_num_classes(caller: str, labels: ArrayLike) -> int:
+    """The number of classes that labels speak of, the largest one + 1.
+
+    A label that is no class number (an identifier, a fill value such as 2^31 - 1) would
+    otherwise ask for tables of that length.
+
+    Args:
+        caller: who asks, for messages.
+        labels: [N] int, concrete.
+
+    Returns:
+        K; 0 without labels.
+
+    Raises:
+        ValueError: if the largest label is far beyond the number of examples.
+
+    Example:
+        >>> infer_num_classes("count", [0, 2, 0])
+        3
+    """
+    known = np.asarray(host(labels))
+    largest = int(known.max()) if known.size else -1
+    if largest >= max(_CLASSES_TO_INFER, known.size):
+        raise ValueError(
+            f"{caller}: labels[{int(np.argmax(known))}] is {largest}, but there are"
+            f" {known.size} examples; expected class indices 0 ... K - 1 (number the"
+            " classes, or pass num_classes if there are so many)"
+        )
+    return largest + 1
 
 
 def prior(class_counts: ArrayLike) -> Array:
@@ -254,12 +296,19 @@ def batch_balanced_weights(
     Returns:
         [K]; 1 for absent classes.
 
+    Raises:
+        ValueError: if labels and `where` disagree in shape.
+        TypeError: if labels are not integers.
+
     Example:
         >>> batch_balanced_weights(jnp.array([0, 0, 0, 0, 1]), 3).tolist()
         [0.625, 2.5, 1.0]
     """
-    labels = jnp.asarray(labels)
-    present = jnp.arange(num_classes, dtype=labels.dtype)[None] == labels[:, None]
+    check_integers("batch_balanced_weights", "labels", labels)
+    check_rank("batch_balanced_weights", "labels", labels, 1, "[B]")
+    check_where("batch_balanced_weights", where, shape_of(labels))
+    classes = jnp.arange(num_classes, dtype=jnp.int32)
+    present = classes[None] == class_indices(labels)[:, None]
     if where is not None:
         present = present & jnp.asarray(where)[:, None]
     counts = jnp.sum(present, axis=0, dtype=dtype)

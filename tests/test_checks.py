@@ -76,7 +76,42 @@ def test_concrete_and_traced():
         (
             lambda: checks.check_counts("f", np.array([1.0, np.nan])),
             ValueError,
-            r"f: class_counts must be >= 0, but class 1 has nan",
+            r"f: class_counts must be finite and >= 0, but class 1 has nan",
+        ),
+        (
+            lambda: checks.check_counts("f", [np.inf, 2]),
+            ValueError,
+            r"f: class_counts must be finite and >= 0, but class 0 has inf",
+        ),
+        (
+            lambda: checks.check_counts("f", ["3", "4"]),
+            TypeError,
+            r"f: class_counts is dtype <U1, expected an array of numbers",
+        ),
+        (
+            lambda: checks.dtype_of("f", "x", None),
+            TypeError,
+            r"f: x is None, expected an array of numbers",
+        ),
+        (
+            lambda: checks.dtype_of("f", "x", [[1], [2, 3]]),
+            TypeError,
+            r"f: x is a nested list that is not rectangular",
+        ),
+        (
+            lambda: checks.check_integers("f", "labels", [0.0, 1.0]),
+            TypeError,
+            r"f: labels have dtype float\d+, expected integers",
+        ),
+        (
+            lambda: checks.class_axis("f", "logits", np.float32(1)),
+            ValueError,
+            r"f: logits is a scalar, expected \[..., K\]",
+        ),
+        (
+            lambda: checks.check_range("f", "tau", None),
+            TypeError,
+            r"f: tau is None, expected an array of numbers",
         ),
         (
             lambda: checks.check_where("f", np.ones(3, bool), (4,)),
@@ -136,4 +171,7 @@ def test_good_arguments_pass_in_silence():
     checks.check_logits_labels("f", LOGITS, LOGITS, soft=True)
     checks.check_counts("f", [3, 0])
     checks.check_where("f", None, (4,))
+    checks.check_integers("f", "labels", [])
+    assert checks.class_axis("f", "logits", LOGITS) == 3
+    assert checks.dtype_of("f", "x", [1.0, 2.0]) == jnp.result_type(1.0)
     checks.check_choice("f", "x", "a", ("a", "b"))

@@ -28,10 +28,19 @@ def test_count_labels_traced_ignores_what_is_no_class():
 def test_count_labels_refuses_what_is_no_class():
     with pytest.raises(ValueError, match=r"in \[0, 3\), but labels\[1\] is 3 \(2 such"):
         class_stats.count_labels([0, 3, -1], 3)
-    with pytest.raises(TypeError, match="count_labels: labels have dtype float64"):
+    with pytest.raises(TypeError, match="count_labels: labels have dtype float"):
         class_stats.count_labels([0.0, 1.0], 2)
     with pytest.raises(ValueError, match=r"count_labels: labels has shape \(2, 1\)"):
         class_stats.count_labels([[0], [1]], 2)
+
+
+def test_batch_balanced_weights_refuse_what_is_no_label():
+    with pytest.raises(TypeError, match="batch_balanced_weights: labels have dtype fl"):
+        class_stats.batch_balanced_weights(jnp.array([0.0, 1.0]), 2)
+    with pytest.raises(ValueError, match=r"batch_balanced_weights: labels has shape"):
+        class_stats.batch_balanced_weights(jnp.zeros((2, 2), int), 2)
+    with pytest.raises(ValueError, match=r"batch_balanced_weights: where has shape"):
+        class_stats.batch_balanced_weights([0, 1], 2, where=np.ones(3, bool))
 
 
 def test_prior_of_the_running_example():

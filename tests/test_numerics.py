@@ -37,6 +37,37 @@ def test_at_least_float32(x64):
     assert numerics.at_least_float32(np.ones(2)).dtype == jnp.float64
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+def test_class_indices(x64, on_device):
+    for dtype in "int8 int16 int32 int64 uint8 uint16 uint32 uint64".split():
+        ends = np.iinfo(dtype)
+        labels = np.array([0, 3, ends.max, ends.min], dtype)
+        found = numerics.class_indices(jnp.asarray(labels) if on_device else labels)
+        assert found.dtype == jnp.int32
+        largest = ends.max if ends.max < 2**31 else -1
+        smallest = ends.min if ends.min >= -(2**31) else -1
+        assert found.tolist() == [0, 3, largest, smallest]
+
+
+def test_class_indices_of_lists_and_of_what_is_no_index():
+    assert numerics.class_indices([0, 2**32 + 1, -(2**32)]).tolist() == [0, -1, -1]
+    assert numerics.class_indices(np.ones(2)).dtype == jnp.float32
+    traced = jax.jit(numerics.class_indices)(np.array([2**32 - 1, 5], np.uint32))
+    assert traced.tolist() == [-1, 5]
+
+
+def test_nan_outside_reaches_the_gradient():
+    labels = jnp.array([0, 3, -1])
+
+    def total(values):
+        # The gradient of the second factor is 0, and must not hide the first.
+        return jnp.sum(numerics.nan_outside(values * 0.0, labels, 3))
+
+    values, gradient = jax.value_and_grad(total)(jnp.ones(3))
+    assert np.isnan(values)
+    np.testing.assert_array_equal(gradient, [0.0, np.nan, np.nan])
+
+
 def test_class_lookup_of_one_table():
     table = np.array([0.5, -1.0, 2.0], np.float32)
     np.testing.assert_array_equal(numerics.class_lookup(table, LABELS), expected(table))

@@ -27,8 +27,8 @@ def holdout_indices(
         [M] int64 sorted indices; :math:`\lfloor f n_k \rfloor \ge 1` of class k.
 
     Raises:
-        ValueError: if some class would have none (fewer than 5 examples for 0.2): use
-            `crossfit_folds` then.
+        ValueError: if some class would have none (fewer than 5 examples for 0.2); says
+            which fraction is enough. `crossfit_folds` is for tiny classes.
 
     Example:
         >>> holdout_indices(np.array([0] * 10 + [1] * 5), 2).size
@@ -49,9 +49,17 @@ def holdout_indices(
     take = np.floor(fraction * counts + 1e-9).astype(np.int64)
     if np.any(take < 1):
         short = int(np.flatnonzero(take < 1)[0])
+        smallest = int(counts.min())
+        # Rounded up, so that the number shown is enough.
+        remedy = (
+            f"expected at least {np.ceil(1e4 / smallest) / 1e4:g}"
+            if smallest > 1
+            else "and no other would: every class needs 2"
+        )
         raise ValueError(
             f"holdout_indices: class {short} has {counts[short]} example(s), so"
-            f" fraction={fraction} holds out none; use crossfit_folds"
+            f" fraction={fraction} holds out none; {remedy}. Drop the class, or let"
+            " every example serve twice (crossfit_folds, in Python)"
         )
     shuffled = _shuffled_by_class(known, seed)
     starts = np.cumsum(counts) - counts

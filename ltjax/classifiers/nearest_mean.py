@@ -17,11 +17,17 @@ from jax.typing import ArrayLike
 from ltjax._checks import (
     check_choice,
     check_floating,
+    check_integers,
     check_rank,
     check_where,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, l2_normalize, mask_rows
+from ltjax._numerics import (
+    at_least_float32,
+    class_indices,
+    l2_normalize,
+    mask_rows,
+)
 
 _TRANSFORMS = ("none", "l2n", "cl2n")
 _AVERAGES = ("examples", "classes")
@@ -96,7 +102,7 @@ def update_class_sums(
 
     Raises:
         ValueError: if shapes disagree.
-        TypeError: if features are not floating point.
+        TypeError: if features are not floating point or labels not integers.
 
     Example:
         >>> sums = update_class_sums(
@@ -108,6 +114,7 @@ def update_class_sums(
     name = "update_class_sums"
     num_classes, dim = sums.total.shape
     check_floating(name, "features", features)
+    check_integers(name, "labels", labels)
     if len(shape_of(features)) != 2 or shape_of(features)[1] != dim:
         raise ValueError(
             f"{name}: features have shape {shape_of(features)}, expected [B, {dim}]"
@@ -119,7 +126,7 @@ def update_class_sums(
         )
     check_where(name, where, shape_of(labels))
     features = mask_rows(where, at_least_float32(features))
-    labels = jnp.asarray(labels)
+    labels = class_indices(labels)
     counted = jnp.ones(labels.shape, bool) if where is None else where
     valid = (labels >= 0) & (labels < num_classes)
     # Rows that must not count go to an extra segment, which is cut off.

@@ -18,6 +18,7 @@ from ltjax._checks import (
     check_class_vector,
     check_counts,
     check_floating,
+    class_axis,
     shape_of,
 )
 from ltjax._numerics import at_least_float32, host, namespace
@@ -89,7 +90,8 @@ def plug_in_predict(logits: ArrayLike, class_counts: ArrayLike) -> jax.Array:
     """
     check_floating("plug_in_predict", "logits", logits)
     logits = at_least_float32(logits)
-    check_counts("plug_in_predict", class_counts, shape_of(logits)[-1])
+    num_classes = class_axis("plug_in_predict", "logits", logits)
+    check_counts("plug_in_predict", class_counts, num_classes)
     thresholds = plug_in_threshold(class_counts)
     xp = namespace(thresholds)
     shift = xp.log(thresholds)

@@ -19,6 +19,7 @@ from ltjax._checks import (
     check_logits_labels,
     check_range,
     check_rank,
+    class_axis,
     shape_of,
 )
 from ltjax._numerics import at_least_float32, host
@@ -57,7 +58,8 @@ def adjust_logits(
     References:
         Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, eq. 9.
     """
-    check_counts("adjust_logits", class_counts, shape_of(logits)[-1])
+    num_classes = class_axis("adjust_logits", "logits", logits)
+    check_counts("adjust_logits", class_counts, num_classes)
     logits = at_least_float32(logits)
     shift = jnp.asarray(log_prior(class_counts)).astype(logits.dtype)
     shift = jnp.asarray(tau).astype(logits.dtype) * shift
@@ -184,7 +186,8 @@ def select_tau(
         and Regression Trees", 1984.
     """
     check_choice("select_tau", "rule", rule, RULES)
-    check_counts("select_tau", class_counts, shape_of(logits)[-1])
+    num_classes = class_axis("select_tau", "logits", logits)
+    check_counts("select_tau", class_counts, num_classes)
     slopes = -np.asarray(log_prior(class_counts))
     path = accuracy_path(logits, labels, slopes, stop=max_tau)
     return choose_piece(path, rule)

@@ -21,6 +21,8 @@ from ltjax._checks import (
     check_counts,
     check_floating,
     check_range,
+    class_axis,
+    dtype_of,
     is_concrete,
     shape_of,
 )
@@ -63,7 +65,8 @@ def move_threshold(probabilities: ArrayLike, cost: ArrayLike) -> jax.Array:
     """
     check_floating("move_threshold", "probabilities", probabilities)
     probabilities = at_least_float32(probabilities)
-    totals = _row_sums("move_threshold", cost, shape_of(probabilities)[-1])
+    num_classes = class_axis("move_threshold", "probabilities", probabilities)
+    totals = _row_sums("move_threshold", cost, num_classes)
     # A common factor does not matter; this one keeps extreme costs in range.
     moved = probabilities * _like(totals / totals.max(), probabilities)
     return moved / jnp.sum(moved, axis=-1, keepdims=True)
@@ -92,7 +95,8 @@ def move_threshold_logits(logits: ArrayLike, cost: ArrayLike) -> jax.Array:
     """
     check_floating("move_threshold_logits", "logits", logits)
     logits = at_least_float32(logits)
-    totals = _row_sums("move_threshold_logits", cost, shape_of(logits)[-1])
+    num_classes = class_axis("move_threshold_logits", "logits", logits)
+    totals = _row_sums("move_threshold_logits", cost, num_classes)
     with np.errstate(divide="ignore"):  # a class without cost is never predicted
         shift = namespace(totals).log(totals)
     return logits + _like(shift, logits)
@@ -121,7 +125,8 @@ def expected_cost(probabilities: ArrayLike, cost: ArrayLike) -> jax.Array:
     """
     check_floating("expected_cost", "probabilities", probabilities)
     probabilities = at_least_float32(probabilities)
-    cost = _check_cost("expected_cost", cost, shape_of(probabilities)[-1])
+    num_classes = class_axis("expected_cost", "probabilities", probabilities)
+    cost = _check_cost("expected_cost", cost, num_classes)
     return jnp.matmul(
         probabilities,
         jnp.asarray(cost, probabilities.dtype),
@@ -189,7 +194,7 @@ def prior_correction(
     """
     check_floating("prior_correction", "probabilities", probabilities)
     probabilities = at_least_float32(probabilities)
-    num_classes = shape_of(probabilities)[-1]
+    num_classes = class_axis("prior_correction", "probabilities", probabilities)
     source = _check_prior("source_prior", source_prior, num_classes, positive=True)
     target = _check_prior("target_prior", target_prior, num_classes, positive=False)
     ratio = target / source
@@ -335,6 +340,7 @@ def _like(class_vector, predictions: jax.Array) -> jax.Array:
 
 def _check_cost(caller: str, cost: ArrayLike, num_classes: int):
     """The cost matrix in float64 on the host, or unchanged where it is traced."""
+    dtype_of(caller, "cost", cost)
     if shape_of(cost) != (num_classes, num_classes):
         raise ValueError(
             f"{caller}: cost has shape {shape_of(cost)}, but there are {num_classes}"

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from scipy.optimize import minimize
 
 from ltjax._checks import check_rank, shape_of
+from ltjax._numerics import class_indices
 from ltjax.class_stats import count_labels
 from ltjax.consistency.cases import Case
 from ltjax.consistency.mixtures import (
@@ -91,7 +92,7 @@ def fit_linear(
     shape = (shape_of(features)[1] + 1, num_classes)
     with jax.enable_x64(True):
         inputs = jnp.asarray(features, jnp.float64)
-        targets = jnp.asarray(labels, jnp.int32)
+        targets = class_indices(labels)
 
         @jax.jit
         def objective(flat, inputs, targets):

@@ -1,11 +1,14 @@
 """Arrays: inputs and labels that are already in memory, or in a .npz file."""
 
+import math
 import pathlib
 import zipfile
 
 import numpy as np
 from jax.typing import ArrayLike
 
+from ltjax._checks import check_integers, dtype_of
+from ltjax.class_stats import infer_num_classes
 from ltjax.data.readers import ArrayReader, Contents, DataError, MissingDataError
 
 
@@ -27,6 +30,8 @@ def array_contents(
         DataError: if the lengths differ or a float input is not finite.
         TypeError: if labels are not integers or inputs neither uint8 nor floating.
     """
+    check_integers(caller, "labels", labels)
+    dtype_of(caller, "inputs", inputs)
     inputs, labels = np.asarray(inputs), np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(
@@ -46,7 +51,7 @@ def array_contents(
             f"{caller}: inputs have dtype {inputs.dtype}, expected uint8 or floating"
         )
     if num_classes is None:
-        num_classes = int(labels.max(initial=0)) + 1
+        num_classes = max(1, infer_num_classes(caller, labels))
     return Contents(
         labels, ArrayReader(inputs), inputs.shape[1:], inputs.dtype, num_classes
     )
@@ -86,7 +91,7 @@ def open_npz(
     """Opens a .npz file with the arrays `inputs` (or `images`) and `labels`.
 
     Args:
-        split: replaces "{split}" in the path.
+        split: replaces "{split}" in the path; other braces are left alone.
         path: of the file, absolute or relative to the working or data directory.
         data_dir: data directory, or None.
         num_classes: K, or None for the largest label + 1.
@@ -96,21 +101,68 @@ def open_npz(
 
     Raises:
         MissingDataError: if there is no such file.
-        DataError: if the file is no archive, an array is missing, or the arrays do not
-            fit together.
+        DataError: naming the file, if it is no archive or damaged in any way, an array
+            is missing, or the arrays do not fit together.
     """
-    file = pathlib.Path(path.format(split=split))
+    # Not str.format: a folder may have braces in its name.
+    file = pathlib.Path(path.replace("{split}", split))
     if not file.is_file() and data_dir is not None:
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
         raise MissingDataError(f"npz: there is no file {file}")
     if not zipfile.is_zipfile(file):
         raise DataError(f"npz: {file} is no .npz archive, or a damaged one")
-    with np.load(file, allow_pickle=False) as arrays:
-        key = "inputs" if "inputs" in arrays else "images"
-        if key not in arrays or "labels" not in arrays:
-            raise DataError(
-                f"npz: {file} holds {sorted(arrays)}, expected 'inputs' (or 'images')"
-                " and 'labels'"
-            )
-        return array_contents(f"npz {file}", arrays[key], arrays["labels"], num_classes)
+    inputs, labels = _read_npz(file)
+    return array_contents(f"npz {file}", inputs, labels, num_classes)
+
+
+def _read_npz(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            key = "inputs" if "inputs" in names else "images"
+            if key not in names or "labels" not in names:
+                raise DataError(
+                    f"npz: {file} holds {sorted(names)}, expected 'inputs' (or"
+                    " 'images') and 'labels'"
+                )
+            for name in (key, "labels"):
+                _check_member(file, archive, name)
+        with np.load(file, allow_pickle=False) as arrays:
+            return arrays[key], arrays["labels"]
+    except DataError:
+        raise
+    except Exception as error:  # of zipfile, zlib, numpy's header parser, ...
+        reason = str(error) or type(error).__name__
+        raise DataError(f"npz: {file} is damaged: {reason}") from error
+
+
+# Deflate makes at most 1032 bytes of one.
+_MOST_PER_BYTE = 1032
+
+
+def _check_member(file: pathlib.Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Compares what an array claims to hold with the bytes that are there.
+
+    A damaged (or malicious) header would otherwise allocate whatever it says.
+    """
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_2_0
+        if version == (1, 0):
+            read = np.lib.format.read_array_header_1_0
+        shape, _, dtype = read(member)
+        start = member.tell()
+    if dtype.hasobject:
+        raise DataError(
+            f"npz: {file} holds {name!r} of dtype object, expected numbers (pickled"
+            " objects are not loaded)"
+        )
+    size = math.prod(shape) * dtype.itemsize
+    present = info.file_size - start
+    if size != present or info.file_size > _MOST_PER_BYTE * (info.compress_size + 1):
+        raise DataError(
+            f"npz: {file} is damaged: {name!r} claims {dtype} {shape}, {size} bytes,"
+            f" but {present} bytes are stored in {info.compress_size}"
+        )

@@ -1,13 +1,15 @@
 """Image folders with list files: ImageNet-LT, Places-LT, iNaturalist and the like.
 
-A list has one image per line, `relative/path label`, separated by one space.
+A list has one image per line, `relative/path label`, separated by spaces or a tab.
 """
 
+import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
+from ltjax.class_stats import infer_num_classes
 from ltjax.data.readers import (
     Contents,
     DataError,
@@ -24,19 +26,39 @@ class ImageList(NamedTuple):
     labels: np.ndarray
 
 
+_LARGEST_LABEL = 2**31 - 1
+
+
+def _columns(line: str) -> tuple[str | None, str]:
+    """Path and label of a line; no path where they cannot be told apart."""
+    tabbed = line.strip().rsplit("\t", 1)
+    columns = tabbed if len(tabbed) == 2 else line.rsplit(maxsplit=1)
+    if len(columns) != 2:
+        return None, ""
+    image, label = (column.strip() for column in columns)
+    ambiguous = len(tabbed) != 2 and len(parts := image.split()) > 1
+    if not image or (ambiguous and parts[-1].isdecimal()):
+        return None, ""
+    return image, label
+
+
 def read_image_list(path: str | pathlib.Path) -> ImageList:
     """Reads a list of `relative/path label` lines.
 
+    The label is the last column, so that a path may contain spaces. A path that ends in
+    a number of its own ("a 1") needs a tab before the label, or it would be a guess.
+
     Args:
-        path: the list file. Empty lines are skipped.
+        path: the list file, UTF-8 with or without byte order mark. Empty lines are
+            skipped.
 
     Returns:
         ImageList with paths and labels in the order of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: naming the line that does not have exactly a path and a
-            non-negative integer label, or if the list is empty or not text.
+        DataError: naming the line that does not have a path and an integer label in
+            [0, 2^31), or if the list is empty or not text.
 
     Example:
         >>> import pathlib, tempfile
@@ -50,21 +72,26 @@ def read_image_list(path: str | pathlib.Path) -> ImageList:
     """
     path = pathlib.Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise DataError(f"read_image_list: {path} is not a UTF-8 text file") from None
     paths, labels = [], []
     for number, line in enumerate(lines, start=1):
-        columns = line.split()
-        if not columns:
+        if not line.strip():
             continue
-        if len(columns) != 2 or not columns[1].isdecimal():
+        image, label = _columns(line)
+        if image is None or not label.isdecimal():
             raise DataError(
                 f"read_image_list: line {number} of {path} is {line!r}, expected"
                 " 'relative/path label' with an integer label >= 0"
             )
-        paths.append(columns[0])
-        labels.append(int(columns[1]))
+        if len(label) > 10 or int(label) > _LARGEST_LABEL:
+            raise DataError(
+                f"read_image_list: line {number} of {path} has the label {label},"
+                f" expected at most {_LARGEST_LABEL}"
+            )
+        paths.append(image)
+        labels.append(int(label))
     if not paths:
         raise DataError(f"read_image_list: {path} lists no image")
     return ImageList(tuple(paths), np.array(labels, np.int32))
@@ -78,6 +105,7 @@ def open_folder(
     num_classes: int | None = None,
     resize: int | None = 256,
     crop: int | None = 256,
+    outside_root: bool = False,
 ) -> Contents:
     """Opens one list of an image folder; no image but the first is read.
 
@@ -88,13 +116,15 @@ def open_folder(
         num_classes: K, or None for the largest label + 1.
         resize: shorter side in pixels, or None to keep the size of the files.
         crop: side of the center crop in pixels, or None for no crop.
+        outside_root: allow paths that lead out of `image_root` (absolute ones, or with
+            "..").
 
     Returns:
         Contents of RGB images, uint8.
 
     Raises:
         MissingDataError: if the list or its first image does not exist.
-        DataError: for a malformed list.
+        DataError: for a malformed list, or one that leaves `image_root`.
     """
     if not pathlib.Path(list_file).is_file():
         raise MissingDataError(
@@ -102,6 +132,10 @@ def open_folder(
             " published list there or pass list_file"
         )
     paths, labels = read_image_list(list_file)
+    if not outside_root:
+        _check_inside(list_file, image_root, paths)
+    if num_classes is None:
+        num_classes = infer_num_classes(f"image list {list_file}", labels)
     reader = FileReader(str(image_root), paths, Sizing(resize, crop))
     shape = reader(np.array([0])).shape[1:]
     return Contents(
@@ -109,5 +143,17 @@ def open_folder(
         reader=reader,
         shape=shape,
         dtype=np.dtype(np.uint8),
-        num_classes=int(labels.max()) + 1 if num_classes is None else num_classes,
+        num_classes=num_classes,
     )
+
+
+def _check_inside(list_file, image_root, paths: tuple[str, ...]) -> None:
+    """Refuses paths that lead out of the root, as written: links may lead anywhere."""
+    for entry, path in enumerate(paths):
+        plain = os.path.normpath(path)
+        if os.path.isabs(plain) or plain.split(os.sep)[0] == os.pardir:
+            raise DataError(
+                f"image list {list_file}: entry {entry} (0-based) is {path!r}, which"
+                f" leads out of image_root {image_root}; pass outside_root=True if it"
+                " should"
+            )

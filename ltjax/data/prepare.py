@@ -15,7 +15,14 @@ import numpy as np
 from ltjax.data.catalog import Dataset, find_dataset
 from ltjax.data.folders import open_folder
 from ltjax.data.readers import DataError
-from ltjax.data.records import labels_file, open_records, scan_labels, supervised_keys
+from ltjax.data.records import (
+    labels_file,
+    load_labels,
+    open_records,
+    records_fingerprint,
+    scan_labels,
+    supervised_keys,
+)
 from ltjax.data.source import resolve_data_dir
 
 _DESCRIPTION = "Downloads data sets and stores them as ArrayRecord."
@@ -96,12 +103,14 @@ def _save_labels(builder) -> None:
     feature = builder.info.features[key]
     if feature.shape or not np.issubdtype(feature.np_dtype, np.integer):
         return
-    for split in builder.info.splits:
-        file = labels_file(builder.data_path, split, key)
-        if not file.exists():
-            labels = scan_labels(os.fspath(builder.data_path), split, key)
-            with file.open("wb") as opened:
-                np.save(opened, labels)
+    folder = os.fspath(builder.data_path)
+    for split, info in builder.info.splits.items():
+        fingerprint = records_fingerprint(info)
+        if load_labels(folder, split, key, fingerprint) is not None:
+            continue
+        labels = scan_labels(folder, split, key)
+        with labels_file(builder.data_path, split, key).open("wb") as opened:
+            np.savez_compressed(opened, labels=labels, records=fingerprint)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -99,14 +99,18 @@ class FileReader:
     def _read(self, position: int) -> np.ndarray:
         path = pathlib.Path(self.root, self.paths[position])
         try:
-            return decode_image(path.read_bytes(), self.sizing)
+            data = path.read_bytes()
         except FileNotFoundError as error:
             raise MissingDataError(
                 f"image {path} does not exist, but entry {position} (0-based) of the"
                 " image list names it"
             ) from error
         except OSError as error:
-            raise DataError(f"image {path} cannot be decoded: {error}") from error
+            raise DataError(f"image {path} cannot be read: {error}") from error
+        try:
+            return decode_image(data, self.sizing)
+        except DataError as error:
+            raise DataError(f"image {path} {error}") from error
 
 
 def stack_images(images: list[np.ndarray], what: str) -> np.ndarray:
@@ -123,8 +127,13 @@ def stack_images(images: list[np.ndarray], what: str) -> np.ndarray:
 def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
     """Decodes a JPEG, PNG, ... and brings it to size.
 
-    The shorter side is resized with an antialiased bilinear filter and the center is
-    cut out, the usual evaluation transform of ImageNet.
+    The image is turned upright as its EXIF orientation says. Then the shorter side is
+    resized with an antialiased bilinear filter and the center is cut out, the usual
+    evaluation transform of ImageNet.
+
+    Gray images of more than 8 bits are scaled by their range, and not by their
+    brightest pixel, so that images of one data set stay comparable: integers of 16 (or
+    32) bits from [0, 65535], floating point from [0, 1].
 
     Args:
         data: content of the image file.
@@ -135,12 +144,23 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
         uint8 [height, width, channels].
 
     Raises:
-        DataError: if the image is smaller than the crop.
+        DataError: if the image cannot be decoded, has more than 8 bits and numbers
+            outside those ranges, or is smaller than the crop. The message starts with
+            the verb; callers put the name of the image in front.
     """
     import PIL.Image
 
-    with PIL.Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGB" if channels == 3 else "L")
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as opened:
+            if opened.format == "PNG" and not getattr(opened, "tile", True):
+                raise DataError("cannot be decoded: there are no pixels in the file")
+            image = _eight_bits(_upright(opened))
+            image = image.convert("RGB" if channels == 3 else "L")
+    except DataError:
+        raise
+    except Exception as error:  # PIL's plugins raise whatever they stumble over
+        reason = str(error) or type(error).__name__
+        raise DataError(f"cannot be decoded: {reason}") from error
     width, height = image.size
     if sizing.resize is not None:
         short = min(width, height)
@@ -151,11 +171,44 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
     if sizing.crop is not None:
         if sizing.crop > min(width, height):
             raise DataError(
-                f"decode_image: an image of {height}x{width} pixels is smaller than"
-                f" the crop {sizing.crop}; pass resize >= crop"
+                f"has {height}x{width} pixels, which is smaller than the crop"
+                f" {sizing.crop}; pass resize >= crop"
             )
         left = round((width - sizing.crop) / 2)
         top = round((height - sizing.crop) / 2)
         image = image.crop((left, top, left + sizing.crop, top + sizing.crop))
     pixels = np.asarray(image, np.uint8)
     return pixels if channels == 3 else pixels[..., None]
+
+
+def _upright(image):
+    """The image as a viewer shows it."""
+    import PIL.ImageOps
+
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception:
+        # Viewers ignore damaged tags, which are common. Pixels that cannot be decoded
+        # fail again, and for good, when they are converted.
+        return image
+
+
+def _eight_bits(image):
+    """Gray images of 16 or 32 bits with 8; PIL itself would clip them to white."""
+    import PIL.Image
+
+    if image.mode == "F":
+        highest, kind = 1.0, "floating-point numbers in [0, 1]"
+    elif image.mode == "I" or image.mode.startswith("I;"):
+        highest, kind = 65535.0, "integers in [0, 65535]"
+    else:
+        return image
+    numbers = np.asarray(image, np.float64)
+    low, high = numbers.min(), numbers.max()
+    if not (low >= 0 and high <= highest):
+        raise DataError(
+            f"has numbers from {low:g} to {high:g} (mode {image.mode}), expected 8 bits"
+            f" or {kind}; convert it first"
+        )
+    scaled = np.rint(numbers * (255 / highest)).astype(np.uint8)
+    return PIL.Image.fromarray(scaled)

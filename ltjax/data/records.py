@@ -6,12 +6,15 @@ ArrayRecord is the only format accepted.
 
 import dataclasses
 import functools
+import hashlib
+import io
 import os
 import re
 from typing import Any
 
 import numpy as np
 
+from ltjax.class_stats import infer_num_classes
 from ltjax.data.readers import (
     Contents,
     DataError,
@@ -21,10 +24,34 @@ from ltjax.data.readers import (
     stack_images,
 )
 
+# Bytes read at the beginning, the middle and the end of every file of records.
+_SAMPLE = 4096
+
 
 def labels_file(builder_dir, split: str, label_key: str):
-    """Where `ltjax.data.prepare` leaves the labels of a split, as a .npy file."""
-    return builder_dir / f"ltjax-{split}-{label_key}.npy"
+    """Where `ltjax.data.prepare` leaves the labels of a split.
+
+    A .npz file with `labels` [N] and `records`, the fingerprint of the files that they
+    were read from.
+    """
+    return builder_dir / f"ltjax-{split}-{label_key}.npz"
+
+
+def records_fingerprint(split_info: Any) -> str:
+    """Hash of names, sizes and samples of the files of a split.
+
+    It tells apart what was prepared anew: other examples, another order or other labels
+    change the compressed bytes. It is not a checksum of the whole.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(split_info.filepaths, key=os.fspath):
+        size = path.stat().length
+        digest.update(f"{path.name} {size} ".encode())
+        with path.open("rb") as opened:
+            for start in (0, size // 2, size - _SAMPLE):
+                opened.seek(max(start, 0))
+                digest.update(opened.read(_SAMPLE))
+    return digest.hexdigest()
 
 
 def supervised_keys(info: Any) -> tuple[str, str]:
@@ -75,7 +102,30 @@ def _version_key(version: str) -> tuple[int, ...]:
 def _builder(builder_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
-    return tfds.builder_from_directory(builder_dir)
+    try:
+        return tfds.builder_from_directory(builder_dir)
+    except Exception as error:  # of its JSON, proto and file readers
+        raise DataError(
+            f"the description of the data set in {builder_dir} cannot be read:"
+            f" {str(error) or type(error).__name__}"
+        ) from error
+
+
+def _read_records(records: Any, rows: list[int], where: str) -> list[Any]:
+    """The records at `rows`; one that is damaged is named."""
+    try:
+        return records.__getitems__(rows)
+    except Exception as error:  # of array_record, protobuf and the image decoders
+        bad, reason = rows, str(error) or type(error).__name__
+        for row in rows:
+            try:
+                records.__getitems__([row])
+            except Exception:
+                bad = [row]
+                break
+        raise DataError(
+            f"{where}: record {bad[0]} (0-based) is damaged: {reason}"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,11 +160,22 @@ class RecordReader:
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """The inputs at `positions`."""
-        records = self._records.__getitems__([int(i) for i in positions])
+        where = f"split {self.split!r} in {self.builder_dir}"
+        rows = [int(i) for i in positions]
+        records = _read_records(self._records, rows, where)
         inputs = [record[self.input_key] for record in records]
         if self.sizing:
-            inputs = [decode_image(x, self.sizing, self.channels or 3) for x in inputs]
+            inputs = [
+                self._decode(x, f"{where}: the image of record {row} (0-based)")
+                for x, row in zip(inputs, rows, strict=True)
+            ]
         return stack_images([np.asarray(x) for x in inputs], f"{self.split} inputs")
+
+    def _decode(self, data: bytes, what: str) -> np.ndarray:
+        try:
+            return decode_image(data, self.sizing, self.channels or 3)
+        except DataError as error:
+            raise DataError(f"{what} {error}") from error
 
 
 def open_records(
@@ -130,7 +191,7 @@ def open_records(
     """Opens one split of a prepared TFDS data set.
 
     Only the labels are read, from the file that `ltjax prepare` left beside the records
-    or else by one pass over the records without decoding images.
+    if it belongs to them, or else by one pass over the records without decoding images.
 
     Args:
         split: name of the split as TFDS stores it; no slices.
@@ -204,7 +265,8 @@ def open_records(
         reader=reader,
         shape=first.shape[1:],
         dtype=first.dtype,
-        num_classes=getattr(label, "num_classes", None) or int(labels.max()) + 1,
+        num_classes=getattr(label, "num_classes", None)
+        or infer_num_classes(f"tfds:{name} {split}", labels),
         class_names=tuple(label.names) if getattr(label, "names", None) else None,
     )
 
@@ -229,18 +291,49 @@ def _check_complete(name: str, split_info) -> None:
         )
 
 
-@functools.lru_cache(maxsize=16)
 def _labels(builder_dir: str, split: str, label_key: str) -> np.ndarray:
-    from etils import epath
+    split_info = _builder(builder_dir).info.splits[split]
+    return _labels_of(builder_dir, split, label_key, records_fingerprint(split_info))
 
-    file = labels_file(epath.Path(builder_dir), split, label_key)
-    if file.exists():
-        with file.open("rb") as opened:
-            labels = np.load(opened, allow_pickle=False)
-    else:
+
+@functools.lru_cache(maxsize=16)
+def _labels_of(
+    builder_dir: str, split: str, label_key: str, fingerprint: str
+) -> np.ndarray:
+    labels = load_labels(builder_dir, split, label_key, fingerprint)
+    if labels is None:
         labels = scan_labels(builder_dir, split, label_key)
     labels.setflags(write=False)
     return labels
+
+
+def load_labels(
+    builder_dir: str, split: str, label_key: str, fingerprint: str
+) -> np.ndarray | None:
+    """The labels that `ltjax prepare` left, if they are those of the records.
+
+    Args:
+        builder_dir: folder of the prepared version.
+        split: name of the split as TFDS stores it.
+        label_key: feature that holds the labels.
+        fingerprint: of the records, from `records_fingerprint`.
+
+    Returns:
+        [N] int, or None: there is no such file, it is damaged, or the records have been
+        prepared anew since.
+    """
+    from etils import epath
+
+    file = labels_file(epath.Path(builder_dir), split, label_key)
+    if not file.exists():
+        return None
+    try:
+        with file.open("rb") as opened:
+            with np.load(io.BytesIO(opened.read()), allow_pickle=False) as stored:
+                labels, known = stored["labels"], str(stored["records"])
+    except Exception:  # of zipfile, zlib, numpy; what is damaged is made again
+        return None
+    return labels if known == fingerprint else None
 
 
 def scan_labels(builder_dir: str, split: str, label_key: str) -> np.ndarray:
@@ -253,6 +346,9 @@ def scan_labels(builder_dir: str, split: str, label_key: str) -> np.ndarray:
 
     Returns:
         [N] int32 in the order of the records.
+
+    Raises:
+        DataError: naming a damaged record, or one whose label int32 does not hold.
     """
     import tensorflow_datasets as tfds
 
@@ -267,5 +363,13 @@ def scan_labels(builder_dir: str, split: str, label_key: str) -> np.ndarray:
     labels, chunk = [], 1024
     for start in range(0, len(records), chunk):
         rows = range(start, min(start + chunk, len(records)))
-        labels += [record[label_key] for record in records.__getitems__(list(rows))]
-    return np.asarray(labels, np.int32)
+        found = _read_records(records, list(rows), f"split {split!r} in {builder_dir}")
+        labels += [record[label_key] for record in found]
+    wide = np.asarray(labels)
+    if wide.size and not (-(2**31) <= wide.min() and wide.max() < 2**31):
+        outside = int(np.argmax((wide < -(2**31)) | (wide >= 2**31)))
+        raise DataError(
+            f"split {split!r} in {builder_dir}: record {outside} (0-based) has the"
+            f" label {wide[outside]}, expected a class index"
+        )
+    return wide.astype(np.int32)

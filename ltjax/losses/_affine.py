@@ -27,16 +27,26 @@ from ltjax._checks import (
     is_concrete,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, class_lookup, host, mask_rows
+from ltjax._numerics import (
+    at_least_float32,
+    class_indices,
+    class_lookup,
+    host,
+    mask_rows,
+    nan_outside,
+)
 
 
 def prepare(
     caller, logits, labels, where, *, soft=False
 ) -> tuple[jax.Array, jax.Array]:
-    """Checked logits [B, K] (at least float32) and labels, masked rows set to 0."""
+    """Checked logits [B, K] (at least float32) and labels, masked rows set to 0.
+
+    Class indices come back as int32, whatever integers they were.
+    """
     check_logits_labels(caller, logits, labels, soft=soft)
     check_where(caller, where, shape_of(logits)[:-1])
-    logits, labels = at_least_float32(logits), jnp.asarray(labels)
+    logits, labels = at_least_float32(logits), class_indices(labels)
     if not is_index(labels):
         labels = labels.astype(logits.dtype)
     return mask_rows(where, logits, labels)
@@ -67,7 +77,7 @@ def over_examples(vector, logits):
 
 def is_target(logits, labels):
     """[B, K] bool, True at the true class; a row without one if it is out of range."""
-    classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
+    classes = jnp.arange(logits.shape[-1], dtype=jnp.int32)
     return jnp.expand_dims(classes, range(labels.ndim)) == labels[..., None]
 
 
@@ -115,7 +125,7 @@ def affine_cross_entropy(logits, labels, *, weight=None, scale=None, shift=None)
     if scale is not None:
         picked = picked * at_label(scale, labels, logits.dtype)
     own = -top if shift is None else at_label(shift, labels, logits.dtype) - top
-    loss = log_sum - (picked + own)
+    loss = nan_outside(log_sum - (picked + own), labels, logits.shape[-1])
     return loss if weight is None else loss * at_label(weight, labels, logits.dtype)
 
 
@@ -143,7 +153,8 @@ def rival_log_odds(logits, labels, *, scale=None, rival_shift=None, own_shift=No
         own = own * at_label(scale, labels, logits.dtype)
     if own_shift is not None:
         own = own + own_shift
-    return jnp.where(some, log_sum + (top - own), -jnp.inf - own)
+    odds = jnp.where(some, log_sum + (top - own), -jnp.inf - own)
+    return nan_outside(odds, labels, logits.shape[-1])
 
 
 def at_label(table, labels, dtype):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_counts, shape_of
+from ltjax._checks import check_choice, check_counts, class_axis
 from ltjax._numerics import class_lookup
 from ltjax.class_stats import class_balanced_weights
 from ltjax.losses._affine import prepare
@@ -62,7 +62,8 @@ def class_balanced(
         2019, eq. 6 and 8-13.
     """
     check_choice("class_balanced", "base", base, ("softmax", "sigmoid", "focal"))
-    check_counts("class_balanced", class_counts, shape_of(logits)[-1])
+    num_classes = class_axis("class_balanced", "logits", logits)
+    check_counts("class_balanced", class_counts, num_classes)
     z, y = prepare("class_balanced", logits, labels, where)
     if base == "softmax":
         loss = softmax_cross_entropy(z, y, where=where)

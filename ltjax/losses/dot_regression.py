@@ -7,12 +7,14 @@ from jax.typing import ArrayLike
 from ltjax._checks import (
     check_choice,
     check_floating,
+    check_integers,
     check_rank,
     check_where,
     shape_of,
 )
 from ltjax._numerics import (
     at_least_float32,
+    class_indices,
     class_lookup,
     class_rows,
     mask_rows,
@@ -118,11 +120,7 @@ def _prepare(caller, features, labels, frame, where):
             f"{caller}: features have {shape_of(features)[1]} dimensions, but frame has"
             f" shape {shape_of(frame)}, expected [D, K]"
         )
-    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise TypeError(
-            f"{caller}: labels have dtype {jnp.result_type(labels)}, expected class"
-            " indices [B] (integer)"
-        )
+    check_integers(caller, "labels", labels)
     if shape_of(labels) != shape_of(features)[:1]:
         raise ValueError(
             f"{caller}: labels have shape {shape_of(labels)}, expected"
@@ -130,5 +128,5 @@ def _prepare(caller, features, labels, frame, where):
         )
     check_where(caller, where, shape_of(labels))
     features = at_least_float32(features)
-    features, labels = mask_rows(where, features, jnp.asarray(labels))
+    features, labels = mask_rows(where, features, class_indices(labels))
     return features, labels, jnp.asarray(frame).astype(features.dtype)

@@ -14,9 +14,16 @@ from ltjax._checks import (
     check_class_vector,
     check_counts,
     check_range,
+    class_axis,
     is_concrete,
 )
-from ltjax._numerics import class_lookup, class_rows, host, mask_values
+from ltjax._numerics import (
+    class_lookup,
+    class_rows,
+    host,
+    mask_values,
+    nan_outside,
+)
 from ltjax.losses._affine import (
     check_positive_counts,
     is_target,
@@ -103,7 +110,8 @@ def ldam(
         Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin
         Loss", NeurIPS 2019, eq. 11-13. The scale s is in the released code only.
     """
-    check_positive_counts("ldam", class_counts, jnp.shape(cosines)[-1])
+    num_classes = class_axis("ldam", "cosines", cosines)
+    check_positive_counts("ldam", class_counts, num_classes)
     check_range("ldam", "scale", scale, low=0.0, open_low=True)
     margins = ldam_margins(class_counts, max_margin=max_margin)
     z, y = prepare("ldam", cosines, labels, where)
@@ -150,13 +158,17 @@ def ldam_hinge(
         Cao et al., NeurIPS 2019, eq. 10; not in the released code, so the features
         (normalized) and the margins are our choice: those of `ldam`.
     """
-    check_positive_counts("ldam_hinge", class_counts, jnp.shape(cosines)[-1])
+    num_classes = class_axis("ldam_hinge", "cosines", cosines)
+    check_positive_counts("ldam_hinge", class_counts, num_classes)
     margins = ldam_margins(class_counts, max_margin=max_margin)
     z, y = prepare("ldam_hinge", cosines, labels, where)
     margin = class_lookup(jnp.asarray(margins).astype(z.dtype), y)
     rivals = jnp.where(is_target(z, y), -jnp.inf, z)
     gap = jnp.max(rivals, axis=-1) - class_lookup(z, y) + margin
-    return mask_values(jax.nn.relu(gap), where)
+    # Not relu, which has no gradient at NaN: a bad label must not pass for a row that
+    # is right already. Without a rival (K = 1) the gap is -inf.
+    loss = jnp.where(gap <= 0, jnp.zeros_like(gap), gap)
+    return mask_values(nan_outside(loss, y, z.shape[-1]), where)
 
 
 def pairwise_margin(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_range
-from ltjax._numerics import mask_values
+from ltjax._numerics import mask_values, nan_outside
 from ltjax.losses._affine import is_index, is_target, prepare
 
 
@@ -104,5 +104,4 @@ def _one_vs_rest(logits, labels, cost):
         return jnp.sum(labels * cost(-logits) + (1 - labels) * cost(logits), axis=-1)
     target = is_target(logits, labels)
     loss = jnp.sum(cost(jnp.where(target, -logits, logits)), axis=-1)
-    known = (labels >= 0) & (labels < logits.shape[-1])
-    return jnp.where(known, loss, jnp.nan)
+    return nan_outside(loss, labels, logits.shape[-1])

@@ -35,7 +35,12 @@ from ltjax._checks import (
     check_where,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, class_lookup, mask_rows
+from ltjax._numerics import (
+    at_least_float32,
+    class_indices,
+    class_lookup,
+    mask_rows,
+)
 from ltjax.class_stats import prior
 
 
@@ -105,7 +110,8 @@ def update_min_scores(
     num_classes = shape_of(logits)[-1]
     check_class_vector(name, "min_scores", min_scores, num_classes)
     check_where(name, where, shape_of(labels))
-    logits, labels = mask_rows(where, at_least_float32(logits), labels)
+    logits, labels = at_least_float32(logits), class_indices(labels)
+    logits, labels = mask_rows(where, logits, labels)
     own = class_lookup(logits, labels)
     if where is not None:
         own = jnp.where(where, own, jnp.inf)

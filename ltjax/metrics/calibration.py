@@ -19,8 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_floating, shape_of
+from ltjax._checks import check_floating, class_axis, dtype_of, shape_of
 from ltjax._numerics import at_least_float32, namespace
+
+# Units in the last place by which a sum or mean of probabilities may exceed 1.
+_ROUNDING = 16
 
 
 class BinSums(NamedTuple):
@@ -53,11 +56,13 @@ def top_confidence(logits: ArrayLike) -> jax.Array:
 
     Raises:
         TypeError: if logits are not floating point.
+        ValueError: if they are a scalar.
 
     Example:
         >>> print(top_confidence(jnp.array([0.0, 0.0])))
         0.5
     """
+    class_axis("top_confidence", "logits", logits)
     check_floating("top_confidence", "logits", logits)
     logits = at_least_float32(logits)
     top = jnp.max(logits, axis=-1, keepdims=True)
@@ -86,9 +91,9 @@ def bin_index(confidence: ArrayLike, *, bins: int = 15) -> np.ndarray | jax.Arra
     """
     if bins < 1:
         raise ValueError(f"bin_index: bins is {bins}, expected at least 1")
+    check_floating("bin_index", "confidence", confidence)
     xp = namespace(confidence)
     values = xp.asarray(confidence)
-    check_floating("bin_index", "confidence", values)
     inner = xp.asarray(np.arange(1, bins) / bins, values.dtype)
     inner = inner.reshape((1,) * values.ndim + (-1,))
     above = xp.sum(values[..., None] > inner, axis=-1, dtype=xp.int32)
@@ -99,7 +104,9 @@ def bin_sums(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> Bi
     """Bin sums of given predictions, on the host in float64.
 
     Args:
-        confidence: [N] float in [0, 1], probability of the predicted class.
+        confidence: [N] float in [0, 1], probability of the predicted class. What
+            exceeds 1 by the rounding of its dtype, as a mean of probabilities may,
+            counts as 1.
         correct: [N] bool (or 0/1), whether the prediction was right.
         bins: number of equal, right-closed bins.
 
@@ -113,19 +120,28 @@ def bin_sums(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> Bi
         >>> bin_sums([0.9, 0.6, 0.7], [1, 0, 1], bins=2).count
         array([0., 3.])
     """
-    confidence = np.asarray(confidence, np.float64)
+    dtype = dtype_of("bin_sums", "confidence", confidence)
+    dtype_of("bin_sums", "correct", correct)
+    given = np.asarray(confidence)
+    confidence = given.astype(np.float64)
     correct = np.asarray(correct, np.float64)
     if confidence.ndim != 1 or correct.shape != confidence.shape:
         raise ValueError(
             f"bin_sums: confidence has shape {confidence.shape} and correct"
             f" {correct.shape}, expected twice [N]"
         )
-    outside = np.flatnonzero(~((confidence >= 0) & (confidence <= 1)))
+    # A list holds Python's doubles, though JAX would give them 32 bits.
+    dtype = given.dtype if given.dtype == np.float64 else dtype
+    slack = 0.0
+    if jnp.issubdtype(dtype, jnp.floating):
+        slack = min(_ROUNDING * float(jnp.finfo(dtype).eps), 0.01)
+    outside = np.flatnonzero(~((confidence >= 0) & (confidence <= 1 + slack)))
     if outside.size:
         raise ValueError(
             f"bin_sums: confidence[{outside[0]}] is {confidence[outside[0]]}, expected"
             " a probability in [0, 1]"
         )
+    confidence = np.minimum(confidence, 1.0)
     index = bin_index(confidence, bins=bins)
     values = (np.ones_like(confidence), confidence, correct)
     return BinSums(*(np.bincount(index, weights=v, minlength=bins) for v in values))

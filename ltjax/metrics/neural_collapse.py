@@ -38,7 +38,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_logits_labels, check_rank, check_where, shape_of
-from ltjax._numerics import at_least_float32
+from ltjax._numerics import at_least_float32, class_indices
 from ltjax.metrics.class_geometry import (
     equiangle_deviation,
     equinorm_deviation,
@@ -102,11 +102,11 @@ def _rows(caller, features, labels, mask, num_classes):
     check_rank(caller, "features", features, 2, "[B, D]")
     check_logits_labels(caller, features, labels)
     check_where(caller, mask, shape_of(labels))
-    features, labels = at_least_float32(features), jnp.asarray(labels)
+    features, labels = at_least_float32(features), class_indices(labels)
     keep = jnp.ones(labels.shape, bool) if mask is None else jnp.asarray(mask)
     valid = (labels >= 0) & (labels < num_classes)
     invalid = jnp.sum(keep & ~valid, dtype=jnp.int32)
-    row = jnp.where(keep & valid, labels, num_classes).astype(jnp.int32)
+    row = jnp.where(keep & valid, labels, num_classes)
     return features, row, invalid
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_logits_labels, check_where, shape_of
+from ltjax._numerics import class_indices
 from ltjax.metrics.calibration import bin_index, top_confidence
 
 # Beyond this many classes three vectors replace the confusion matrix.
@@ -132,13 +133,13 @@ class ClassificationState:
             )
         check_where(caller, mask, (rows,))
 
-        logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+        logits, labels = jnp.asarray(logits), class_indices(labels)
         keep = jnp.ones(rows, bool) if mask is None else jnp.asarray(mask)
         confidence = top_confidence(logits)
         valid = (labels >= 0) & (labels < num_classes) & jnp.isfinite(confidence)
         counted = keep & valid
         # Rows that must not count are sent out of range, where "drop" leaves them.
-        row = jnp.where(counted, labels, num_classes).astype(jnp.int32)
+        row = jnp.where(counted, labels, num_classes)
         column = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         right = row == column
 

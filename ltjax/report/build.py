@@ -201,7 +201,9 @@ def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
 def _markdown(groups: dict[str, list[Run]]) -> str:
     parts = []
     for title, runs in groups.items():
-        parts.append(f"### {title}\n\n{tables.markdown_table(runs)}")
+        parts.append(
+            f"### {tables.markdown_text(title)}\n\n{tables.markdown_table(runs)}"
+        )
         parts.append(f"{tables.group_rule(runs[0])}\n")
     return "\n".join([*parts, f"{tables.legend()} Best mean in bold.\n"])
 

@@ -8,6 +8,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
+from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -163,6 +164,52 @@ def legend(columns: Sequence[Column] = COLUMNS) -> str:
     )
 
 
+# Backslash first: it escapes the others.
+_MARKDOWN = ("\\", "|", "`", "*", "[", "]")
+
+
+def markdown_text(text: str) -> str:
+    """A name as Markdown shows it: no markup, no HTML, in one line.
+
+    Args:
+        text: of a user, such as the label of a run.
+
+    Returns:
+        The text with Markdown's and HTML's own characters escaped.
+
+    Example:
+        >>> markdown_text("a|b <script>")
+        'a\\\\|b &lt;script&gt;'
+    """
+    text = escape(" ".join(text.split()), quote=False)
+    for character in _MARKDOWN:
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def csv_text(text: str) -> str:
+    """A cell that a spreadsheet does not take for a formula.
+
+    Args:
+        text: of a user, or a number.
+
+    Returns:
+        The text, with an apostrophe in front if it starts as a formula does and is no
+        number.
+
+    Example:
+        >>> csv_text("=1+1"), csv_text("-3.5"), csv_text("LDAM")
+        ("'=1+1", '-3.5', 'LDAM')
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
 def markdown_table(runs: Sequence[Run], columns: Sequence[Column] = COLUMNS) -> str:
     """A Markdown table of comparable runs, the best mean of each column in bold.
 
@@ -171,7 +218,7 @@ def markdown_table(runs: Sequence[Run], columns: Sequence[Column] = COLUMNS) -> 
         columns: metrics to show.
 
     Returns:
-        Lines of a table, ending in a newline.
+        Lines of a table, ending in a newline; names are escaped.
     """
     rows = table_rows(runs, columns)
     best = best_rows(rows, columns)
@@ -180,7 +227,7 @@ def markdown_table(runs: Sequence[Run], columns: Sequence[Column] = COLUMNS) -> 
     for i, row in enumerate(rows):
         texts = [cell_text(value) for value in row.cells]
         texts = [f"**{t}**" if i in best[j] else t for j, t in enumerate(texts)]
-        lines.append([row.name.replace("|", "\\|"), str(row.seeds), *texts])
+        lines.append([markdown_text(row.name), str(row.seeds), *texts])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -190,7 +237,8 @@ def _number(value: float | None, digits: int) -> str:
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    written = [[csv_text(cell) for cell in row] for row in rows]
+    csv.writer(text, lineterminator="\n").writerows(written)
     return text.getvalue()
 
 

@@ -19,7 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_class_vector, check_range, shape_of
+from ltjax._checks import (
+    check_choice,
+    check_class_vector,
+    check_integers,
+    check_range,
+    class_axis,
+)
 from ltjax._numerics import at_least_float32
 from ltjax.class_stats import count_labels
 from ltjax.resampling._neighbor_index import sort_by_class
@@ -222,7 +228,7 @@ def max_rule(scores: ArrayLike, parent: ArrayLike) -> jax.Array:
     References:
         Wu et al. 2010, phase IV.
     """
-    _check_parent("max_rule", scores, parent)
+    _check_parent("max_rule", "scores", scores, parent)
     parent = jnp.asarray(parent, jnp.int32)
     return parent[jnp.argmax(jnp.asarray(scores), axis=-1)]
 
@@ -248,7 +254,7 @@ def max_scores(scores: ArrayLike, parent: ArrayLike, num_classes: int) -> jax.Ar
     References:
         Ours; the arg-max is `max_rule`.
     """
-    _check_parent("max_scores", scores, parent)
+    _check_parent("max_scores", "scores", scores, parent)
     by_sub_class = jnp.moveaxis(at_least_float32(scores), -1, 0)
     parent = jnp.asarray(parent, jnp.int32)
     best = jax.ops.segment_max(by_sub_class, parent, num_segments=num_classes)
@@ -281,15 +287,16 @@ def sum_rule(
     References:
         Ours; its arg-max can differ from `max_rule`.
     """
-    _check_parent("sum_rule", probabilities, parent)
+    _check_parent("sum_rule", "probabilities", probabilities, parent)
     by_sub_class = jnp.moveaxis(at_least_float32(probabilities), -1, 0)
     parent = jnp.asarray(parent, jnp.int32)
     total = jax.ops.segment_sum(by_sub_class, parent, num_segments=num_classes)
     return jnp.moveaxis(total, 0, -1)
 
 
-def _check_parent(caller: str, scores: ArrayLike, parent: ArrayLike) -> None:
-    check_class_vector(caller, "parent", parent, shape_of(scores)[-1])
+def _check_parent(caller: str, name: str, scores, parent) -> None:
+    check_class_vector(caller, "parent", parent, class_axis(caller, name, scores))
+    check_integers(caller, "parent", parent)
 
 
 def _means(points: np.ndarray, clusters: np.ndarray) -> np.ndarray:

@@ -19,8 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import is_concrete
+from ltjax._checks import check_integers, dtype_of, is_concrete
+from ltjax.class_stats import infer_num_classes
 from ltjax.resampling._neighbor_index import build_index
+
+# float32 ends at 3.4e38, and a difference of two features must still fit.
+_LARGEST = 1e38
 
 
 class Neighbors(NamedTuple):
@@ -164,7 +168,7 @@ def check_features(caller: str, name: str, features: ArrayLike) -> np.ndarray:
 
     Raises:
         TypeError: if the array is traced or not real.
-        ValueError: if it is not [N, D] or holds NaN or infinity.
+        ValueError: if it is not [N, D], holds NaN or infinity, or numbers beyond 1e38.
 
     Example:
         >>> check_features("smote", "features", [[1, 2]]).shape
@@ -175,6 +179,7 @@ def check_features(caller: str, name: str, features: ArrayLike) -> np.ndarray:
             f"{caller}: {name} are traced, expected concrete arrays (the search is"
             " planned on the host; call it outside jit)"
         )
+    dtype_of(caller, name, features)
     array = np.asarray(features)
     real = jnp.issubdtype(array.dtype, jnp.floating)
     if not real and array.dtype.kind not in "iub":
@@ -184,12 +189,22 @@ def check_features(caller: str, name: str, features: ArrayLike) -> np.ndarray:
             f"{caller}: {name} have shape {array.shape}, expected [N, D]"
             " (flatten images and sequences first)"
         )
+    bounded = not real or float(jnp.finfo(array.dtype).max) <= _LARGEST
     for start in range(0, len(array) if real else 0, 4096):
         finite = np.isfinite(array[start : start + 4096]).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
             raise ValueError(
                 f"{caller}: {name} must be finite, but row {row} holds NaN or infinity"
+            )
+        if bounded:
+            continue
+        large = np.abs(array[start : start + 4096]).max(axis=1, initial=0) > _LARGEST
+        if large.any():
+            row = start + int(np.argmax(large))
+            raise ValueError(
+                f"{caller}: {name} must lie within ±{_LARGEST:g}, where distances can"
+                f" be told apart, but row {row} does not; standardize them"
             )
     return array
 
@@ -203,11 +218,11 @@ def check_labels(caller: str, labels: ArrayLike, count: int) -> np.ndarray:
         count: N expected.
 
     Returns:
-        [N] int array.
+        [N] int64 array.
 
     Raises:
         TypeError: if labels are traced or not integers.
-        ValueError: for a wrong shape or a negative label.
+        ValueError: for a wrong shape, a negative label, or one far beyond N.
 
     Example:
         >>> check_labels("smote", [0, 2], 2).tolist()
@@ -215,6 +230,7 @@ def check_labels(caller: str, labels: ArrayLike, count: int) -> np.ndarray:
     """
     if not is_concrete(labels):
         raise TypeError(f"{caller}: labels are traced, expected concrete class indices")
+    check_integers(caller, "labels", labels)
     array = np.asarray(labels)
     if array.shape != (count,):
         raise ValueError(
@@ -223,14 +239,13 @@ def check_labels(caller: str, labels: ArrayLike, count: int) -> np.ndarray:
         )
     if array.size == 0:
         return array.astype(np.int32)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{caller}: labels have dtype {array.dtype}, expected integers")
     if array.min() < 0:
         row = int(np.argmin(array))
         raise ValueError(
             f"{caller}: labels must be >= 0, but labels[{row}] is {array[row]}"
         )
-    return array
+    infer_num_classes(caller, array)  # refuses numbers that are no class numbers
+    return array.astype(np.int64)
 
 
 def _check_options(caller: str, k, block_size, recall_target) -> None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, is_concrete
+from ltjax._checks import check_choice, check_integers, check_range, is_concrete
 from ltjax.resampling._neighbor_index import sort_by_class
 from ltjax.resampling._pairwise_search import mixed, same_class_by, value_difference
 from ltjax.resampling._random import host_generator
@@ -227,7 +227,8 @@ def value_difference_table(
         [V, V] float64, symmetric, zero diagonal.
 
     Raises:
-        ValueError: if power is not positive.
+        ValueError: if power is not positive, or lengths differ.
+        TypeError: if codes or labels are not integers.
 
     Example:
         >>> codes, labels = [0] * 10 + [1] * 6, [0] * 8 + [1] * 2 + [0] * 3 + [1] * 3
@@ -239,7 +240,10 @@ def value_difference_table(
         2002, sec. 6.2.
     """
     check_range("value_difference_table", "power", power, low=0.0, open_low=True)
-    codes, labels = np.asarray(codes), np.asarray(labels)
+    caller = "value_difference_table"
+    check_integers(caller, "codes", codes)
+    codes = np.asarray(codes).astype(np.int64)
+    labels = check_labels(caller, labels, len(codes))
     size = int(codes.max(initial=0)) + 1 if num_values is None else num_values
     counts = np.zeros((size, int(labels.max(initial=0)) + 1))
     np.add.at(counts, (codes, labels), 1)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice
+from ltjax._checks import check_choice, check_integers, check_range
 from ltjax.resampling._random import host_generator
 from ltjax.resampling._smote_plan import (
     choose_bases,
@@ -132,7 +132,7 @@ def adasyn(
     r"""Adaptive synthetic sampling: more new points where the class is hard to learn.
 
     .. math::
-        g_i = \mathrm{round}\Bigl(G \frac{\rho_i}{\sum_j \rho_j}\Bigr), \qquad
+        g_i \approx G \frac{\rho_i}{\sum_j \rho_j}, \qquad \sum_i g_i = G, \qquad
         \rho_i = \frac{\text{neighbors of } i \text{ in other classes}}{k}
 
     Args:
@@ -144,8 +144,8 @@ def adasyn(
         block_size: see `neighbors.nearest_neighbors`.
 
     Returns:
-        The new points, class by class. Rounding is half to even, so their number may
-        differ from G.
+        The new points, class by class, exactly as many as asked for (see
+        `adasyn_amounts`; equal shares are rounded up for points drawn at random).
 
     Raises:
         TypeError: as `smote.smote`.
@@ -158,7 +158,8 @@ def adasyn(
 
     References:
         He, Bai, Garcia, Li, "ADASYN: Adaptive Synthetic Sampling Approach for
-        Imbalanced Learning", IJCNN 2008.
+        Imbalanced Learning", IJCNN 2008. The paper rounds every share for itself, so
+        that few points asked over many bases are none; imbalanced-learn does so too.
     """
     caller = "adasyn"
     features = check_features(caller, "features", features)
@@ -172,7 +173,11 @@ def adasyn(
                 f"{caller}: no point of class {label} has a neighbor of another class"
                 f" among its {k}, so there is nothing to adapt to; use smote"
             )
-        base.append(np.repeat(rows, adasyn_amounts(foreign, amount)))
+        # Which of equal shares are rounded up must not depend on the order of rows.
+        order = host_generator(caller, key, label, 0).permutation(len(rows))
+        made = np.empty(len(rows), np.int64)
+        made[order] = adasyn_amounts(foreign[order], amount)
+        base.append(np.repeat(rows, made))
         classes.append(np.full(len(base[-1]), label, np.int32))
 
     def neighbors(rows):
@@ -190,27 +195,38 @@ def adasyn(
 def adasyn_amounts(foreign: ArrayLike, total: int) -> np.ndarray:
     """New points per base in proportion to its number of foreign neighbors.
 
+    Shares are rounded down, and what is missing goes to the largest remainders (of
+    equal ones the larger share, then the lower index), so that no point is lost.
+
     Args:
         foreign: [n] int, neighbors of other classes among each point's k.
         total: G.
 
     Returns:
-        [n] int, rounded half to even.
+        [n] int that sum to G.
 
     Raises:
-        ValueError: if all of `foreign` are zero.
+        ValueError: if all of `foreign` are zero, or G is negative.
 
     Example:
         >>> adasyn_amounts([2, 5, 0, 3, 0], 40).tolist()
         [8, 20, 0, 12, 0]
 
     References:
-        He et al., IJCNN 2008, steps 2-4.
+        He et al., IJCNN 2008, steps 2-4, which round each share by itself; the largest
+        remainders are Hamilton's method of apportionment.
     """
-    foreign = np.asarray(foreign, np.float64)
+    check_range("adasyn_amounts", "total", total, low=0)
+    check_integers("adasyn_amounts", "foreign", foreign)
+    foreign = np.asarray(foreign, np.int64)
     if foreign.sum() == 0:
         raise ValueError("adasyn_amounts: foreign is all zero, expected a neighbor")
-    return np.rint(foreign * total / foreign.sum()).astype(np.int64)
+    # In integers: a share must not lose a point to rounding.
+    amounts, remainders = np.divmod(foreign * int(total), foreign.sum())
+    missing = int(total) - int(amounts.sum())
+    first = np.lexsort((-foreign, -remainders))[:missing]
+    amounts[first] += 1
+    return amounts
 
 
 def _judge(features, labels, amounts, m: int, block_size: int):

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 
 from ltjax._checks import (
     check_class_vector,
+    check_floating,
+    check_integers,
     check_logits_labels,
     check_where,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, mask_rows
+from ltjax._numerics import at_least_float32, class_indices, mask_rows
 
 SMALL = 1e-12  # below this gradient norm a class is not perturbed
 
@@ -34,6 +36,8 @@ def head_batch(
     caller: str, features, kernel, bias, labels, class_counts, where
 ) -> HeadBatch:
     """Checks the arrays and brings them together."""
+    check_floating(caller, "features", features)
+    check_floating(caller, "kernel", kernel)
     features, kernel = at_least_float32(features), at_least_float32(kernel)
     if features.ndim != 2 or kernel.ndim != 2 or features.shape[1] != kernel.shape[0]:
         raise ValueError(
@@ -46,7 +50,8 @@ def head_batch(
         bias = at_least_float32(bias)
     check_class_vector(caller, "class_counts", class_counts, num_classes)
     check_where(caller, where, features.shape[:1])
-    features, labels = mask_rows(where, features, jnp.asarray(labels))
+    check_integers(caller, "labels", labels)
+    features, labels = mask_rows(where, features, class_indices(labels))
     logits = head_logits(features, kernel, bias)
     check_logits_labels(caller, logits, labels)
     same = labels[:, None] == labels[None, :]
@@ -69,7 +74,7 @@ def head_logits(features, kernel, bias):
 
 def targets_of(batch: HeadBatch, targets):
     if targets is None:
-        classes = jnp.arange(batch.kernel.shape[1])[None, :]
+        classes = jnp.arange(batch.kernel.shape[1], dtype=jnp.int32)[None, :]
         return (batch.labels[:, None] == classes).astype(batch.logits.dtype)
     if shape_of(targets) != batch.logits.shape:
         raise ValueError(

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ltjax._checks import check_integers
+
 
 class Plan(NamedTuple):
     """Order of the rows of a batch, and the rows of the tail term.
@@ -80,12 +82,14 @@ def plan(
 
     Raises:
         ValueError: if a label is out of range, or a bucket does not fit.
+        TypeError: if labels are not integers.
 
     Example:
         >>> found = plan(np.array([0, 1, 0, 0]), np.array([False, True]), (0, 2, 4))
         >>> found.permutation.tolist(), found.rows
         ([1, 0, 2, 3], 2)
     """
+    check_integers("plan", "labels", labels)
     labels, is_tail = np.asarray(labels), np.asarray(is_tail, bool)
     size = len(labels)
     if size % devices:
@@ -98,7 +102,7 @@ def plan(
             f" within [0, {size}] that contain {size}"
         )
     real = np.ones(size, bool) if where is None else np.asarray(where, bool)
-    known = np.where(real, labels, 0)
+    known = np.where(real, labels, labels.dtype.type(0))
     if size and not (0 <= known.min() and known.max() < len(is_tail)):
         raise ValueError(
             f"plan: labels lie in [{known.min()}, {known.max()}], expected"

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_rank, check_where, shape_of
-from ltjax._numerics import at_least_float32, mask_values
+from ltjax._checks import check_integers, check_rank, check_where, shape_of
+from ltjax._numerics import at_least_float32, class_indices, mask_values
 from ltjax.sharpness.passes import SharpOutput
 
 
@@ -35,6 +35,7 @@ def class_gap(
 
     Raises:
         ValueError: if shapes disagree.
+        TypeError: if labels are not integers.
 
     Example:
         >>> rise = jnp.array([0.5, 1.0, 0.25])
@@ -43,6 +44,7 @@ def class_gap(
         [0.75 1.   0.  ] [2. 1. 0.]
     """
     check_rank("class_gap", "rise", rise, 1, "[B]")
+    check_integers("class_gap", "labels", labels)
     if shape_of(labels) != shape_of(rise):
         raise ValueError(
             f"class_gap: labels have shape {shape_of(labels)}, expected"
@@ -50,7 +52,8 @@ def class_gap(
         )
     check_where("class_gap", where, shape_of(rise))
     rise = mask_values(at_least_float32(rise), where)
-    members = jnp.asarray(labels)[:, None] == jnp.arange(num_classes)[None, :]
+    classes = jnp.arange(num_classes, dtype=jnp.int32)
+    members = class_indices(labels)[:, None] == classes[None, :]
     counted = members if where is None else members & jnp.asarray(where)[:, None]
     sums = jnp.sum(jnp.where(counted, rise[:, None], 0), axis=0)
     return sums, jnp.sum(counted, axis=0, dtype=rise.dtype)
@@ -80,6 +83,7 @@ def group_gaps(
 
     Raises:
         ValueError: if shapes disagree.
+        TypeError: if labels are not integers.
 
     Example:
         >>> rise, few = jnp.array([0.5, 1.0, 0.25]), jnp.array([False, True])
@@ -88,6 +92,7 @@ def group_gaps(
         [('few', 1.25, 2.0), ('many', 0.5, 1.0)]
     """
     check_rank("group_gaps", "rise", rise, 1, "[B]")
+    check_integers("group_gaps", "labels", labels)
     if shape_of(labels) != shape_of(rise):
         raise ValueError(
             f"group_gaps: labels have shape {shape_of(labels)}, expected"
@@ -95,7 +100,7 @@ def group_gaps(
         )
     check_where("group_gaps", where, shape_of(rise))
     rise = mask_values(at_least_float32(rise), where)
-    labels = jnp.asarray(labels)
+    labels = class_indices(labels)
     gaps = {}
     for name, members in groups.items():
         check_rank("group_gaps", f"groups[{name!r}]", members, 1, "[K]")

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ltjax._checks import check_choice
+from ltjax._checks import check_choice, check_integers
 from ltjax._numerics import mask_values
+from ltjax.class_stats import infer_num_classes
 from ltjax.sharpness.perturb import check_parameters
 from ltjax.sharpness.slq import (
     MatVec,
@@ -199,9 +200,10 @@ def class_spectra(
     """
     if "all" in class_groups:
         raise ValueError('class_spectra: "all" is the whole loss, expected other names')
+    check_integers("class_spectra", "data['label']", data["label"])
     labels = np.asarray(data["label"])
     product = _product(loss_fn)
-    everything = np.ones(int(labels.max()) + 1, bool)
+    everything = np.ones(infer_num_classes("class_spectra", labels), bool)
     spectra = {}
     for name, members in {"all": everything, **class_groups}.items():
         members = np.asarray(members, bool)

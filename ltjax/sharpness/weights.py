@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_counts, check_range, check_where, shape_of
+from ltjax._checks import (
+    check_choice,
+    check_counts,
+    check_integers,
+    check_range,
+    check_where,
+    dtype_of,
+    shape_of,
+)
 from ltjax._numerics import class_lookup, mask_values
 from ltjax.class_stats import prior
 
@@ -75,6 +83,9 @@ def tail_classes(class_counts: ArrayLike, *, eta: float) -> np.ndarray:
     Returns:
         [K] bool.
 
+    Raises:
+        ValueError: if a count is negative or not finite, or eta is not a number.
+
     Example:
         >>> tail_classes([500, 20, 19], eta=20)
         array([False, False,  True])
@@ -83,6 +94,7 @@ def tail_classes(class_counts: ArrayLike, *, eta: float) -> np.ndarray:
         Zhou et al., ICCV 2023, released code.
     """
     check_counts("tail_classes", class_counts)
+    check_range("tail_classes", "eta", eta)
     return np.asarray(jax.device_get(class_counts)) < eta
 
 
@@ -171,17 +183,14 @@ def leading_rows(x: jax.Array, rows: int, blocks: int = 1) -> jax.Array:
 
 def label_rows(caller: str, labels) -> int:
     """B, from one label vector or from one per part."""
-    shapes = {shape_of(part) for part in jax.tree.leaves(labels)}
+    parts = labels.values() if isinstance(labels, Mapping) else [labels]
+    for part in parts:
+        check_integers(caller, "labels", part)
+    shapes = {shape_of(part) for part in parts}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         raise ValueError(
             f"{caller}: labels have shapes {sorted(shapes)}, expected one [B]"
         )
-    for part in jax.tree.leaves(labels):
-        if not jnp.issubdtype(jnp.result_type(part), jnp.integer):
-            raise TypeError(
-                f"{caller}: labels have dtype {jnp.result_type(part)}, expected class"
-                " indices (integer)"
-            )
     return next(iter(shapes))[0]
 
 
@@ -205,6 +214,7 @@ def base_weights(caller: str, batch_size: int, base: Weights | None, where) -> W
 
 def class_table(caller: str, name: str, values) -> jax.Array:
     """One number per class, [K]."""
+    dtype_of(caller, name, values)
     if len(shape_of(values)) != 1:
         raise ValueError(f"{caller}: {name} has shape {shape_of(values)}, expected [K]")
     return jnp.asarray(values, jnp.result_type(float))

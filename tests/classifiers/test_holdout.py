@@ -1,5 +1,7 @@
 """Held-out shares and folds of a long-tailed training set."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,21 @@ def test_every_example_is_as_likely():
         hits[holdout_indices(labels, 2, seed=seed)] += 1
     assert hits.sum() == 800
     assert np.all(np.abs(hits - 80) < 40)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+def test_the_fraction_that_the_message_names_is_enough(size):
+    labels = np.array([0] * 50 + [1] * size)
+    with pytest.raises(ValueError, match="expected at least") as caught:
+        holdout_indices(labels, 2, fraction=0.1)
+    found = re.search(r"expected at least (0\.\d+)\. Drop", str(caught.value))
+    held = holdout_indices(labels, 2, fraction=float(found[1]))
+    assert np.bincount(labels[held])[1] == 1
+
+
+def test_a_class_of_one_example_can_spare_none():
+    with pytest.raises(ValueError, match="no other would: every class needs 2"):
+        holdout_indices(np.array([0] * 50 + [1]), 2)
 
 
 def test_classes_too_small_to_spare_one_are_refused():

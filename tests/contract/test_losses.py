@@ -27,6 +27,7 @@ def _load_table():
 
 table = _load_table()
 BATCH, LABELS, NUM_CLASSES = table.BATCH, table.LABELS, table.NUM_CLASSES
+LABEL_DTYPES = ("int8", "int16", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
 def rows(**flags):
@@ -224,11 +225,59 @@ def test_names_of_classes_do_not_matter(row):
 
 
 @rows()
-def test_label_out_of_range_is_nan(row):
+def test_label_out_of_range_is_nan_in_value_and_gradient(row):
     labels = LABELS.copy()
     labels[[1, 4]] = [NUM_CLASSES, -1]
+    values, gradient = value_and_grad(row)(
+        jnp.asarray(row.example(), jnp.float32), labels
+    )
+    outside = (labels < 0) | (labels >= NUM_CLASSES)
+    np.testing.assert_array_equal(np.isnan(values), outside)
+    np.testing.assert_array_equal(np.isnan(gradient).any(axis=1), outside)
+
+
+@rows()
+@pytest.mark.parametrize("dtype", LABEL_DTYPES)
+def test_labels_of_every_integer_dtype(row, dtype):
+    predictions = jnp.asarray(row.example(), jnp.float32)
+    values = row(predictions, LABELS.astype(dtype))
+    np.testing.assert_array_equal(values, row(predictions, LABELS))
+
+
+@rows(predictions="logits", positional=())
+@pytest.mark.parametrize(("dtype", "classes"), [(np.uint8, 300), (np.int8, 150)])
+def test_more_classes_than_the_label_dtype_counts(row, dtype, classes):
+    # 256 is 0 in uint8, and 255 is the last class that such labels can name.
+    labels = np.array([0, 44, 127], dtype)
+    predictions = np.random.default_rng(0).normal(size=(3, classes))
+    arrays = {
+        name: np.resize(array, (classes,) * array.ndim)
+        for name, array in table.class_arrays().items()
+        if name != "frame"
+    }
+    logits = jnp.asarray(predictions, jnp.float32)
+    values = row(logits, labels, arrays)
+    np.testing.assert_array_equal(values, row(logits, labels.astype(np.int32), arrays))
+    expected = row.expected(predictions, labels.astype(np.int64), arrays)
+    np.testing.assert_allclose(values, expected, rtol=2e-5)
+
+
+@rows()
+@pytest.mark.parametrize(
+    "label",
+    [
+        np.array(2**32 + 1),
+        np.array(2**32 - 1, np.uint32),
+        np.array(-1).astype(np.uint64),
+        np.array(-(2**40)),
+    ],
+    ids=["2^32 + 1", "uint32 of -1", "uint64 of -1", "-2^40"],
+)
+def test_labels_do_not_wrap_to_32_bits(row, label):
+    labels = LABELS.astype(label.dtype)
+    labels[2] = label
     values = row(jnp.asarray(row.example(), jnp.float32), labels)
-    np.testing.assert_array_equal(np.isnan(values), (labels < 0) | (labels > 4))
+    np.testing.assert_array_equal(np.isnan(values), np.arange(BATCH) == 2)
 
 
 @rows()
@@ -410,6 +459,22 @@ def test_wrong_shapes_name_the_argument(row):
         row(predictions, LABELS > 0)
 
 
+@rows()
+def test_what_is_no_array_of_numbers_is_named(row):
+    named = rf"{row.public}: (logits|cosines|features|labels)"
+    for wrong in (None, "logits", object(), [[1.0], [1.0, 2.0]]):
+        with pytest.raises(TypeError, match=named):
+            row(wrong, LABELS)
+    with pytest.raises(ValueError, match=named):
+        row(jnp.float32(1.0), np.int32(0))
+    predictions = jnp.asarray(row.example(), jnp.float32)
+    for wrong in (None, LABELS.astype(str), LABELS.astype(object)):
+        with pytest.raises(TypeError, match=rf"{row.public}: labels is"):
+            row(predictions, wrong)
+    listed = row(predictions.tolist(), LABELS.tolist())
+    np.testing.assert_array_equal(listed, row(predictions, LABELS))
+
+
 @rows(counted=True)
 def test_wrong_length_of_counts_says_what_was_expected(row):
     arrays = {**table.class_arrays(), "class_counts": np.arange(1, 5)}
@@ -417,6 +482,14 @@ def test_wrong_length_of_counts_says_what_was_expected(row):
         ValueError,
         match=rf"{row.public}: class_counts has shape \(4,\), but .* 5 classes",
     ):
+        row(jnp.asarray(row.example(), jnp.float32), LABELS, arrays)
+
+
+@rows(counted=True)
+@pytest.mark.parametrize("count", [np.inf, np.nan, -1.0])
+def test_counts_are_finite(row, count):
+    arrays = {**table.class_arrays(), "class_counts": np.array([9, 5, 4, count, 1])}
+    with pytest.raises(ValueError, match=r"must be finite and >= 0, but class 3 has"):
         row(jnp.asarray(row.example(), jnp.float32), LABELS, arrays)
 
 

@@ -67,12 +67,55 @@ def test_inaturalist_tests_on_its_validation_list(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["a.png", "a.png one", "a.png 1 2", "a b.png 1", "a.png -1", "a.png 1.0"],
+    ["a.png", "a.png one", "a.png 1 2", "a.png -1", "a.png 1.0", "\t1"],
 )
 def test_lines_with_mistakes_are_named(tmp_path, line):
     (tmp_path / "list.txt").write_text(f"a.png 0\n\n{line}\n")
     with pytest.raises(DataError, match=r"line 3 of .*list\.txt is .*expected"):
         read_image_list(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("label", [2**31, 4294967296, 99999999999, "9" * 5000])
+def test_labels_beyond_32_bits_are_named_with_their_line(tmp_path, label):
+    (tmp_path / "list.txt").write_text(f"a.png 0\nb.png {label}\n")
+    with pytest.raises(DataError, match=r"line 2 of .* has the label .*at most 2147"):
+        read_image_list(tmp_path / "list.txt")
+
+
+def test_a_largest_label_without_the_number_of_classes(image_folder):
+    lines = "class0/0.png 0\nclass1/1.png 2147483647\n"
+    (image_folder / "train.txt").write_text(lines)
+    with pytest.raises(ValueError, match=r"train\.txt: labels\[1\] is 2147483647"):
+        load(image_folder)
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", "   ", " \t"])
+def test_lists_as_people_have_them(tmp_path, separator):
+    lines = [f"a.png{separator}0", f"b c/d 2.png{separator}12", ""]
+    text = "\r\n".join(lines).encode("utf-8-sig")  # Notepad, Excel
+    (tmp_path / "list.txt").write_bytes(text)
+    found = read_image_list(tmp_path / "list.txt")
+    assert found.paths == ("a.png", "b c/d 2.png")
+    assert found.labels.tolist() == [0, 12]
+
+
+def test_a_tab_tells_a_number_in_the_name_from_the_label(tmp_path):
+    (tmp_path / "list.txt").write_text("image 1\t2\n")
+    assert read_image_list(tmp_path / "list.txt").paths == ("image 1",)
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "class0/../../x.png", "/etc/x.png"])
+def test_lists_stay_inside_their_root(image_folder, path):
+    lines = f"class0/0.png 0\n{path} 1\n"
+    (image_folder / "train.txt").write_text(lines)
+    with pytest.raises(DataError, match=r"entry 1 .*leads out of .*pass outside"):
+        load(image_folder)
+    assert len(load(image_folder, outside_root=True)) == 2
+
+
+def test_dots_that_stay_inside(image_folder):
+    (image_folder / "train.txt").write_text("./class1/../class0/0.png 0\n")
+    assert len(load(image_folder)) == 1
 
 
 def test_a_list_that_is_no_text(tmp_path):
@@ -111,7 +154,8 @@ def test_missing_image(image_folder):
 def test_damaged_image(image_folder):
     source = load(image_folder)
     file = image_folder / "images" / "class0" / "2.png"
-    for content in (b"no picture", file.read_bytes()[:50]):
+    wrong_size = b"P6\n3x 8\n255\n" + b"0" * 99
+    for content in (b"no picture", file.read_bytes()[:50], wrong_size):
         file.write_bytes(content)
         with pytest.raises(DataError, match=r"class0/2\.png cannot be decoded"):
             source.read([2])

@@ -10,7 +10,8 @@ from ltjax.data.prepare import main, prepare
 def test_prepared_folder_holds_records_and_labels(toy_dir):
     folder = toy_dir / "ltjax_toy" / "1.0.0"
     assert list(folder.glob("*.array_record-*"))
-    assert np.load(folder / "ltjax-test-label.npy").shape == (3,)
+    with np.load(folder / "ltjax-test-label.npz") as stored:
+        assert sorted(stored["labels"].tolist()) == [0, 1, 2]
 
 
 def test_preparing_again_changes_nothing(toy_dir):

@@ -1,6 +1,7 @@
 """Decoding and sizing of images, against results worked out by hand."""
 
 import io
+import struct
 
 import numpy as np
 import PIL.Image
@@ -76,5 +77,98 @@ def test_jpeg():
 
 
 def test_images_smaller_than_the_crop_are_refused():
-    with pytest.raises(DataError, match="5x9 pixels is smaller than the crop 6"):
+    with pytest.raises(DataError, match="5x9 pixels, which is smaller than the crop 6"):
         decode_image(encode(coordinates(5, 9)), Sizing(crop=6))
+
+
+@pytest.mark.parametrize(
+    "stored, kind",
+    [
+        (np.arange(0, 65536, 257, dtype=np.uint16), "PNG"),
+        (np.arange(0, 65536, 257, dtype=np.uint16), "TIFF"),
+        (np.arange(0, 65536, 257, dtype=np.int32), "TIFF"),
+        (np.linspace(0, 1, 256, dtype=np.float32), "TIFF"),
+    ],
+)
+def test_more_than_eight_bits_keep_all_the_levels(stored, kind):
+    # 65535 = 255 * 257, so that level v is stored as 257 v.
+    ramp = stored.reshape(16, 16)
+    levels = np.arange(256).reshape(16, 16)
+    np.testing.assert_array_equal(
+        decode_image(encode(ramp, kind), Sizing(), 1)[..., 0], levels
+    )
+    rgb = decode_image(encode(ramp, kind), Sizing())
+    np.testing.assert_array_equal(rgb, np.repeat(levels[..., None], 3, axis=-1))
+
+
+def test_the_scale_is_that_of_the_type_and_not_of_the_image():
+    dark = np.full((2, 2), 514, np.uint16)
+    assert np.all(decode_image(encode(dark), Sizing(), 1) == 2)
+
+
+@pytest.mark.parametrize(
+    "stored, message",
+    [
+        (np.array([[0, 70000]], np.int32), r"from 0 to 70000 \(mode I\), expected 8"),
+        (np.array([[-1, 3]], np.int32), "from -1 to 3"),
+        (np.array([[0, 255]], np.float32), r"from 0 to 255 \(mode F\).*in \[0, 1\]"),
+        (np.array([[0, np.nan]], np.float32), "from nan to nan"),
+    ],
+)
+def test_numbers_without_a_known_scale_are_refused(stored, message):
+    with pytest.raises(DataError, match=message):
+        decode_image(encode(stored, "TIFF"), Sizing())
+
+
+# What EXIF orientation o asks a viewer to do to the stored pixels.
+ORIENTATIONS = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_images_stand_upright(orientation):
+    pixels = coordinates(3, 5)
+    image = PIL.Image.fromarray(pixels)
+    tags = image.getexif()
+    tags[0x0112] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=tags)
+    found = decode_image(buffer.getvalue(), Sizing())
+    np.testing.assert_array_equal(found, ORIENTATIONS[orientation](pixels))
+
+
+def test_a_damaged_orientation_is_ignored():
+    buffer = io.BytesIO()
+    pixels = coordinates(3, 5)
+    PIL.Image.fromarray(pixels).save(buffer, "PNG", exif=b"Exif\0\0II*\0\xff\xff")
+    np.testing.assert_array_equal(decode_image(buffer.getvalue(), Sizing()), pixels)
+
+
+def bmp(width):
+    head = struct.pack("<IHHI", 54, 0, 0, 54)
+    return b"BM" + head + struct.pack("<IiiHHIIiiII", 40, width, width, 1, 24, *[0] * 6)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        encode(coordinates(200, 200))[:200],
+        encode(coordinates(9, 9)).replace(b"IDAT", b"\xecDAT"),  # black, says PIL
+        encode(coordinates(9, 9)).replace(b"IHDR", b"IHDS"),  # SyntaxError
+        bmp(30000),  # DecompressionBombError
+        b"P6\n3x 32\n255\n" + b"0" * 3000,  # ValueError
+    ],
+    ids=["empty", "cut", "no pixels", "chunk", "bomb", "header"],
+)
+def test_damage_of_every_kind_is_one_error(data):
+    with pytest.raises(DataError, match="^cannot be decoded: ."):
+        decode_image(data, Sizing())

@@ -1,5 +1,6 @@
 """TFDS folders: the reading path, labels, completeness, messages."""
 
+import io
 import json
 import pickle
 import shutil
@@ -7,10 +8,26 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from ltjax.data import DataError, MissingDataError, load_source
-from ltjax.data.records import _labels, find_builder_dir, scan_labels
+from ltjax.data.readers import Sizing
+from ltjax.data.records import (
+    RecordReader,
+    _builder,
+    _labels_of,
+    find_builder_dir,
+    records_fingerprint,
+    scan_labels,
+)
+
+
+class Records(list):
+    """Stands for a TFDS data source."""
+
+    def __getitems__(self, rows):
+        return [self[row] for row in rows]
 
 
 def test_mnist_is_read_without_tensorflow(mnist_dir):
@@ -89,16 +106,61 @@ def test_readers_travel_to_other_processes(toy_dir):
 
 def test_labels_come_from_the_prepared_file(toy_dir, tmp_path):
     shutil.copytree(toy_dir / "ltjax_toy", tmp_path / "ltjax_toy")
-    file = tmp_path / "ltjax_toy" / "1.0.0" / "ltjax-train-label.npy"
+    file = tmp_path / "ltjax_toy" / "1.0.0" / "ltjax-train-label.npz"
     scanned = scan_labels(str(file.parent), "train", "label")
-    assert np.array_equal(np.load(file), scanned)
-    np.save(file, np.flip(scanned))
+    with np.load(file) as stored:
+        assert np.array_equal(stored["labels"], scanned)
+        fingerprint = stored["records"]
+    np.savez(file, labels=np.flip(scanned), records=fingerprint)
     changed = load_source("tfds:ltjax_toy", "train", data_dir=tmp_path)
     assert np.array_equal(changed.labels, np.flip(scanned))
-    file.unlink()
-    _labels.cache_clear()
+    for stale in (
+        lambda: np.savez(file, labels=np.flip(scanned), records="of other records"),
+        lambda: file.write_bytes(file.read_bytes()[:80]),
+        file.unlink,
+    ):
+        stale()
+        _labels_of.cache_clear()
+        source = load_source("tfds:ltjax_toy", "train", data_dir=tmp_path)
+        assert np.array_equal(source.labels, scanned)
+
+
+def test_records_prepared_anew_have_another_fingerprint(toy_dir, tmp_path):
+    """The labels left beside a data set are not those of the files that replace it."""
+    shutil.copytree(toy_dir / "ltjax_toy", tmp_path / "ltjax_toy")
+    folder = tmp_path / "ltjax_toy" / "1.0.0"
+    splits = _builder(str(folder)).info.splits
+    before = {name: records_fingerprint(info) for name, info in splits.items()}
+    assert before["train"] != before["test"]
+    (file,) = folder.glob("*train.array_record*")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    after = {name: records_fingerprint(info) for name, info in splits.items()}
+    assert after["train"] != before["train"] and after["test"] == before["test"]
+
+
+def test_a_damaged_record_is_named(toy_dir, tmp_path):
+    shutil.copytree(toy_dir / "ltjax_toy", tmp_path / "ltjax_toy")
+    (file,) = (tmp_path / "ltjax_toy" / "1.0.0").glob("*train.array_record*")
     source = load_source("tfds:ltjax_toy", "train", data_dir=tmp_path)
-    assert np.array_equal(source.labels, scanned)
+    data = bytearray(file.read_bytes())
+    data[200:400] = bytes(200)  # within the first chunk of records
+    file.write_bytes(data)
+    fresh = pickle.loads(pickle.dumps(source))
+    with pytest.raises(DataError, match=r"split 'train' in .*record \d+ \(0-based\)"):
+        fresh.read(np.arange(12))
+
+
+def test_a_damaged_image_is_named_by_its_record(toy_dir):
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((6, 6, 3), np.uint8)).save(buffer, "PNG")
+    encoded = buffer.getvalue()
+    reader = RecordReader(str(toy_dir), "train", "image", Sizing(4, 4), 3)
+    reader.__dict__["_records"] = Records([{"image": encoded}, {"image": b""}])
+    assert reader(np.array([0])).shape == (1, 4, 4, 3)
+    with pytest.raises(DataError, match=r"the image of record 1 .*cannot be decoded"):
+        reader(np.array([0, 1]))
 
 
 def test_newest_version_is_taken(tmp_path):

@@ -1,8 +1,10 @@
 """The source contract, arrays and .npz files, names and data directories."""
 
+import io
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -186,12 +188,69 @@ def test_npz(npz_dir, monkeypatch):
     assert len(load_source("npz:toy_test.npz")) == 6
 
 
+@pytest.mark.parametrize("folder", ["{run}", "exp{1}", "{", "{{x}}", "{split"])
+def test_braces_in_a_folder_are_its_name(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    np.savez(tmp_path / folder / "toy_test.npz", inputs=INPUTS, labels=LABELS)
+    source = load_source(f"npz:{tmp_path}/{folder}/toy_{{split}}.npz", "test")
+    assert len(source) == 6
+
+
+def test_flipped_bytes_in_a_npz_are_reported_with_its_name(tmp_path):
+    file = tmp_path / "bad.npz"
+    np.savez_compressed(file, inputs=INPUTS, labels=LABELS)
+    good, rng = file.read_bytes(), np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(60):
+        data = bytearray(good)
+        for at in rng.integers(0, len(data), 2):
+            data[at] = rng.integers(256)
+        file.write_bytes(data)
+        try:
+            load_source(f"npz:{file}")
+            outcomes.add("loaded")
+        except (DataError, TypeError, ValueError) as error:
+            assert "bad.npz" in str(error), error
+            outcomes.add("refused")
+    assert "refused" in outcomes
+
+
+def npy(shape, data):
+    """An array file whose header says float64 of `shape`, whatever is in it."""
+    buffer = io.BytesIO()
+    description = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    return buffer.getvalue() + data
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (2, 3), (0, 10**9, 10**9)])
+def test_a_member_is_not_larger_than_it_says(tmp_path, shape):
+    file = tmp_path / "liar.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("inputs.npy", npy(shape, bytes(32)))
+        archive.writestr("labels.npy", npy((4,), bytes(32)))
+    with pytest.raises(DataError, match=r"liar\.npz is damaged: 'inputs' claims"):
+        load_source(f"npz:{file}")
+
+
+def test_labels_of_a_npz_that_are_no_classes(tmp_path):
+    for labels, kind, message in (
+        (np.array([0, 1, 2**32, 1, 0, 2]), ValueError, r"labels\[2\] is 4294967296"),
+        (np.array([0, 1, 2**31 - 1, 1, 0, 2]), ValueError, "pass num_classes"),
+        (LABELS.astype(object), ValueError, r"odd\.npz holds 'labels' of dtype object"),
+        (LABELS.astype(str), TypeError, r"odd\.npz: labels is dtype <U"),
+    ):
+        np.savez(tmp_path / "odd.npz", inputs=INPUTS, labels=labels)
+        with pytest.raises(kind, match=message):
+            load_source(f"npz:{tmp_path}/odd.npz")
+
+
 @pytest.mark.parametrize(
     "name, message",
     [
         ("short", r"inputs have shape \(4, 2, 2\), but there are 6 labels"),
         ("nameless", r"\['arr_0', 'arr_1'\], expected 'inputs'"),
-        ("pickled", "Object arrays cannot be loaded when allow_pickle=False"),
+        ("pickled", r"pickled\.npz holds 'inputs' of dtype object, expected numbers"),
         ("absent", "there is no file"),
         ("cut", r"cut\.npz is no \.npz archive, or a damaged one"),
     ],

@@ -129,3 +129,34 @@ def test_errors_name_what_came(call, error, words):
     with pytest.raises(error) as caught:
         call()
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        [1 + 2**-52, 0.5],
+        np.array([1 + 2**-23, 0.5], np.float32),
+        np.array([1 + 2**-10, 0.5], np.float16),
+        [10 * 0.1 + 2**-51, 0.5],
+    ],
+)
+def test_rounding_above_one_counts_as_one(above):
+    # Both right and wrong at 1/2 and 1: (|1 - 1| + |0 - 0.5|) / 2.
+    assert M.expected_calibration_error(above, [1, 0]) == 0.25
+    assert M.bin_sums(above, [1, 0]).confidence.sum() == 1.5
+
+
+@pytest.mark.parametrize(
+    "above", [1 + 1e-7, np.float32(1.0001), 1.5, np.inf, np.nan, -(2**-52)]
+)
+def test_more_than_rounding_is_refused(above):
+    confidence = np.array([0.5, above])
+    with pytest.raises(ValueError, match=r"confidence\[1\] is .*, expected a prob"):
+        M.expected_calibration_error(confidence, [1, 0])
+
+
+def test_what_is_no_confidence_is_named():
+    with pytest.raises(TypeError, match="bin_sums: confidence is None"):
+        M.expected_calibration_error(None, [1])
+    with pytest.raises(TypeError, match="bin_sums: correct is dtype <U1"):
+        M.expected_calibration_error([0.5], ["1"])

@@ -67,7 +67,7 @@ def test_the_reference_is_first_and_the_columns_are_explained(report):
     lines = text.splitlines()
     assert lines[0] == "### toy, exp profile, imbalance factor 20"
     assert lines[4].startswith("| CE | 2 | 58.33 ± 2.36 |")
-    assert lines[5].startswith("| LA <b> | 1 | **70.00** |")
+    assert lines[5].startswith("| LA &lt;b&gt; | 1 | **70.00** |")
     assert "few: fewer than 20 (1)" in text and "ECE: expected calibration" in text
 
 

@@ -12,6 +12,7 @@ from ltjax.report.tables import (
     best_rows,
     cell,
     cell_text,
+    csv_text,
     group_rule,
     hardware_text,
     table_rows,
@@ -133,3 +134,32 @@ def test_hardware_in_words(ce, hardware, text):
 def test_a_bar_in_a_name_does_not_break_the_table(la):
     text = markdown_table([dataclasses.replace(read_run(la), name="a|b")])
     assert "| a\\|b | 1 |" in text
+
+
+# What a label must not do to a page that renders the table.
+HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) `a` *b* c\\d\n| e"
+
+
+def test_names_are_text_in_markdown(la):
+    lines = markdown_table([dataclasses.replace(read_run(la), name=HOSTILE)])
+    assert len(lines.splitlines()) == 3
+    assert lines.splitlines()[2].startswith(
+        "| &lt;script&gt;alert(1)&lt;/script&gt; \\[x\\](javascript:alert(1)) \\`a\\`"
+        " \\*b\\* c\\\\d \\| e | 1 |"
+    )
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+SAM", "-cmd|' /C calc'!A0", "@SUM(A1)"])
+def test_names_are_no_formulas_in_csv(la, name):
+    run = dataclasses.replace(read_run(la), name=name)
+    for text in (csv_table([run]), results_csv([run])):
+        assert rows_of(text)[0]["method"] == f"'{name}"
+
+
+def test_numbers_in_csv_stay_numbers():
+    assert [csv_text(x) for x in ("-1.5", "+2", "-inf", "")] == [
+        "-1.5",
+        "+2",
+        "-inf",
+        "",
+    ]

@@ -244,7 +244,11 @@ def test_tiles_cover_all_queries_and_pack_small_classes():
         ({"recall_target": 1.5}, ValueError, "recall_target is 1.5"),
         ({"features": np.ones(3)}, ValueError, r"shape \(3,\), expected \[N, D\]"),
         ({"features": [[0.0], [np.nan], [1.0]]}, ValueError, "row 1 holds NaN"),
-        ({"features": [["a"], ["b"], ["c"]]}, TypeError, "dtype <U1, expected real"),
+        (
+            {"features": [["a"], ["b"], ["c"]]},
+            TypeError,
+            "dtype <U1, expected an array",
+        ),
         ({"labels": [0, 1]}, ValueError, r"labels have shape \(2,\), expected \(3,\)"),
         ({"labels": [0, 1, -1]}, ValueError, r"labels\[2\] is -1"),
         ({"labels": [0.0, 1.0, 1.0]}, TypeError, "dtype float64, expected integers"),

@@ -70,8 +70,13 @@ def test_a_class_without_danger_is_reported():
 def test_adaptive_amounts():
     # Foreign neighbors (2, 5, 0, 3, 0) of 5, G = 40: shares 0.2, 0.5, 0, 0.3, 0.
     assert adasyn_amounts([2, 5, 0, 3, 0], 40).tolist() == [8, 20, 0, 12, 0]
-    # Half to even: 0.5 -> 0, 1.5 -> 2.
+    # Shares 0.5 and 1.5: the point left after rounding down goes to the larger share.
     assert adasyn_amounts([1, 3], 2).tolist() == [0, 2]
+    # Shares 1/4 each, which rounded by themselves are no point at all.
+    assert adasyn_amounts([3] * 16, 4).tolist() == [1] * 4 + [0] * 12
+    # Shares 5/3, 10/3, 0, 5: remainders 2/3 and 1/3, one point left.
+    assert adasyn_amounts([1, 2, 0, 3], 10).tolist() == [2, 3, 0, 5]
+    assert adasyn_amounts([1, 2], 0).tolist() == [0, 0]
     with pytest.raises(ValueError, match="foreign is all zero"):
         adasyn_amounts([0, 0], 4)
 
@@ -84,8 +89,17 @@ def test_adasyn_makes_points_where_other_classes_are_near(overlapping):
         rows = np.flatnonzero(labels == label)
         share = foreign[rows] / foreign[rows].sum()
         made = np.bincount(new.plan.base, minlength=220)[rows]
-        assert made.tolist() == np.rint(share * total).tolist()
+        assert made.sum() == total
+        assert np.all(np.abs(made - share * total) < 1)
     assert np.array_equal(labels[new.plan.neighbor], new.labels)
+
+
+def test_adasyn_makes_what_is_asked_over_many_equal_bases():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(40, 2)), np.repeat([0, 1], [24, 16])
+    for amount in (1, 4, 100):
+        new = adasyn(KEY, features, labels, num_new=[0, amount])
+        assert len(new.labels) == amount
 
 
 def test_adasyn_needs_a_foreign_neighbor():
