@@ -1,9 +1,13 @@
 """Checkpoints: what is kept, and what happens when a file of one is damaged."""
 
+import contextlib
 import json
 import logging
 import pathlib
+import resource
 import shutil
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from ltjax.train.checkpoint import (
     CheckpointMismatch,
     Checkpoints,
+    SaveFailed,
     has_checkpoints,
     restore_params,
 )
@@ -306,6 +311,77 @@ def test_the_state_may_be_donated_as_soon_as_saving_has_begun(tmp_path):
     found = restore(tmp_path, template)
     assert np.array_equal(found.state["kernel"], np.arange(1 << 20))
     assert np.array_equal(state["kernel"], -np.arange(1 << 20))
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size):
+    """What a full disk does to a write, without filling one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def threads() -> set[str]:
+    """What keeps a process from ending; idle workers of pools do not."""
+    names = {thread.name for thread in threading.enumerate() if not thread.daemon}
+    return {name for name in names if not name.startswith(("asyncio", "metadata_st"))}
+
+
+def large_state():
+    noise = np.random.default_rng(0).normal(size=100_000)
+    return {**state_of(30), "params": {"head": {"kernel": jnp.asarray(noise)}}}
+
+
+@pytest.mark.parametrize("notices", ["close", "check", "save"])
+def test_a_save_without_space_fails_at_once_and_costs_nothing(copied, notices):
+    checkpoints, before, start = Checkpoints(copied), threads(), time.monotonic()
+    message = "checkpoint 30 cannot be saved: File too large; the last complete one is"
+    with no_file_larger_than(100_000):
+        checkpoints.check()
+        assert checkpoints.save(30, large_state(), {"step": 30})
+        with pytest.raises(SaveFailed, match=f"{message} 20"):
+            if notices == "save":
+                checkpoints.save(40, state_of(40), {})
+            while notices == "check":
+                checkpoints.check()
+                time.sleep(0.01)
+            checkpoints.close()
+        checkpoints.close()  # what was said is not said again
+    assert time.monotonic() - start < 30
+    assert threads() <= before
+    assert equal(restore(copied).state, state_of(20))
+    save_all(copied, [30])
+    assert restore(copied).step == 30
+
+
+def test_a_checksum_that_cannot_be_written_is_a_failed_save(copied, monkeypatch):
+    def write(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ltjax.train.integrity.write_checksums", write)
+    checkpoints = Checkpoints(copied)
+    checkpoints.save(30, state_of(30), {})
+    with pytest.raises(SaveFailed, match="No space left on device"):
+        checkpoints.close()
+    assert folders(copied) == [10, 20]
+
+
+def test_a_folder_that_cannot_be_made_fails_at_once(copied):
+    """Orbax's threads would wait for it for 20 minutes."""
+    checkpoints, before = Checkpoints(copied), threads()
+    folder = (copied / "checkpoints").rename(copied / "elsewhere")
+    (copied / "checkpoints").touch()
+    with pytest.raises(SaveFailed, match="checkpoint 30 cannot be saved"):
+        checkpoints.save(30, state_of(30), {})
+        checkpoints.check()
+    checkpoints.close()
+    assert threads() <= before
+    (copied / "checkpoints").unlink()
+    folder.rename(copied / "checkpoints")
+    assert restore(copied).step == 20
 
 
 def test_a_lost_folder_and_a_half_written_one_do_no_harm(copied):
