@@ -1,14 +1,18 @@
 """Checkpoints: the only file that knows Orbax.
 
-Layout: `<workdir>/checkpoints/<step>/{state, info}`. A step folder appears atomically
-once it is complete, so a run killed while saving leaves the previous one in place.
+Layout: `<workdir>/checkpoints/<step>/{state, info, checksums.json}`. A step folder
+appears atomically once it is complete, so a run killed while saving leaves the previous
+one in place. Its checksums are part of what must be there by then, and nothing is
+restored, by whomever, before they have been compared.
 """
 
+import contextlib
+import itertools
 import logging
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +21,22 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from ltjax.train import integrity
+from ltjax.train.integrity import DamagedCheckpoint, Piece
+
 _LOG = logging.getLogger(__name__)
 _POLICIES = ocp.checkpoint_managers
+
+# Orbax adds the time of the commit to this file after everything else is complete.
+_WRITTEN_LAST = "_CHECKPOINT_METADATA"
 
 
 class CheckpointMismatch(ValueError):
     """A checkpoint that belongs to another model, optimizer or method."""
+
+
+class SaveFailed(RuntimeError):
+    """A checkpoint could not be written; those that were complete still are."""
 
 
 class Restored(NamedTuple):
@@ -31,6 +45,13 @@ class Restored(NamedTuple):
     state: Any
     step: int
     info: dict
+
+
+class _Saving(NamedTuple):
+    """The save in progress: its step, and of what its arrays' checksums are made."""
+
+    step: int
+    leaves: dict[str, tuple[list[Piece], tuple[int, ...]]]
 
 
 def _raw(tree: Any) -> Any:
@@ -112,7 +133,17 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._write_checksums,
+                # Where a folder cannot be made in the background, the threads that are
+                # to write into it wait for it until Orbax's timeout of 20 minutes.
+                # Making the three of them at once takes no measurable time.
+                create_directories_asynchronously=False,
+            ),
         )
+        self._saving: _Saving | None = None
+        self._in_flight: int | None = None  # step that is not known to be complete
+        self._failed = False
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -135,27 +166,79 @@ class Checkpoints:
 
         Returns:
             Whether a checkpoint was written.
+
+        Raises:
+            SaveFailed: if this one cannot be started or the previous one failed.
         """
         if step in self._manager.all_steps():
             return False
-        return self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_raw(state)),
-                info=ocp.args.JsonSave(dict(info)),
-            ),
-            metrics=None if best is None else {"best": best},
-            force=True,
-        )
+        self._finish()  # until then the previous one needs what `_saving` holds
+        raw = _raw(state)
+        with self._failing_as(step), jax.transfer_guard_device_to_host("allow"):
+            if jax.process_index() == 0:
+                self._saving = _Saving(step, _on_host(_flat(raw)))
+            self._in_flight = step
+            return self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(raw),
+                    info=ocp.args.JsonSave(dict(info)),
+                ),
+                metrics=None if best is None else {"best": best},
+                force=True,
+            )
+
+    def _write_checksums(self) -> None:
+        """Runs in the thread that saves, on process 0, just before the commit."""
+        assert self._saving is not None
+        step, leaves = self._saving
+        (folder,) = self._directory.glob(f"{step}.orbax-checkpoint-tmp*")
+        sums = {
+            name: integrity.pieces_checksum(pieces, shape)
+            for name, (pieces, shape) in leaves.items()
+        }
+        integrity.write_checksums(folder, sums, skip=(_WRITTEN_LAST,))
+        self._saving = None  # and with it the arrays
+
+    def check(self) -> None:
+        """Raises if the last save has failed by now; does not wait for it.
+
+        Raises:
+            SaveFailed: naming the step, the reason and the last complete checkpoint.
+        """
+        if self._in_flight is not None and not self._manager.is_saving_in_progress():
+            self._finish()
+
+    def _finish(self) -> None:
+        """Waits for the save in progress, if there is one."""
+        if self._in_flight is not None:
+            with self._failing_as(self._in_flight):
+                self._manager.wait_until_finished()
+            self._in_flight = None
+
+    @contextlib.contextmanager
+    def _failing_as(self, step: int) -> Iterator[None]:
+        """Turns what Orbax raises, of whatever kind, into a `SaveFailed`."""
+        try:
+            yield
+        except Exception as error:
+            self._failed, self._saving, self._in_flight = True, None, None
+            kept = [int(p.name) for p in self._directory.glob("*") if p.name.isdigit()]
+            last = f"the last complete one is {max(kept)}" if kept else "there is none"
+            raise SaveFailed(
+                f"checkpoint {step} cannot be saved: {_reason(error)}; {last}"
+            ) from error
 
     def restore(
         self, template: Any, shardings: Any, *, step: int | None = None
     ) -> Restored | None:
-        """The newest checkpoint that can be read, or None if there is none.
+        """The newest checkpoint that is as it was saved, or None if there is none.
 
         A damaged checkpoint is reported, set aside as `<step>.damaged` and the previous
         one used. One of another structure, shape or dtype raises: it is not damaged but
-        foreign, and going on without it would lose it.
+        foreign, and going on without it would lose it. For the same reason whatever
+        else keeps a checkpoint from being restored whose files are as they were written
+        (too little memory, say) raises as it is.
 
         Args:
             template: the state's tree of arrays or shapes.
@@ -168,53 +251,70 @@ class Checkpoints:
         Raises:
             CheckpointMismatch: naming the first leaves that differ.
             FileNotFoundError: if there is none of that step.
+            DamagedCheckpoint: if the one of that step is damaged.
         """
         if step is not None:
             if step not in self.steps():
                 raise FileNotFoundError(
                     f"there is no checkpoint of step {step}, only of {self.steps()}"
                 )
-            state, info = self._read(step, template, shardings)
-            return Restored(state, step, info)
+            return self._read(step, template, shardings)
         for step in reversed(self.steps()):
             try:
-                state, info = self._read(step, template, shardings)
-            except CheckpointMismatch:
-                raise
-            except Exception as error:  # noqa: BLE001  Orbax raises many kinds
-                reason = str(error).strip().splitlines()[0] if str(error) else ""
-                _LOG.warning(
-                    "checkpoint %d is damaged (%s: %.120s); using the previous one",
-                    step,
-                    type(error).__name__,
-                    reason,
-                )
+                return self._read(step, template, shardings)
+            except DamagedCheckpoint as error:
+                _LOG.warning("%s; using the previous one", error)
                 self._set_aside(step)
-                continue
-            return Restored(state, step, info)
         return None
 
-    def _read(self, step: int, template: Any, shardings: Any):
-        saved = self._manager.item_metadata(step)["state"]
-        if saved is None:
-            raise OSError("its metadata cannot be read")
-        _compare(_flat(saved), _flat(_abstract(template, shardings)), step)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(_abstract(template, shardings)),
-                info=ocp.args.JsonRestore(),
-            ),
-        )
-        return _wrap(restored["state"], template), restored["info"]
+    def _read(self, step: int, template: Any, shardings: Any) -> Restored:
+        checksums = integrity.check_files(self._directory / str(step), step)
+        raw = info = error = None
+        try:
+            saved = self._manager.item_metadata(step)["state"]
+            if saved is None:
+                raise DamagedCheckpoint(step, ["its metadata cannot be read"])
+            _compare(_flat(saved), _flat(_abstract(template, shardings)), step)
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(_abstract(template, shardings)),
+                    info=ocp.args.JsonRestore(),
+                ),
+            )
+            raw, info = restored["state"], restored["info"]
+        except Exception as caught:  # noqa: BLE001  Orbax raises many kinds
+            error = caught
+        _agree_on(error, step, checked=checksums is not None)
+        integrity.check_leaves(_flat(raw), checksums, step)
+        return Restored(_wrap(raw, template), step, info or {})
+
+    def newest_info(self) -> tuple[dict, int] | None:
+        """What was saved beside the newest undamaged state, without reading that.
+
+        Returns:
+            (info, step), or None if there is no such checkpoint.
+        """
+        for step in reversed(self.steps()):
+            try:
+                integrity.check_files(self._directory / str(step), step)
+                args = ocp.args.Composite(info=ocp.args.JsonRestore())
+                return self._manager.restore(step, args=args)["info"], step
+            except (OSError, ValueError, KeyError) as error:
+                _LOG.debug("no info of step %d: %s", step, error)
+        return None
 
     def _set_aside(self, step: int) -> None:
+        """Renames a checkpoint, so that its step can be saved again."""
         if self._options.read_only:
             return
         self._manager.close()
+        numbered = (f"{step}.damaged-{n}" for n in itertools.count(2))
+        names = itertools.chain([f"{step}.damaged"], numbered)
         if jax.process_index() == 0:
-            folder = self._directory / str(step)
-            folder.rename(folder.with_name(f"{step}.damaged"))
+            name = next(n for n in names if not (self._directory / n).exists())
+            (self._directory / str(step)).rename(self._directory / name)
+            _LOG.warning("checkpoint %d is kept as %s", step, name)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"set aside checkpoint {step}")
         self._manager = self._open()
@@ -224,9 +324,61 @@ class Checkpoints:
         return self._manager.reached_preemption(step)
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is on disk.
+
+        Raises:
+            SaveFailed: if the last save failed, unless that was said before.
+        """
+        said = self._failed
+        try:
+            self._finish()
+            self._manager.close()
+        except Exception as error:
+            with contextlib.suppress(Exception):  # the rest of what it would close
+                self._manager.close()
+            if said:
+                return
+            if isinstance(error, SaveFailed):
+                raise
+            raise SaveFailed(f"checkpoints: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words: TensorStore takes thousands."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__
+
+
+def _on_host(leaves: Mapping[str, Any]) -> dict:
+    """What `_Saving.leaves` holds: the values on this host."""
+    for leaf in leaves.values():  # all copies at once, then wait for each
+        if isinstance(leaf, jax.Array):
+            leaf.copy_to_host_async()
+    found = {k: (integrity.host_pieces(leaf), leaf.shape) for k, leaf in leaves.items()}
+    return {k: (pieces, shape) for k, (pieces, shape) in found.items() if pieces}
+
+
+def _agree_on(error: Exception | None, step: int, *, checked: bool) -> None:
+    """Raises what kept any of the processes from reading a checkpoint.
+
+    Where its files are known to be right, only what says so itself is damage.
+    """
+    known = isinstance(error, DamagedCheckpoint)
+    foreign = isinstance(error, CheckpointMismatch)
+    damaged = error is not None and (known or not (checked or foreign))
+    worst = integrity.worst(0 if error is None else 1 if damaged else 2)
+    if worst == 0:
+        return
+    if error is None:
+        error = OSError("another process cannot read it")
+    if worst == 2 or known:
+        raise error
+    raise DamagedCheckpoint(step, [_reason(error)]) from error
 
 
 def _compare(saved: dict, wanted: dict, step: int) -> None:
@@ -250,7 +402,7 @@ def _compare(saved: dict, wanted: dict, step: int) -> None:
 def has_checkpoints(workdir: str | os.PathLike) -> bool:
     """Whether `workdir` holds a checkpoint, readable or not."""
     found = pathlib.Path(workdir, "checkpoints").glob("*")
-    return any(re.fullmatch(r"\d+(\.damaged)?", path.name) for path in found)
+    return any(re.fullmatch(r"\d+(\.damaged(-\d+)?)?", path.name) for path in found)
 
 
 def restore_params(workdir: str | os.PathLike) -> tuple[dict, dict, int]:
@@ -273,16 +425,23 @@ def restore_params(workdir: str | os.PathLike) -> tuple[dict, dict, int]:
     manager = _manager(directory, ocp.CheckpointManagerOptions(read_only=True))
     for step in sorted(manager.all_steps(), reverse=True):
         try:
-            shapes = manager.item_metadata(step)["state"]
-            template = jax.tree.map(
-                lambda m: np.empty(m.shape, m.dtype), dict(shapes.tree)
-            )
-            state = manager.restore(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(template)),
-            )["state"]
-        except Exception as error:  # noqa: BLE001
-            _LOG.warning("checkpoint %d is damaged (%s)", step, type(error).__name__)
+            checksums = integrity.check_files(directory / str(step), step)
+            state, error = {}, None
+            try:
+                shapes = manager.item_metadata(step)["state"]
+                template = jax.tree.map(
+                    lambda m: np.empty(m.shape, m.dtype), dict(shapes.tree)
+                )
+                state = manager.restore(
+                    step,
+                    args=ocp.args.Composite(state=ocp.args.StandardRestore(template)),
+                )["state"]
+            except Exception as caught:  # noqa: BLE001
+                error = caught
+            _agree_on(error, step, checked=checksums is not None)
+            integrity.check_leaves(_flat(state), checksums, step)
+        except DamagedCheckpoint as damage:
+            _LOG.warning("%s; using the previous one", damage)
             continue
         return state["params"], state["model_state"], step
     raise FileNotFoundError(f"{workdir} holds no readable checkpoint")

@@ -1,14 +1,19 @@
 """Stopping on request, and not hanging: signals, preemption notices, the watchdog."""
 
 import contextlib
+import datetime
 import faulthandler
+import os
 import signal
 import sys
+import threading
 import time
+from typing import TYPE_CHECKING
 
 import jax
 
-from ltjax.train.checkpoint import Checkpoints
+if TYPE_CHECKING:
+    from ltjax.train.checkpoint import Checkpoints
 
 
 class StopRequest(contextlib.AbstractContextManager):
@@ -42,7 +47,7 @@ class StopRequest(contextlib.AbstractContextManager):
     def _note(self, signum, frame):
         self._asked = True
 
-    def __call__(self, step: int, checkpoints: Checkpoints) -> bool:
+    def __call__(self, step: int, checkpoints: "Checkpoints") -> bool:
         """Whether to save and stop after `step`; the same on every process."""
         if jax.process_count() == 1:
             return self._asked
@@ -50,23 +55,79 @@ class StopRequest(contextlib.AbstractContextManager):
 
 
 class Watchdog:
-    """Dumps all stacks and ends the process if no step ends for `minutes`."""
+    """Dumps all stacks and ends the process if nothing is done for `minutes`.
+
+    Whatever does a piece of work calls `beat` when it is done: every step, every batch
+    of an evaluation, every save. A pass may take as long as it likes while its batches
+    beat. The first beat arms it, so that compiling takes as long as it does.
+
+    A thread says what was done last, dumps the stacks and ends the process. It cannot
+    if what hangs holds the interpreter lock; `faulthandler`, which needs no lock, then
+    does the last two a little later.
+
+    Args:
+        minutes: the limit; 0 never ends anything.
+    """
 
     def __init__(self, minutes: float):
         self._seconds = minutes * 60
+        # Arming starts a thread of faulthandler's, so it is not done at every beat.
+        self._every = min(10.0, self._seconds / 4)
         self._armed = 0.0
+        self._last = ("", 0.0)  # what was done, and when
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def beat(self, what: str) -> None:
+        """Tells that something has been done.
+
+        Args:
+            what: it was, in a few words for the message: "step 120", "batch 7 of test".
+        """
+        if self._seconds <= 0 or self._stopped.is_set():
+            return
+        now = time.monotonic()
+        self._last = (what, now)
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._watch, name="watchdog", daemon=True
+            )
+            self._thread.start()
+        elif now - self._armed <= self._every:
+            return
+        # sys.stderr of a notebook is no file, the process's own is.
+        if sys.__stderr__ is not None:
+            faulthandler.dump_traceback_later(
+                self._seconds + 2 * self._every, exit=True, file=sys.__stderr__
+            )
+        self._armed = now
 
     def __call__(self, what: str = "") -> None:
         """Tells that a step has ended."""
-        now = time.monotonic()
-        if self._seconds > 0 and now - self._armed > min(10, self._seconds / 4):
-            # sys.stderr of a notebook is no file, the process's own is.
-            if sys.__stderr__ is not None:
-                faulthandler.dump_traceback_later(
-                    self._seconds, exit=True, file=sys.__stderr__
-                )
-            self._armed = now
+        self.beat("a training step")
+
+    def _watch(self) -> None:
+        while True:
+            what, when = self._last
+            left = when + self._seconds - time.monotonic()
+            if left <= 0:
+                break
+            if self._stopped.wait(left):
+                return
+        at = datetime.datetime.now() - datetime.timedelta(seconds=self._seconds - left)
+        if sys.__stderr__ is not None:
+            print(
+                f"Timeout: nothing was done for {self._seconds / 60:g} minutes. The"
+                f" last thing done was {what}, at {at:%Y-%m-%d %H:%M:%S}. The process"
+                " ends; these are the stacks of its threads. If it is only slow, raise"
+                " watchdog_minutes.",
+                file=sys.__stderr__,
+                flush=True,
+            )
+            faulthandler.dump_traceback(file=sys.__stderr__)
+        os._exit(1)
 
     def stop(self) -> None:
-        """Disarms."""
+        """Disarms; later beats do nothing."""
+        self._stopped.set()
         faulthandler.cancel_dump_traceback_later()

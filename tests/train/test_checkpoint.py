@@ -1,21 +1,28 @@
 """Checkpoints: what is kept, and what happens when a file of one is damaged."""
 
+import contextlib
+import json
 import logging
 import pathlib
+import resource
 import shutil
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from ltjax.train.checkpoint import (
     CheckpointMismatch,
     Checkpoints,
+    SaveFailed,
     has_checkpoints,
     restore_params,
 )
+from ltjax.train.integrity import DamagedCheckpoint
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"  # see `failing_reads`
@@ -130,7 +137,21 @@ def zero(path):
     path.write_bytes(b"\0" * path.stat().st_size)
 
 
-@pytest.mark.parametrize("damage", [lose, truncate, empty, zero])
+def flip(path, *, where=0.5):
+    """One bit of the byte at that share of the file."""
+    content = bytearray(path.read_bytes())
+    content[int(where * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+
+
+def zero_block(path):
+    content = bytearray(path.read_bytes())
+    third = len(content) // 3
+    content[third : 2 * third] = bytes(third)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [lose, truncate, empty, flip])
 @pytest.mark.parametrize("kind", ESSENTIAL)
 def test_a_damaged_checkpoint_is_set_aside_for_the_previous_one(
     copied, caplog, kind, damage
@@ -147,7 +168,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_previous_one(
     assert folders(copied) == [10]
 
 
-@pytest.mark.parametrize("damage", [lose, truncate, empty, zero])
+@pytest.mark.parametrize("damage", [lose, truncate, empty, zero, flip, zero_block])
 def test_no_single_damaged_file_restores_wrong_values(
     saved, tmp_path, failing_reads, damage
 ):
@@ -159,6 +180,208 @@ def test_no_single_damaged_file_restores_wrong_values(
         damage(run / "checkpoints" / "20" / name)
         found = restore(run)
         assert equal(found.state, state_of(found.step)), name
+
+
+# Files that Orbax writes after the checksums; they hold times, but nothing of the run.
+UNCHECKED = {"_CHECKPOINT_METADATA", "commit_success.txt", "checksums.json"}
+
+
+def test_every_file_that_holds_anything_has_a_checksum(saved):
+    newest = saved / "checkpoints" / "20"
+    files = {p.relative_to(newest).as_posix() for p in newest.rglob("*") if p.is_file()}
+    sums = json.loads((newest / "checksums.json").read_text())
+    assert set(sums["files"]) == files - UNCHECKED
+    assert set(sums["leaves"]) == {
+        "params.head.kernel",
+        "model_state.batch_stats.mean",
+        "opt_state.1.trace",
+        "rng",
+        "step",
+    }
+
+
+def data_file(workdir, step=20):
+    """The file that holds the arrays."""
+    folder = workdir / "checkpoints" / str(step) / "state"
+    return max((p for p in folder.rglob("d/*")), key=lambda p: p.stat().st_size)
+
+
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
+def test_a_flipped_bit_is_noticed_by_whoever_reads(copied, caplog, where):
+    flip(data_file(copied), where=where)
+    with caplog.at_level(logging.WARNING):
+        reader = Checkpoints(copied, read_only=True)
+        found = reader.restore(state_of(0), shardings_of(state_of(0)))
+        with pytest.raises(DamagedCheckpoint, match=r"20 is damaged \(state/.*d/\w+: "):
+            reader.restore(state_of(0), shardings_of(state_of(0)), step=20)
+        assert reader.newest_info() == ({"step": 10}, 10)
+        reader.close()
+        params, _, step = restore_params(copied)
+    assert found.step == step == 10
+    assert equal(params, state_of(10)["params"])
+    assert folders(copied) == [10, 20]
+    assert "its checksum is" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {}}', '{"files": 3}'])
+def test_unreadable_checksums_are_damage(copied, content):
+    (copied / "checkpoints" / "20" / "checksums.json").write_text(content)
+    assert restore(copied).step == 10
+
+
+def test_an_array_that_is_not_the_one_that_was_saved_is_damage(copied, caplog):
+    """Whatever happened to it on its way to a file whose checksum is right."""
+    path = copied / "checkpoints" / "20" / "checksums.json"
+    sums = json.loads(path.read_text())
+    sums["leaves"]["params.head.kernel"] = "00000000"
+    path.write_text(json.dumps(sums))
+    assert restore_params(copied)[2] == 10
+    with caplog.at_level(logging.WARNING):
+        assert restore(copied).step == 10
+    assert "damaged (params.head.kernel: its checksum is" in caplog.text
+
+
+def test_a_checkpoint_without_checksums_is_accepted_with_a_line(copied, caplog):
+    for step in (10, 20):
+        (copied / "checkpoints" / str(step) / "checksums.json").unlink()
+    with caplog.at_level(logging.INFO, "ltjax"):
+        assert equal(restore(copied).state, state_of(20))
+    said = [r.message for r in caplog.records if r.name.startswith("ltjax")]
+    assert said == ["checkpoint 20 has no checksums: an older version saved it"]
+    truncate(data_file(copied))  # still noticed if it cannot be read at all
+    assert restore(copied).step == 10
+
+
+def test_the_same_step_may_be_damaged_again_and_again(copied):
+    for name in ("20.damaged", "20.damaged-2", "20.damaged-3"):
+        flip(data_file(copied))
+        assert restore(copied).step == 10
+        assert (copied / "checkpoints" / name).is_dir()
+        save_all(copied, [20])
+    assert restore(copied).step == 20
+    shutil.rmtree(copied / "checkpoints" / "10")
+    flip(data_file(copied))
+    assert restore(copied) is None
+    assert has_checkpoints(copied)
+
+
+def test_what_is_not_damage_raises_and_leaves_the_checkpoint(copied, monkeypatch):
+    checkpoints = Checkpoints(copied)
+
+    def restore(*args, **kwargs):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(checkpoints._manager, "restore", restore)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        checkpoints.restore(state_of(0), shardings_of(state_of(0)))
+    checkpoints.close()
+    assert folders(copied) == [10, 20]
+
+
+def test_checksums_hold_on_another_number_of_devices(tmp_path):
+    mesh = jax.make_mesh((8,), ("data",))
+    rows, columns, everywhere = (
+        NamedSharding(mesh, PartitionSpec(*spec))
+        for spec in (("data",), (None, "data"), ())
+    )
+    table = jnp.arange(16 * 5, dtype=jnp.float32).reshape(16, 5)
+    state = {
+        "table": jax.device_put(table, rows),
+        "columns": jax.device_put(table.T, columns),
+        "kernel": jax.device_put(table, everywhere),
+    }
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, {})
+    checkpoints.close()
+    sums = json.loads((tmp_path / "checkpoints" / "1" / "checksums.json").read_text())
+    assert sums["leaves"]["table"] == sums["leaves"]["kernel"]
+    found = restore(tmp_path, {k: jnp.asarray(np.asarray(x)) for k, x in state.items()})
+    assert found.step == 1
+    assert np.array_equal(found.state["columns"], table.T)
+
+
+def test_the_state_may_be_donated_as_soon_as_saving_has_begun(tmp_path):
+    change = jax.jit(lambda state: jax.tree.map(jnp.negative, state), donate_argnums=0)
+    state = {"kernel": jnp.arange(1 << 20, dtype=jnp.float32)}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, {})
+    state = change(change(change(state)))
+    checkpoints.close()
+    template = {"kernel": jax.ShapeDtypeStruct((1 << 20,), jnp.float32)}
+    found = restore(tmp_path, template)
+    assert np.array_equal(found.state["kernel"], np.arange(1 << 20))
+    assert np.array_equal(state["kernel"], -np.arange(1 << 20))
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size):
+    """What a full disk does to a write, without filling one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def threads() -> set[str]:
+    """What keeps a process from ending; idle workers of pools do not."""
+    names = {thread.name for thread in threading.enumerate() if not thread.daemon}
+    return {name for name in names if not name.startswith(("asyncio", "metadata_st"))}
+
+
+def large_state():
+    noise = np.random.default_rng(0).normal(size=100_000)
+    return {**state_of(30), "params": {"head": {"kernel": jnp.asarray(noise)}}}
+
+
+@pytest.mark.parametrize("notices", ["close", "check", "save"])
+def test_a_save_without_space_fails_at_once_and_costs_nothing(copied, notices):
+    checkpoints, before, start = Checkpoints(copied), threads(), time.monotonic()
+    message = "checkpoint 30 cannot be saved: File too large; the last complete one is"
+    with no_file_larger_than(100_000):
+        checkpoints.check()
+        assert checkpoints.save(30, large_state(), {"step": 30})
+        with pytest.raises(SaveFailed, match=f"{message} 20"):
+            if notices == "save":
+                checkpoints.save(40, state_of(40), {})
+            while notices == "check":
+                checkpoints.check()
+                time.sleep(0.01)
+            checkpoints.close()
+        checkpoints.close()  # what was said is not said again
+    assert time.monotonic() - start < 30
+    assert threads() <= before
+    assert equal(restore(copied).state, state_of(20))
+    save_all(copied, [30])
+    assert restore(copied).step == 30
+
+
+def test_a_checksum_that_cannot_be_written_is_a_failed_save(copied, monkeypatch):
+    def write(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ltjax.train.integrity.write_checksums", write)
+    checkpoints = Checkpoints(copied)
+    checkpoints.save(30, state_of(30), {})
+    with pytest.raises(SaveFailed, match="No space left on device"):
+        checkpoints.close()
+    assert folders(copied) == [10, 20]
+
+
+def test_a_folder_that_cannot_be_made_fails_at_once(copied):
+    """Orbax's threads would wait for it for 20 minutes."""
+    checkpoints, before = Checkpoints(copied), threads()
+    folder = (copied / "checkpoints").rename(copied / "elsewhere")
+    (copied / "checkpoints").touch()
+    with pytest.raises(SaveFailed, match="checkpoint 30 cannot be saved"):
+        checkpoints.save(30, state_of(30), {})
+        checkpoints.check()
+    checkpoints.close()
+    assert threads() <= before
+    (copied / "checkpoints").unlink()
+    folder.rename(copied / "checkpoints")
+    assert restore(copied).step == 20
 
 
 def test_a_lost_folder_and_a_half_written_one_do_no_harm(copied):
