@@ -59,11 +59,32 @@ def subjects(counts: np.ndarray, table: jax.Array) -> dict[str, Callable]:
             z, y, counts, gamma=0.2, tau=1.2
         ),
     }
+    cases |= weakly_labelled(table)
     for base in ("softmax", "sigmoid", "focal"):
         cases[f"class_balanced[{base}]"] = functools.partial(
             losses.class_balanced, class_counts=counts, beta=0.999, base=base
         )
     return cases
+
+
+def weakly_labelled(table: jax.Array) -> dict[str, Callable]:
+    """Losses of guessed labels and of candidates, half of the classes on average."""
+
+    def candidates(y):
+        return table[y] > 0
+
+    return {
+        "cavl": lambda z, y: losses.cavl(z, candidates(y)),
+        "consistency[cross_entropy]": lambda z, y: losses.consistency(z, y),
+        "consistency[squared_error]": lambda z, y: losses.consistency(
+            z, y, distance="squared_error"
+        ),
+        "corr": lambda z, y: losses.corr(z, jnp.exp(table[y]), candidates(y)),
+        "leveraged_weighted": lambda z, y: losses.leveraged_weighted(
+            z, jnp.exp(table[y]), candidates(y)
+        ),
+        "proden": lambda z, y: losses.proden(z, jnp.exp(table[y])),
+    }
 
 
 def regressions(counts: np.ndarray, frame: jax.Array) -> dict[str, Callable]:

@@ -5,6 +5,7 @@ calls (`ltjax.reduce.weighted_mean`). Needs jax and numpy only.
 """
 
 from ltjax.losses.class_balanced import class_balanced
+from ltjax.losses.consistency import consistency
 from ltjax.losses.dot_regression import dot_regression
 from ltjax.losses.logit_adjustment import (
     balanced_softmax,
@@ -12,6 +13,7 @@ from ltjax.losses.logit_adjustment import (
     pairwise_consistent,
 )
 from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
+from ltjax.losses.partial_label import cavl, corr, leveraged_weighted, proden
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
@@ -19,15 +21,20 @@ from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scal
 __all__ = [
     "affine_softmax",
     "balanced_softmax",
+    "cavl",
     "class_balanced",
     "class_dependent_temperature",
+    "consistency",
+    "corr",
     "dot_regression",
     "focal",
     "ldam",
     "ldam_hinge",
+    "leveraged_weighted",
     "logit_adjusted",
     "pairwise_consistent",
     "pairwise_margin",
+    "proden",
     "sigmoid_cross_entropy",
     "sigmoid_focal",
     "softmax_cross_entropy",

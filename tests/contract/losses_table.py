@@ -8,9 +8,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 import ltjax.losses as losses
+from ltjax._numerics import class_rows
 
 NUM_CLASSES = 5
 BATCH = 8
@@ -22,7 +24,7 @@ def class_arrays() -> dict[str, np.ndarray]:
     """All the class statistics and parameters that a row may ask for."""
     rng = np.random.default_rng(7)
     k = NUM_CLASSES
-    return {
+    arrays = {
         "class_counts": np.array([100, 40, 20, 5, 1]),
         "alpha": rng.uniform(0.5, 2.0, k),
         "delta": rng.uniform(0.2, 3.0, k),
@@ -31,6 +33,15 @@ def class_arrays() -> dict[str, np.ndarray]:
         "scale": rng.uniform(0.5, 2.0, k),
         "shift": rng.normal(size=k),
         "frame": rng.normal(size=(DIM, k)),
+    }
+    # What an example with true label y comes with, in row y.
+    candidates = rng.uniform(size=(k, k)) < 0.5
+    candidates |= np.eye(k, dtype=bool)
+    confidences = candidates * rng.uniform(0.1, 1.0, (k, k))
+    return arrays | {
+        "candidates": candidates,
+        "confidences": confidences / confidences.sum(axis=1, keepdims=True),
+        "leverage": rng.uniform(0.1, 1.0, (k, k)),
     }
 
 
@@ -53,8 +64,9 @@ class Row:
     hyper: Mapping[str, float] = dataclasses.field(default_factory=dict)  # traceable
     static: Mapping[str, str] = dataclasses.field(default_factory=dict)
     predictions: str = "logits"  # or "cosines", "features"
-    soft: bool = False  # takes distributions over the classes as labels
-    shift_invariant: bool = False  # to a constant added to all logits
+    context: tuple[str, ...] = ()  # [K, K] arrays whose rows stand for the labels
+    soft: bool | None = False  # takes distributions over the classes as labels
+    shift_invariant: bool | None = False  # to a constant added to all logits
     coupled: bool = False  # an example's loss depends on the rest of its batch
     stopped: bool = False  # the gradient is not that of the value
     limits: tuple[tuple[Mapping[str, float], Mapping[str, Any], Callable], ...] = ()
@@ -72,15 +84,26 @@ class Row:
     def __call__(self, predictions, labels, arrays=None, hyper=None, where=None):
         arrays = class_arrays() if arrays is None else arrays
         hyper = self.hyper if hyper is None else hyper
+        if self.context:
+            given = [self._rows(arrays, n, labels, predictions) for n in self.context]
+        else:
+            given = [labels]
         return self.function(
             predictions,
-            labels,
+            *given,
             *(arrays[name] for name in self.positional),
             **{key: arrays[name] for key, name in self.keywords.items()},
             **hyper,
             **self.static,
             where=where,
         )
+
+    def _rows(self, arrays, name, labels, predictions):
+        # Through floats, so that a label out of range gives NaN or no candidate.
+        dtype = np.float64 if predictions.dtype == np.float64 else np.float32
+        table = jnp.asarray(arrays[name], dtype)
+        rows = class_rows(table, labels, like=predictions)
+        return rows > 0 if name == "candidates" else rows
 
     def example(self, seed: int = 0, batch: int = BATCH) -> np.ndarray:
         """Predictions [batch, K or D], float64."""
@@ -246,6 +269,42 @@ def ref_vs(z, y, a, h, ys):
     return cross_entropy(moved, y)
 
 
+def softmax(z):
+    return np.exp(z) / np.sum(np.exp(z))
+
+
+def ref_proden(z, y, a, h, ys):
+    return -np.sum(a["confidences"][y] * np.log(softmax(z)))
+
+
+def ref_corr(z, y, a, h, ys):
+    p, t, inside = softmax(z), a["confidences"][y], a["candidates"][y]
+    total = sum(t[k] * np.log(t[k] / p[k]) for k in range(len(z)) if t[k] > 0)
+    out = sum(
+        -np.log(sum(p[j] for j in rivals(z, k))) for k in range(len(z)) if not inside[k]
+    )
+    return h["consistency_weight"] * total + h["exclusion_weight"] * out
+
+
+def ref_cavl(z, y, a, h, ys):
+    inside = [k for k in range(len(z)) if a["candidates"][y][k]]
+    return cross_entropy(z, max(inside, key=lambda k: z[k] * abs(1 - z[k])))
+
+
+def ref_lwc(z, y, a, h, ys):
+    p, total = softmax(z), 0.0
+    for k, w in enumerate(a["leverage"][y]):
+        if a["candidates"][y][k]:
+            total -= w * np.log(p[k])
+        else:
+            total -= w * h["beta"] * np.log(sum(p[j] for j in rivals(z, k)))
+    return total
+
+
+def ref_squared_error(z, y, a, h, ys):
+    return np.mean((softmax(z) - (np.arange(len(z)) == y)) ** 2)
+
+
 def _plain(z, y, a):
     return losses.softmax_cross_entropy(z, y)
 
@@ -264,6 +323,7 @@ def _adjusted(z, y, a):
 
 COUNTS = ("class_counts",)
 EQUAL = {"class_counts": np.full(NUM_CLASSES, 9)}
+EVERYTHING = np.ones((NUM_CLASSES, NUM_CLASSES), bool)
 NEUTRAL = {name: np.ones(NUM_CLASSES) for name in ("weight", "scale")}
 
 ROWS = (
@@ -349,6 +409,70 @@ ROWS = (
         hyper={"gamma": 0.2},
         soft=True,
         limits=(({"gamma": 0.0}, {}, _plain), ({"gamma": 0.3}, EQUAL, _plain)),
+    ),
+    Row(
+        "consistency[squared_error]",
+        losses.consistency,
+        ref_squared_error,
+        static={"distance": "squared_error"},
+        soft=None,  # takes them, but is not linear in them
+        shift_invariant=True,
+    ),
+    Row(
+        "corr",
+        losses.corr,
+        ref_corr,
+        context=("confidences", "candidates"),
+        hyper={"consistency_weight": 0.8, "exclusion_weight": 0.6},
+        soft=None,
+        shift_invariant=True,
+        limits=(
+            (
+                {"consistency_weight": 1.0, "exclusion_weight": 0.0},
+                {"confidences": np.eye(NUM_CLASSES)},
+                _plain,
+            ),
+            (
+                {"consistency_weight": 1.0, "exclusion_weight": 9.0},
+                {"confidences": np.eye(NUM_CLASSES), "candidates": EVERYTHING},
+                _plain,
+            ),
+        ),
+    ),
+    Row(
+        "cavl",
+        losses.cavl,
+        ref_cavl,
+        context=("candidates",),
+        soft=None,
+        shift_invariant=None,  # only while the same candidate wins
+        limits=(({}, {"candidates": np.eye(NUM_CLASSES, dtype=bool)}, _plain),),
+    ),
+    Row(
+        "leveraged_weighted[softmax]",
+        losses.leveraged_weighted,
+        ref_lwc,
+        context=("leverage", "candidates"),
+        hyper={"beta": 2.0},
+        static={"base": "softmax"},
+        soft=None,
+        shift_invariant=True,
+        limits=(
+            (
+                {"beta": 0.0},
+                {"leverage": np.eye(5), "candidates": np.eye(5, dtype=bool)},
+                _plain,
+            ),
+        ),
+    ),
+    Row(
+        "proden",
+        losses.proden,
+        ref_proden,
+        context=("confidences",),
+        soft=None,
+        shift_invariant=True,
+        limits=(({}, {"confidences": np.eye(NUM_CLASSES)}, _plain),),
     ),
     Row(
         "dot_regression[none]",
