@@ -5,6 +5,13 @@ calls (`ltjax.reduce.weighted_mean`). Needs jax and numpy only.
 """
 
 from ltjax.losses.class_balanced import class_balanced
+from ltjax.losses.contrastive import (
+    focal_nt_xent,
+    info_nce,
+    moclr,
+    nt_xent,
+    sup_con,
+)
 from ltjax.losses.dot_regression import dot_regression
 from ltjax.losses.logit_adjustment import (
     balanced_softmax,
@@ -12,6 +19,7 @@ from ltjax.losses.logit_adjustment import (
     pairwise_consistent,
 )
 from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
+from ltjax.losses.siamese import byol, dnc_distillation, simsiam
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
@@ -19,17 +27,25 @@ from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scal
 __all__ = [
     "affine_softmax",
     "balanced_softmax",
+    "byol",
     "class_balanced",
     "class_dependent_temperature",
+    "dnc_distillation",
     "dot_regression",
     "focal",
+    "focal_nt_xent",
+    "info_nce",
     "ldam",
     "ldam_hinge",
     "logit_adjusted",
+    "moclr",
+    "nt_xent",
     "pairwise_consistent",
     "pairwise_margin",
     "sigmoid_cross_entropy",
     "sigmoid_focal",
+    "simsiam",
     "softmax_cross_entropy",
+    "sup_con",
     "vector_scaling",
 ]
