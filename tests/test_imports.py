@@ -15,7 +15,7 @@ ROOT = pathlib.Path(ltjax.__file__).parent
 # also their left neighbours. The side wings stand on a floor, and nobody imports them
 # but the roof.
 FLOORS = [
-    ["_checks", "_numerics"],
+    ["_checks", "_numerics", "_similarity_blocks"],
     ["class_stats", "reduce", "schedules"],
     ["losses", "metrics", "classifiers", "resampling", "sharpness"],
     ["models", "data", "methods"],

@@ -6,6 +6,13 @@ calls (`ltjax.reduce.weighted_mean`). Needs jax and numpy only.
 
 from ltjax.losses.class_balanced import class_balanced
 from ltjax.losses.consistency import consistency
+from ltjax.losses.contrastive import (
+    focal_nt_xent,
+    info_nce,
+    moclr,
+    nt_xent,
+    sup_con,
+)
 from ltjax.losses.dot_regression import dot_regression
 from ltjax.losses.logit_adjustment import (
     balanced_softmax,
@@ -14,6 +21,7 @@ from ltjax.losses.logit_adjustment import (
 )
 from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
 from ltjax.losses.partial_label import cavl, corr, leveraged_weighted, proden
+from ltjax.losses.siamese import byol, dnc_distillation, simsiam
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
@@ -21,22 +29,30 @@ from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scal
 __all__ = [
     "affine_softmax",
     "balanced_softmax",
+    "byol",
     "cavl",
     "class_balanced",
     "class_dependent_temperature",
     "consistency",
     "corr",
+    "dnc_distillation",
     "dot_regression",
     "focal",
+    "focal_nt_xent",
+    "info_nce",
     "ldam",
     "ldam_hinge",
     "leveraged_weighted",
     "logit_adjusted",
+    "moclr",
+    "nt_xent",
     "pairwise_consistent",
     "pairwise_margin",
     "proden",
     "sigmoid_cross_entropy",
     "sigmoid_focal",
+    "simsiam",
     "softmax_cross_entropy",
+    "sup_con",
     "vector_scaling",
 ]

@@ -1,0 +1,271 @@
+r"""Log-sum-exp over the rows of a similarity matrix that is never stored.
+
+.. math:: L_i = \log \sum_j \exp(q_i \cdot k_j + b_j + \beta_i [g_i = g_j]),
+          \qquad j: id_j \ne id_i
+
+A contrastive loss needs nothing else of its B x B similarities. The keys are visited a
+block at a time, with a running maximum and a running sum; the backward pass computes
+the similarities again, block by block, from the saved L. Memory is rows x block in
+both, and one block that holds all keys is the dense computation.
+
+Two forms share the forward pass:
+
+- `cross_log_sum_exp` takes queries and keys apart (a queue, momentum keys);
+- `self_log_sum_exp` takes points that are their own keys. A point then gets its
+  gradient as a query and as a key from the same product, in one matrix product instead
+  of two, and on a mesh nothing is summed over the devices inside the loop: each device
+  keeps its rows, and the keys are gathered once.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
+
+from ltjax._checks import is_concrete
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Side(NamedTuple):
+    """What is known of the rows, or of the columns, of the matrix; one entry each.
+
+    Attributes:
+        bias: float, added to all similarities of a key; -inf leaves the key out.
+        ids: int, a query and a key of equal id do not meet.
+        groups: int, a query and a key of equal group get the query's boost.
+        boost: float, see `groups`.
+    """
+
+    bias: Any = None
+    ids: Any = None
+    groups: Any = None
+    boost: Any = None
+
+
+def check_block(caller: str, block) -> None:
+    """Checks that `block` is None (dense) or a positive Python integer."""
+    if block is None:
+        return
+    readable = is_concrete(block) and not isinstance(block, bool)
+    if not readable or block != int(block) or int(block) < 1:
+        raise ValueError(
+            f"{caller}: block is {block}, expected None (dense) or an integer >= 1"
+        )
+
+
+def _explicit(x) -> bool:
+    return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
+
+
+def everywhere(x) -> jax.Array:
+    """`x` with all its rows on every device of an Explicit mesh.
+
+    On an Auto mesh the compiler decides by itself, and `x` is returned as it is.
+    """
+    x = jnp.asarray(x)
+    if not _explicit(x):
+        return x
+    return jax.sharding.reshard(x, PartitionSpec(*[None] * x.ndim))
+
+
+def by_rows(x, like) -> jax.Array:
+    """`x` split by rows as `like` is, and not otherwise, on an Explicit mesh."""
+    x = jnp.asarray(x)
+    if not _explicit(like):
+        return x
+    rows = jax.typeof(like).sharding.spec[0]
+    return jax.sharding.reshard(x, PartitionSpec(rows, *[None] * (x.ndim - 1)))
+
+
+def cross_log_sum_exp(
+    queries: jax.Array,
+    keys: jax.Array,
+    rows: Side,
+    columns: Side,
+    *,
+    block: int | None = None,
+) -> jax.Array:
+    """The log-sum-exp of every query's similarities to the keys, [A].
+
+    Args:
+        queries: [A, D] float, the temperature folded in.
+        keys: [N, D] float.
+        rows: `ids`, `groups` and `boost` of the queries, [A] each.
+        columns: `bias`, `ids` and `groups` of the keys, [N] each.
+        block: keys at a time; None for all at once.
+
+    Returns:
+        [A] of the dtype of the queries; -inf for a query without keys.
+    """
+    queries, rows = jax.tree.map(lambda x: by_rows(x, queries), (queries, rows))
+    keys, columns = jax.tree.map(everywhere, (keys, columns))
+    return _cross(queries, keys, rows, columns, block or keys.shape[0])
+
+
+def self_log_sum_exp(
+    points: jax.Array, side: Side, *, block: int | None = None
+) -> jax.Array:
+    """The log-sum-exp of every point's similarities to the others, [A].
+
+    Args:
+        points: [A, D] float, divided by the root of the temperature.
+        side: of the points, as queries and as keys, [A] each. Without `ids` a point
+            also meets itself.
+        block: points at a time; None for all at once.
+
+    Returns:
+        [A] of the dtype of the points; -inf for a point that meets none.
+    """
+    points, side = jax.tree.map(lambda x: by_rows(x, points), (points, side))
+    return _self(points, side, block or points.shape[0])
+
+
+def _split(arrays, block: int):
+    """Arrays [N, ...] as [N / block, block, ...], padded with zeros."""
+    count = jax.tree.leaves(arrays)[0].shape[0]
+    spare = -count % block
+
+    def cut(x):
+        x = jnp.pad(x, ((0, spare), *[(0, 0)] * (x.ndim - 1))) if spare else x
+        return x.reshape(-1, block, *x.shape[1:])
+
+    return jax.tree.map(cut, arrays)
+
+
+def _blocks(keys, columns: Side, block: int):
+    """Keys and their side in blocks; what fills up the last one is left out."""
+    count = keys.shape[0]
+    if count % block and columns.bias is None:
+        columns = columns._replace(bias=jnp.zeros((count,), keys.dtype))
+    keys, columns = _split((keys, columns), block)
+    if count % block:
+        real = (jnp.arange(keys.shape[0] * block) < count).reshape(-1, block)
+        columns = columns._replace(bias=jnp.where(real, columns.bias, -jnp.inf))
+    return keys, columns
+
+
+def _over(body, start, parts):
+    """`lax.scan`, without a loop where there is but one part."""
+    if jax.tree.leaves(parts)[0].shape[0] > 1:
+        return jax.lax.scan(body, start, parts)
+    carry, out = body(start, jax.tree.map(lambda x: x[0], parts))
+    return carry, jax.tree.map(lambda x: x[None], out)
+
+
+def _similarities(product, rows: Side, columns: Side, *, transposed: bool = False):
+    """[A, c] similarities of rows to columns, or of columns to rows, from products."""
+    if transposed:
+        bias = None if rows.bias is None else rows.bias[:, None]
+        boost = None if columns.boost is None else columns.boost[None, :]
+    else:
+        bias = None if columns.bias is None else columns.bias[None, :]
+        boost = None if rows.boost is None else rows.boost[:, None]
+    values = product if bias is None else product + bias
+    if boost is not None:
+        own = rows.groups[:, None] == columns.groups[None, :]
+        values = jnp.where(own, values + boost, values)
+    if rows.ids is not None:
+        same = rows.ids[:, None] == columns.ids[None, :]
+        values = jnp.where(same, -jnp.inf, values)
+    return values
+
+
+def _products(left, right):
+    return jnp.matmul(left, right.T, precision=_HIGHEST)
+
+
+def _finite(x):
+    """`x` with 0 for -inf, so that a difference of two infinities is never taken."""
+    return jnp.where(x > -jnp.inf, x, 0.0)
+
+
+def _log_sum_exp(queries, keys, rows: Side, columns: Side, block: int):
+    def add(carry, part):
+        highest, total = carry
+        values = _similarities(_products(queries, part[0]), rows, part[1])
+        new = jnp.maximum(highest, jnp.max(values, axis=1))
+        base = _finite(new)
+        total = total * jnp.exp(highest - base)
+        total += jnp.sum(jnp.exp(values - base[:, None]), axis=1)
+        return (new, total), None
+
+    # Made from both arguments, so that inside shard_map they vary as the sums will.
+    zero = jnp.zeros_like(queries[:, 0]) + jnp.zeros_like(keys[0, 0])
+    parts = _blocks(keys, columns, block)
+    (highest, total), _ = _over(add, (zero - jnp.inf, zero), parts)
+    empty = highest == -jnp.inf
+    return _finite(highest) + jnp.where(
+        empty, -jnp.inf, jnp.log(jnp.where(empty, 1.0, total))
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _cross(queries, keys, rows, columns, block):
+    return _cross_forward(queries, keys, rows, columns, block)[0]
+
+
+def _cross_forward(queries, keys, rows, columns, block):
+    value = _log_sum_exp(queries, keys, rows, columns, block)
+    return value, (queries, keys, rows, columns, value)
+
+
+def _cross_backward(block, kept, cotangent):
+    queries, keys, rows, columns, value = kept
+    base = _finite(value)
+
+    def add(total, part):
+        values = _similarities(_products(queries, part[0]), rows, part[1])
+        weights = cotangent[:, None] * jnp.exp(values - base[:, None])
+        total += jnp.matmul(weights, part[0], precision=_HIGHEST)
+        of_keys = jnp.matmul(weights.T, queries, precision=_HIGHEST, out_sharding=whole)
+        return total, of_keys
+
+    # On an Explicit mesh the sum over the queries must be asked for.
+    whole = jax.typeof(keys).sharding if _explicit(keys) else None
+    zero = jnp.zeros_like(queries) + jnp.zeros_like(keys[:1])
+    parts = _blocks(keys, columns, block)
+    of_queries, of_keys = _over(add, zero, parts)
+    of_keys = of_keys.reshape(-1, keys.shape[1])[: keys.shape[0]]
+    return of_queries, of_keys, None, None
+
+
+_cross.defvjp(_cross_forward, _cross_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _self(points, side, block):
+    return _self_forward(points, side, block)[0]
+
+
+def _self_forward(points, side, block):
+    keys, columns = jax.tree.map(everywhere, (points, side))
+    value = _log_sum_exp(points, keys, side, columns, block)
+    return value, (points, side, value)
+
+
+def _self_backward(block, kept, cotangent):
+    r"""The gradient of point i, :math:`\sum_j (c_i P_{ij} + c_j P_{ji})\, p_j`."""
+    points, side, value = kept
+    base = _finite(value)
+    keys, columns, bases, given = jax.tree.map(
+        everywhere, (points, side, base, cotangent)
+    )
+
+    def add(total, part):
+        keys, columns, base_j, given_j = part
+        product = _products(points, keys)
+        there = _similarities(product, side, columns)
+        back = _similarities(product, side, columns, transposed=True)
+        weights = cotangent[:, None] * jnp.exp(there - base[:, None])
+        weights += given_j[None, :] * jnp.exp(back - base_j[None, :])
+        return total + jnp.matmul(weights, keys, precision=_HIGHEST), None
+
+    parts = (*_blocks(keys, columns, block), *_split((bases, given), block))
+    total, _ = _over(add, jnp.zeros_like(points), parts)
+    return total, None
+
+
+_self.defvjp(_self_forward, _self_backward)

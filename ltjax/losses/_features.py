@@ -1,0 +1,89 @@
+"""What the losses of features have in common: checks, unit rows, class sums."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ltjax._checks import check_floating, check_rank, shape_of
+from ltjax._numerics import class_rows, l2_normalize, mask_rows, mask_values
+from ltjax._similarity_blocks import everywhere
+
+
+def check_same_rows(caller: str, **features: ArrayLike) -> None:
+    """Checks that all `features` are [B, D] float, and of one shape."""
+    first, *others = features
+    shape = shape_of(features[first])
+    for name, x in features.items():
+        check_rank(caller, name, x, 2, "[B, D]")
+        check_floating(caller, name, x)
+    for name in others:
+        if shape_of(features[name]) != shape:
+            raise ValueError(
+                f"{caller}: {name} has shape {shape_of(features[name])}, expected"
+                f" {shape} as {first}"
+            )
+
+
+def check_labels(caller: str, name: str, labels: ArrayLike, size: int) -> None:
+    """Checks that `labels` are [size] integers."""
+    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise TypeError(
+            f"{caller}: {name} have dtype {jnp.result_type(labels)}, expected integer"
+        )
+    if shape_of(labels) != (size,):
+        raise ValueError(
+            f"{caller}: {name} have shape {shape_of(labels)}, expected ({size},)"
+        )
+
+
+def check_queue(caller: str, queue: ArrayLike, dim: int) -> None:
+    """Checks that `queue` is [Q, dim] float."""
+    check_floating(caller, "queue", queue)
+    if len(shape_of(queue)) != 2 or shape_of(queue)[1] != dim:
+        raise ValueError(
+            f"{caller}: queue has shape {shape_of(queue)}, expected [Q, {dim}]"
+        )
+
+
+def float_rows(where: ArrayLike | None, *features: ArrayLike) -> tuple[jax.Array, ...]:
+    """The features in one dtype of at least float32, zero where `where` is False."""
+    dtype = jnp.result_type(jnp.float32, *features)
+    return tuple(mask_rows(where, jnp.asarray(x).astype(dtype)) for x in features)
+
+
+def unit_rows(where: ArrayLike | None, *features: ArrayLike) -> tuple[jax.Array, ...]:
+    """`float_rows` scaled to unit norm."""
+    return tuple(l2_normalize(x) for x in float_rows(where, *features))
+
+
+def per_view(x: ArrayLike | None, views: int) -> Any:
+    """[B] values of examples as [B * V] values of their views, side by side."""
+    return None if x is None else jnp.stack([jnp.asarray(x)] * views, axis=1).ravel()
+
+
+def key_bias(where: ArrayLike | None, like: jax.Array) -> jax.Array | None:
+    """0 for the keys that count and -inf for the others."""
+    if where is None:
+        return None
+    return jnp.where(where, 0.0, -jnp.inf).astype(like.dtype)
+
+
+def same_class_sums(
+    units: jax.Array, labels: ArrayLike, where: ArrayLike | None
+) -> tuple[jax.Array, jax.Array]:
+    """For each row, the sum and the number of the rows of its label, itself included.
+
+    Any integers will do as labels: K is not known here, and no [B, B] matrix is made.
+    """
+    size = units.shape[0]
+    _, groups = jnp.unique(everywhere(labels), return_inverse=True, size=size)
+    ones = jnp.ones((size,), units.dtype)
+    ones = everywhere(mask_values(ones, where))
+    columns = jnp.concatenate([everywhere(units), ones[:, None]], axis=1)
+    sums = jax.ops.segment_sum(columns, groups, num_segments=size)
+    own = class_rows(sums, groups, like=columns)
+    if jax.typeof(own).sharding != jax.typeof(units).sharding:
+        own = jax.sharding.reshard(own, jax.typeof(units).sharding)
+    return own[:, :-1], own[:, -1]
