@@ -12,12 +12,17 @@ from ltjax.losses.logit_adjustment import (
     pairwise_consistent,
 )
 from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
+from ltjax.losses.pairwise import auc_exp, auc_hinge, auc_logistic, auc_square
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
 
 __all__ = [
     "affine_softmax",
+    "auc_exp",
+    "auc_hinge",
+    "auc_logistic",
+    "auc_square",
     "balanced_softmax",
     "class_balanced",
     "class_dependent_temperature",
