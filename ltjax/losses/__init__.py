@@ -13,6 +13,12 @@ from ltjax.losses.logit_adjustment import (
 )
 from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
 from ltjax.losses.pairwise import auc_exp, auc_hinge, auc_logistic, auc_square
+from ltjax.losses.partial_auc import (
+    partial_auc,
+    partial_auc_cvar,
+    partial_auc_kl,
+    update_cvar_thresholds,
+)
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
@@ -33,8 +39,12 @@ __all__ = [
     "logit_adjusted",
     "pairwise_consistent",
     "pairwise_margin",
+    "partial_auc",
+    "partial_auc_cvar",
+    "partial_auc_kl",
     "sigmoid_cross_entropy",
     "sigmoid_focal",
     "softmax_cross_entropy",
+    "update_cvar_thresholds",
     "vector_scaling",
 ]

@@ -60,7 +60,7 @@ def prepare_pairs(caller, scores, labels, where, pairs="ovo") -> Pairs:
     check_floating(caller, "scores", scores)
     rank = len(shape_of(scores))
     if rank == 1:
-        return _binary(caller, scores, labels, where)
+        return binary_pairs(caller, scores, labels, where)
     if rank == 2:
         return _classes(caller, scores, labels, where, pairs)
     raise ValueError(
@@ -117,7 +117,8 @@ def reciprocal(count, dtype) -> jax.Array:
     return jnp.where(some, 1 / safe, jnp.zeros_like(safe))
 
 
-def _binary(caller, scores, labels, where) -> Pairs:
+def binary_pairs(caller, scores, labels, where) -> Pairs:
+    """Pairs of a binary problem, scores [B]."""
     scores, up, down, bad = split_binary(caller, scores, labels, where)
     dtype = scores.dtype
     num_up, num_down = jnp.sum(up), jnp.sum(down)
@@ -230,11 +231,14 @@ def hinge_sums(table: Suffixes, position, column, key, power: int) -> jax.Array:
     return jnp.maximum(value, jnp.zeros_like(value))
 
 
-def sum_over_pairs(pairs: Pairs, surrogate, block: int) -> jax.Array:
-    """Weighted sum of surrogate(s_p - s_q) over all opponents, [B], in blocks.
+def sum_over_pairs(
+    pairs: Pairs, surrogate, block: int, *, shift=None, idle=0.0
+) -> jax.Array:
+    """Weighted sum of surrogate(s_p - s_q, shift_p) over all opponents, [B], in blocks.
 
     Costs B^2 evaluations (not B^2 K: an anchor reads only its own column) and memory
-    for block^2 of them, forward and backward.
+    for block^2 of them, forward and backward. `idle` is a gap at which the surrogate
+    does not overflow, whatever the shift.
     """
     size, num_classes = pairs.scores.shape
     block = max(1, min(block, size))
@@ -247,24 +251,23 @@ def sum_over_pairs(pairs: Pairs, surrogate, block: int) -> jax.Array:
 
     scores, row = split(pairs.scores, 0), split(pairs.row, 0)
     label, picked = split(pairs.label, num_classes), split(pairs.picked, 0)
+    shift = split(jnp.zeros_like(pairs.picked) if shift is None else shift, 0)
 
     @jax.checkpoint
-    def block_sum(own, anchors, scores, label, row):
+    def block_sum(own, anchors, shift, scores, label, row):
         rivals = jnp.take(scores.T, own, axis=0, mode="clip")  # [block, block]
         weight = jnp.where(own[:, None] == label[None, :], 0, row[None, :])
         # An opponent without weight may lie where the surrogate overflows.
-        gap = jnp.where(weight == 0, 0, anchors[:, None] - rivals)
-        return jnp.sum(weight * surrogate(gap), axis=1)
+        gap = jnp.where(weight == 0, idle, anchors[:, None] - rivals)
+        return jnp.sum(weight * surrogate(gap, shift[:, None]), axis=1)
 
     @jax.checkpoint
     def anchor_block(anchor):
-        own, anchors = anchor
-
         def add(total, rivals):
-            return total + block_sum(own, anchors, *rivals), None
+            return total + block_sum(*anchor, *rivals), None
 
-        total = jnp.zeros_like(anchors)
+        total = jnp.zeros_like(anchor[1])
         return jax.lax.scan(add, total, (scores, label, row))[0]
 
-    total = jax.lax.map(anchor_block, (label, picked)).reshape(-1)[:size]
+    total = jax.lax.map(anchor_block, (label, picked, shift)).reshape(-1)[:size]
     return pairs.at_anchor(pairs.column) * total

@@ -257,4 +257,4 @@ def auc_logistic(
     scale = jnp.asarray(scale).astype(p.picked.dtype)
     if not p.picked.size:
         return p.picked
-    return p.value(sum_over_pairs(p, lambda t: jax.nn.softplus(-scale * t), block))
+    return p.value(sum_over_pairs(p, lambda t, _: jax.nn.softplus(-scale * t), block))

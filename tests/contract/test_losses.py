@@ -60,6 +60,10 @@ ELSEWHERE = {
     "auc_hinge": "test_pairwise.py",
     "auc_logistic": "test_pairwise.py",
     "auc_square": "test_pairwise.py",
+    "partial_auc": "test_partial_auc.py",
+    "partial_auc_cvar": "test_partial_auc.py",
+    "partial_auc_kl": "test_partial_auc.py",
+    "update_cvar_thresholds": "test_partial_auc.py",
 }
 
 
