@@ -4,6 +4,14 @@ All of them return one number per example, [B]; weights and means are separate, 
 calls (`ltjax.reduce.weighted_mean`). Needs jax and numpy only.
 """
 
+from ltjax.losses.aucm import (
+    SaddleDuals,
+    SaddleLoss,
+    aucm,
+    best_saddle_duals,
+    drauc_radii,
+    init_saddle_duals,
+)
 from ltjax.losses.class_balanced import class_balanced
 from ltjax.losses.dot_regression import dot_regression
 from ltjax.losses.logit_adjustment import (
@@ -19,21 +27,36 @@ from ltjax.losses.partial_auc import (
     partial_auc_kl,
     update_cvar_thresholds,
 )
+from ltjax.losses.pesg import (
+    PESGState,
+    SaddleVariables,
+    pesg,
+    projected_descent_ascent,
+    refresh_pesg,
+)
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
 
 __all__ = [
+    "PESGState",
+    "SaddleDuals",
+    "SaddleLoss",
+    "SaddleVariables",
     "affine_softmax",
     "auc_exp",
     "auc_hinge",
     "auc_logistic",
     "auc_square",
+    "aucm",
     "balanced_softmax",
+    "best_saddle_duals",
     "class_balanced",
     "class_dependent_temperature",
     "dot_regression",
+    "drauc_radii",
     "focal",
+    "init_saddle_duals",
     "ldam",
     "ldam_hinge",
     "logit_adjusted",
@@ -42,6 +65,9 @@ __all__ = [
     "partial_auc",
     "partial_auc_cvar",
     "partial_auc_kl",
+    "pesg",
+    "projected_descent_ascent",
+    "refresh_pesg",
     "sigmoid_cross_entropy",
     "sigmoid_focal",
     "softmax_cross_entropy",

@@ -56,6 +56,17 @@ def value_and_grad(row):
 # Losses of pairs, of lists, of several experts, or with a state, by the file that holds
 # them to the same properties: the rows of the table are one value for one example.
 ELSEWHERE = {
+    "aucm": "test_aucm.py",
+    "best_saddle_duals": "test_aucm.py",
+    "drauc_radii": "test_aucm.py",
+    "init_saddle_duals": "test_aucm.py",
+    "SaddleDuals": "test_aucm.py",
+    "SaddleLoss": "test_aucm.py",
+    "pesg": "test_pesg.py",
+    "projected_descent_ascent": "test_pesg.py",
+    "refresh_pesg": "test_pesg.py",
+    "SaddleVariables": "test_pesg.py",
+    "PESGState": "test_pesg.py",
     "auc_exp": "test_pairwise.py",
     "auc_hinge": "test_pairwise.py",
     "auc_logistic": "test_pairwise.py",
