@@ -4,6 +4,14 @@ All of them return one number per example, [B]; weights and means are separate, 
 calls (`ltjax.reduce.weighted_mean`). Needs jax and numpy only.
 """
 
+from ltjax.losses.aucm import (
+    SaddleDuals,
+    SaddleLoss,
+    aucm,
+    best_saddle_duals,
+    drauc_radii,
+    init_saddle_duals,
+)
 from ltjax.losses.class_balanced import class_balanced
 from ltjax.losses.consistency import consistency
 from ltjax.losses.contrastive import (
@@ -20,15 +28,39 @@ from ltjax.losses.logit_adjustment import (
     pairwise_consistent,
 )
 from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
+from ltjax.losses.pairwise import auc_exp, auc_hinge, auc_logistic, auc_square
+from ltjax.losses.partial_auc import (
+    partial_auc,
+    partial_auc_cvar,
+    partial_auc_kl,
+    update_cvar_thresholds,
+)
 from ltjax.losses.partial_label import cavl, corr, leveraged_weighted, proden
+from ltjax.losses.pesg import (
+    PESGState,
+    SaddleVariables,
+    pesg,
+    projected_descent_ascent,
+    refresh_pesg,
+)
 from ltjax.losses.siamese import byol, dnc_distillation, simsiam
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
 
 __all__ = [
+    "PESGState",
+    "SaddleDuals",
+    "SaddleLoss",
+    "SaddleVariables",
     "affine_softmax",
+    "auc_exp",
+    "auc_hinge",
+    "auc_logistic",
+    "auc_square",
+    "aucm",
     "balanced_softmax",
+    "best_saddle_duals",
     "byol",
     "cavl",
     "class_balanced",
@@ -37,9 +69,11 @@ __all__ = [
     "corr",
     "dnc_distillation",
     "dot_regression",
+    "drauc_radii",
     "focal",
     "focal_nt_xent",
     "info_nce",
+    "init_saddle_duals",
     "ldam",
     "ldam_hinge",
     "leveraged_weighted",
@@ -48,11 +82,18 @@ __all__ = [
     "nt_xent",
     "pairwise_consistent",
     "pairwise_margin",
+    "partial_auc",
+    "partial_auc_cvar",
+    "partial_auc_kl",
+    "pesg",
     "proden",
+    "projected_descent_ascent",
+    "refresh_pesg",
     "sigmoid_cross_entropy",
     "sigmoid_focal",
     "simsiam",
     "softmax_cross_entropy",
     "sup_con",
+    "update_cvar_thresholds",
     "vector_scaling",
 ]

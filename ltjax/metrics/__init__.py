@@ -1,5 +1,16 @@
 """Metrics of imbalanced classification, streamed on the device, exact on the host."""
 
+from ltjax.metrics.auc import (
+    HistogramAUC,
+    auc,
+    average_precision,
+    group_auc,
+    histogram_auc,
+    open_auc,
+    ovo_auc,
+    ovo_auc_matrix,
+    ovr_auc,
+)
 from ltjax.metrics.bound import (
     BoundTerms,
     bound_terms,
@@ -58,6 +69,7 @@ from ltjax.metrics.neural_collapse import (
     collapse_geometry,
     collapse_metrics,
 )
+from ltjax.metrics.partial_auc import PartialAUC, partial_auc, two_way_partial_auc
 
 __all__ = [
     "BinSums",
@@ -69,9 +81,13 @@ __all__ = [
     "CollapseMetrics",
     "CollapseState",
     "GroupAccuracy",
+    "HistogramAUC",
+    "PartialAUC",
     "ReliabilityCurve",
     "accuracy",
     "adjusted_balanced_accuracy",
+    "auc",
+    "average_precision",
     "balanced_accuracy",
     "balanced_error_rate",
     "bin_index",
@@ -91,7 +107,9 @@ __all__ = [
     "expected_calibration_error",
     "g_mean",
     "group_accuracy",
+    "group_auc",
     "harmonic_mean",
+    "histogram_auc",
     "init_min_scores",
     "macro_f1",
     "macro_precision",
@@ -99,6 +117,11 @@ __all__ = [
     "maximum_calibration_error",
     "mce",
     "minority_collapse",
+    "open_auc",
+    "ovo_auc",
+    "ovo_auc_matrix",
+    "ovr_auc",
+    "partial_auc",
     "per_class_f1",
     "per_class_precision",
     "per_class_recall",
@@ -106,6 +129,7 @@ __all__ = [
     "reliability_curve",
     "summarize",
     "top_confidence",
+    "two_way_partial_auc",
     "update_min_scores",
     "worst_class",
 ]

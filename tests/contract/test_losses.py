@@ -55,9 +55,38 @@ def value_and_grad(row):
     return call
 
 
+# Losses of pairs, of lists, of several experts, or with a state, by the file that holds
+# them to the same properties: the rows of the table are one value for one example.
+ELSEWHERE = {
+    "aucm": "test_aucm.py",
+    "best_saddle_duals": "test_aucm.py",
+    "drauc_radii": "test_aucm.py",
+    "init_saddle_duals": "test_aucm.py",
+    "SaddleDuals": "test_aucm.py",
+    "SaddleLoss": "test_aucm.py",
+    "pesg": "test_pesg.py",
+    "projected_descent_ascent": "test_pesg.py",
+    "refresh_pesg": "test_pesg.py",
+    "SaddleVariables": "test_pesg.py",
+    "PESGState": "test_pesg.py",
+    "auc_exp": "test_pairwise.py",
+    "auc_hinge": "test_pairwise.py",
+    "auc_logistic": "test_pairwise.py",
+    "auc_square": "test_pairwise.py",
+    "partial_auc": "test_partial_auc.py",
+    "partial_auc_cvar": "test_partial_auc.py",
+    "partial_auc_kl": "test_partial_auc.py",
+    "update_cvar_thresholds": "test_partial_auc.py",
+}
+
+
 def test_every_public_loss_has_a_row():
     of_features = {row.name for row in feature_table.ROWS}
     assert {row.public for row in table.ROWS} | of_features == set(losses.__all__)
+    assert {row.public for row in table.ROWS} == set(losses.__all__) - set(ELSEWHERE)
+    folder = pathlib.Path(__file__).parent.parent / "losses"
+    assert all(name in losses.__all__ for name in ELSEWHERE)
+    assert all((folder / file).exists() for file in ELSEWHERE.values())
     assert all(row.function is getattr(losses, row.public) for row in table.ROWS)
 
 
