@@ -9,9 +9,9 @@ import importlib.util
 import json
 import pathlib
 
-from ltjax.train import recipes
+from ltjax.methods import presets
 from ltjax.train.config import TrainConfig, to_dict
-from ltjax.train.validate import validate
+from ltjax.train.check import check
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "configs"
 CONFIGS = GOLDEN.parents[2] / "configs"
@@ -42,9 +42,9 @@ def arguments(path: pathlib.Path, module) -> list[str]:
     """The arguments to describe: the bare file, and each choice by itself."""
     names = accepted(path)
     choices = {
-        "method": list(recipes.METHODS),
+        "method": list(presets.PRESETS),
         "loss": ["ce", "la", "ldam_drw", "vs"],
-        "gradient": [name for name in recipes.GRADIENTS if name != "rwsam"],
+        "gradient": [name for name in presets.GRADIENT_LABELS if name != "rwsam"],
         "classes": ["10", "100"] if "cifar" in path.stem else [],
         "profile": ["exp", "step"],
         "recipe": list(getattr(module, "RECIPES", [])),
@@ -58,7 +58,7 @@ def arguments(path: pathlib.Path, module) -> list[str]:
 
 def _first_stage(name: str, value: str, names: set[str]) -> str:
     """Second stages start from a finished run."""
-    second = name == "method" and "optimizer.train" in recipes.METHODS[value]
+    second = name == "method" and "optimizer.train" in presets.PRESETS[value]
     return ",init_from=runs/first" if second and "init_from" in names else ""
 
 
@@ -79,7 +79,7 @@ def describe(path: pathlib.Path) -> dict[str, dict]:
     described = {}
     for argument in arguments(path, module):
         try:
-            chosen = flatten(to_dict(validate(module.get_config(argument))))
+            chosen = flatten(to_dict(check(module.get_config(argument))))
         except ValueError as error:
             raise ValueError(f"{path.name}:{argument}: {error}") from error
         described[argument] = {
