@@ -36,7 +36,8 @@ _POWER_DRW = {
 # finished run, cosine, no warm-up; needs `init_from`.
 _SECOND_STAGE = {
     "sampler": {"name": "class_balanced"},
-    "schedule": {"name": "cosine"},
+    "schedule.name": "cosine",  # by epoch where the data set's recipe is
+    "schedule.warmup": "0 steps",
 }
 _FIXED = {"head": {"name": "etf", "scale": FRAME_SCALE}}
 
