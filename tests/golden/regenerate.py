@@ -10,8 +10,9 @@ import json
 import pathlib
 
 from ltjax.methods import presets
-from ltjax.train.config import TrainConfig, to_dict
+from ltjax.methods.registry import GRADIENTS
 from ltjax.train.check import check
+from ltjax.train.config import default_config, to_dict
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "configs"
 CONFIGS = GOLDEN.parents[2] / "configs"
@@ -44,7 +45,7 @@ def arguments(path: pathlib.Path, module) -> list[str]:
     choices = {
         "method": list(presets.PRESETS),
         "loss": ["ce", "la", "ldam_drw", "vs"],
-        "gradient": [name for name in presets.GRADIENT_LABELS if name != "rwsam"],
+        "gradient": [name for name in GRADIENTS if name != "rwsam"],
         "classes": ["10", "100"] if "cifar" in path.stem else [],
         "profile": ["exp", "step"],
         "recipe": list(getattr(module, "RECIPES", [])),
@@ -73,9 +74,14 @@ def flatten(value, prefix: str = "") -> dict:
     }
 
 
+def defaults() -> dict:
+    """What a config asks for that changes nothing."""
+    return to_dict(check(default_config()))
+
+
 def describe(path: pathlib.Path) -> dict[str, dict]:
     """{argument: {dotted name: value}} of a config file, see above."""
-    module, base = load(path), flatten(to_dict(TrainConfig()))
+    module, base = load(path), flatten(defaults())
     described = {}
     for argument in arguments(path, module):
         try:
@@ -95,7 +101,7 @@ def describe(path: pathlib.Path) -> dict[str, dict]:
 def contents() -> dict[str, dict]:
     """File name -> content, of all golden files."""
     found = {f"{path.stem}.json": describe(path) for path in files()}
-    return found | {"defaults.json": flatten(to_dict(TrainConfig()))}
+    return found | {"defaults.json": flatten(defaults())}
 
 
 def text(content: dict) -> str:
