@@ -271,7 +271,7 @@ def check_value(known: Option, value: Any) -> tuple[str, Any]:
         try:
             duration_steps(value, steps_per_epoch=1, batch_size=1, total_steps=100)
         except ValueError as error:
-            return str(error), None
+            return str(error).replace(repr(value), "which", 1), None
     if rule.file and value and not os.path.isfile(value):
         return "but there is no such file", None
     return "", value

@@ -30,13 +30,14 @@ BASE = {
 
 
 def get_config(arg=""):
-    config = default_config()
-    changes = BASE | json.loads(arg or "{}")
+    config, asked = default_config(), json.loads(arg or "{}")
+    changes = BASE | asked
     # Names come first: they decide which options there are.
     for path in sorted(changes, key=lambda path: not path.endswith(".name")):
         *sections, name = path.split(".")
         value, place = changes[path], config
         for section in sections:
             place = place[section]
-        place[name] = tuple(value) if isinstance(value, list) else value
+        if path in asked or name in place:  # another data set has no signals
+            place[name] = tuple(value) if isinstance(value, list) else value
     return config
