@@ -1,0 +1,130 @@
+"""Splits of a run: the subset, what is held out, clean labels and what is left over."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from ltjax.data import array_source
+from ltjax.data.components import DataOptions
+from ltjax.data.splits import load_splits
+from ltjax.data.supervision import Unlabelled
+from ltjax.options import ConfigError
+
+# Two classes of 20 and 12 examples; an input tells its position.
+LABELS = np.repeat([0, 1], [20, 12])
+WHOLE = array_source(np.arange(32, dtype=np.float32)[:, None], LABELS)
+TEST = array_source(np.zeros((4, 1), np.float32), [0, 1, 0, 1])
+
+
+def data(*, other=TEST, whole=WHOLE, **options):
+    """A section "data" whose splits are these sources."""
+    made = {"train": whole, "test": other, "val": other}
+    return types.SimpleNamespace(options=DataOptions(**options), make=made.get)
+
+
+def labels(change=lambda source: source):
+    return types.SimpleNamespace(make=change)
+
+
+def companions(found=lambda setting: {}):
+    return types.SimpleNamespace(make=found)
+
+
+def positions(source):
+    return source.read(np.arange(len(source)))[:, 0].astype(int)
+
+
+def test_a_subset_with_the_counts_that_are_asked_for():
+    section = data(profile="counts", counts=(9, 3))
+    splits = load_splits(section, labels(), companions())
+    assert splits.train.class_counts.tolist() == [9, 3]
+    assert splits.evaluated == {"test": TEST} and splits.companions == {}
+    again = load_splits(section, labels(), companions())
+    np.testing.assert_array_equal(positions(again.train), positions(splits.train))
+    other = data(profile="counts", counts=(9, 3), subset_seed=1)
+    other = load_splits(other, labels(), companions())
+    assert not np.array_equal(positions(other.train), positions(splits.train))
+
+
+def test_without_a_largest_count_the_smallest_class_is_it():
+    splits = load_splits(data(imbalance_factor=4.0), labels(), companions())
+    assert splits.train.class_counts.tolist() == [12, 3]
+    splits = load_splits(data(profile="none"), labels(), companions())
+    assert splits.train is WHOLE
+
+
+def test_a_share_of_every_class_is_held_out():
+    section = data(profile="none", holdout=0.25)
+    splits = load_splits(section, labels(), companions())
+    assert splits.train.class_counts.tolist() == [15, 9]
+    assert splits.evaluated["val"].class_counts.tolist() == [5, 3]
+    both = np.concatenate([positions(splits.train), positions(splits.evaluated["val"])])
+    assert sorted(both) == list(range(32))
+
+
+def test_a_stored_validation_split():
+    splits = load_splits(data(profile="none", val_split="val"), labels(), companions())
+    assert set(splits.evaluated) == {"test", "val"}
+
+
+def test_companions_are_made_from_what_the_subset_left():
+    asked = []
+
+    def rest(setting):
+        asked.append(setting)
+        left = np.setdiff1d(np.arange(len(setting.whole)), setting.chosen)
+        return {"rest": Unlabelled(setting.whole.select(left), 2)}
+
+    section = data(profile="counts", counts=(9, 3), holdout=0.34)
+    splits = load_splits(section, labels(), companions(rest))
+    left = positions(splits.companions["rest"].source)
+    held = positions(splits.evaluated["val"])
+    trained = positions(splits.train)
+    # Nothing is in two of them; the subset is that of before examples are held out.
+    everything = np.concatenate([left, held, trained])
+    assert sorted(everything) == list(range(32))
+    assert len(asked[0].chosen) == 12
+
+
+def test_changed_labels_leave_the_truth_for_the_counts():
+    def noisy(source):
+        """Every label becomes 0; the clean ones stay known."""
+        return dataclasses.replace(
+            source,
+            labels=np.zeros(len(source), int),
+            columns={"truth": source.labels},
+        )
+
+    splits = load_splits(data(profile="none"), labels(noisy), companions())
+    assert splits.train.class_counts.tolist() == [32, 0]  # what a method sees
+    np.testing.assert_array_equal(splits.train.truth, LABELS)
+    np.testing.assert_array_equal(splits.evaluated["test"].labels, TEST.labels)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (
+            data(profile="counts", counts=(9,)),
+            "expected 2 counts no larger than the av",
+        ),
+        (
+            data(profile="counts", counts=(9, 13)),
+            "counts is .9, 13., expected 2 counts",
+        ),
+        (
+            data(profile="counts", counts=(9, 0)),
+            "class 1 has no training example .1 em",
+        ),
+        (data(profile="none", holdout=0.01), "config.data.holdout: "),
+        (
+            data(other=array_source(np.zeros((3, 1)), [0, 1, 2])),
+            "train split has 2 classes, test split 3",
+        ),
+    ],
+)
+def test_splits_that_cannot_be_made(section, message):
+    with pytest.raises(ConfigError, match=message):
+        load_splits(section, labels(), companions())
