@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from ltjax.models import MLP, MODELS, build_model
+from ltjax.models.components import module_component
 
 SHAPES = {"mlp": (1, 9), "conv1d": (1, 40), "conv2d": (1, 28, 28, 1)}
 
@@ -23,14 +24,12 @@ def test_every_model_builds(name):
     assert outputs["features"].shape == (1, model.num_features)
     assert set(params) == {"backbone", "head"}
     assert model.describe.startswith(f"{name} (")
-    assert "\n" not in MODELS[name][1] and "\n" not in model.describe
+    assert "\n" not in MODELS[name].about and "\n" not in model.describe
 
 
 def test_a_project_can_add_to_a_copy():
-    def wide(**options):
-        return MLP(hidden=(77,), **options)
-
-    models = {**MODELS, "wide": (wide, "one wide layer")}
+    wide = module_component(MLP, "one wide layer", hidden=(77,))
+    models = {**MODELS, "wide": wide}
     model = build_model("wide", num_classes=2, norm="batch", models=models)
     assert model.num_features == 77 and not model.rows_independent
     assert "wide" not in MODELS
@@ -39,15 +38,14 @@ def test_a_project_can_add_to_a_copy():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(name="resnext5"), "conv1d, conv2d, .* did you mean 'resnext50'"),
+        (dict(name="resnext5"), "did you mean 'resnext50'. .valid: conv1d, conv2d, "),
         (dict(name="mlp", hiden=(3,)), "did you mean 'hidden'"),
         (dict(name="mlp", norm="bn"), "norm is 'bn'"),
         (dict(name="mlp", dtype="float31"), "dtype is 'float31'"),
         (dict(name="mlp", dtype="int32"), "dtype is 'int32'"),
         (dict(name="mlp", head="linaer"), "did you mean 'linear'"),
-        (dict(name="mlp", head="etf"), "needs frame="),
         (dict(name="mlp", head_options={"biass": 1}), "no option 'biass'"),
-        (dict(name="resnet32", depth=44), "fixed by the name to 32"),
+        (dict(name="resnet32", depth=44), "'resnet32' has no option 'depth'"),
         (dict(name="resnet_cifar", depth=33), "expected 6n"),
     ],
 )

@@ -150,14 +150,6 @@ def test_every_group_draws_its_own_noise(problem, x64):
         close(gradient, expected)
 
 
-def test_local_accumulation_is_the_micro_batch_scope(problem, is_tail, x64):
-    given = problem("mlp", dtype=jnp.float64)
-    terms = sse_sam(given.labels, is_tail, rho_head=0.1, rho_tail=0.2, stage=1)
-    local = accumulated_value_and_grad(given.loss_fn, microbatch=4, mode="local")
-    _, gradient = local(given.params, None, given.batch, None, terms)
-    close(gradient, by_hand(given, terms, 4)[1])
-
-
 @pytest.mark.parametrize(("loop", "kind"), [("unroll", "conv_gn"), ("scan", "mlp")])
 def test_global_accumulation_is_the_full_batch(loop, kind, problem, is_tail, x64):
     given = problem(kind, dtype=jnp.float64)
@@ -222,5 +214,61 @@ def test_groups_refuse_what_cannot_be_split(quadratic):
         )
     with pytest.raises(ValueError, match="axis is 'model'"):
         sharp_value_and_grad(quadratic, scope="shard", mesh=make_mesh(2), axis="model")
-    with pytest.raises(ValueError, match="mode"):
-        accumulated_value_and_grad(quadratic, microbatch=2, mode="both")
+    with pytest.raises(ValueError, match="loop"):
+        accumulated_value_and_grad(quadratic, microbatch=2, loop="vmap")
+
+
+def telling(params, state, batch, rng):
+    """Losses x w and an aux of every kind of entry; 4 rows, as many as columns."""
+    x = batch["x"]
+    aux = {
+        "model_state": {"mean": jnp.mean(x)},
+        "outputs": {"logits": jnp.outer(x, jnp.arange(4.0))},
+        "rows": (x + 1, batch["number"]),
+        "whole": {"largest": jnp.max(x)},
+        "metrics": {"hits": (jnp.sum(x > 2), jnp.float32(x.shape[0]))},
+    }
+    return x * params, aux
+
+
+@pytest.mark.parametrize("way", ["microbatch", "accumulate", "shard"])
+def test_entries_of_aux_combine_by_their_names(way):
+    x = jnp.array([1.0, 2.0, 4.0, 3.0])
+    batch = {"x": x, "number": jnp.arange(4)}
+    function = {
+        "microbatch": lambda: sharp_value_and_grad(telling, scope=2),
+        "accumulate": lambda: accumulated_value_and_grad(telling, microbatch=2),
+        "shard": lambda: sharp_value_and_grad(
+            telling, scope="shard", mesh=make_mesh(2)
+        ),
+    }[way]()
+    arguments = jnp.array(1.0), {"mean": jnp.zeros(())}, batch, None, sam(4, rho=0.1)
+    out, _ = jax.jit(function)(*arguments)
+    np.testing.assert_array_equal(out.aux["outputs"]["logits"], np.outer(x, range(4)))
+    np.testing.assert_array_equal(out.aux["rows"][0], x + 1)
+    np.testing.assert_array_equal(out.aux["rows"][1], [0, 1, 2, 3])
+    # Means of the groups' values: of 1.5 and 3.5, and of the largest ones, 2 and 4.
+    assert float(out.model_state["mean"]) == 2.5
+    assert float(out.aux["whole"]["largest"]) == 3
+    assert [float(part) for part in out.aux["metrics"]["hits"]] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"kappa": jnp.zeros(2)}, "aux holds 'kappa', and groups of rows do not know"),
+        ({"whole": jnp.int32(3)}, "aux.'whole'. holds integers"),
+    ],
+)
+def test_entries_that_groups_cannot_combine_are_refused(more, message):
+    def loss_fn(params, state, batch, rng):
+        return batch * params, {"model_state": state, **more}
+
+    arguments = jnp.array(1.0), {}, jnp.ones(4), None, sam(4, rho=0.1)
+    for function in (
+        sharp_value_and_grad(loss_fn, scope=2),
+        accumulated_value_and_grad(loss_fn, microbatch=2),
+        sharp_value_and_grad(loss_fn, scope="shard", mesh=make_mesh(2)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(*arguments)
