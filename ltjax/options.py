@@ -60,7 +60,6 @@ class Option(NamedTuple):
     kind: Any
     default: Any
     rule: Rule
-    shared: bool  # whether every component of the kind has it
 
 
 def option(
@@ -169,13 +168,8 @@ class Read(NamedTuple):
 
 @functools.cache
 def options_of(cls: type) -> dict[str, Option]:
-    """The options of a dataclass by name; other fields are none.
-
-    Fields that a base class declares are shared by the components of a kind.
-    """
+    """The options of a dataclass by name; other fields are none."""
     hints = typing.get_type_hints(cls)
-    bases = [base for base in cls.__mro__[1:] if dataclasses.is_dataclass(base)]
-    inherited = {field.name for base in bases for field in dataclasses.fields(base)}
     found = {}
     for field in dataclasses.fields(cls):
         rule = field.metadata.get("option")
@@ -185,9 +179,7 @@ def options_of(cls: type) -> dict[str, Option]:
         if default is dataclasses.MISSING:
             factory = typing.cast(Callable, field.default_factory)
             default = factory()
-        found[field.name] = Option(
-            field.name, hints[field.name], default, rule, field.name in inherited
-        )
+        found[field.name] = Option(field.name, hints[field.name], default, rule)
     return found
 
 

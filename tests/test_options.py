@@ -167,12 +167,6 @@ def test_options_of_nothing_in_particular():
     assert found[0].startswith("config.coun is unknown; did you mean 'count'?")
 
 
-def test_which_options_are_shared():
-    shared = {o.name for o in options_of(Options).values() if o.shared}
-    assert shared == {"rate"}
-    assert not any(o.shared for o in options_of(Shared).values())
-
-
 def test_a_chosen_section_reads_like_its_options():
     chosen = read("part", {"name": "full", "power": 2}, TABLE, usual="usual").chosen
     assert (chosen.name, chosen.power, chosen.count) == ("full", 2.0, 2)

@@ -87,8 +87,8 @@ class EngineOptions:
 class SectionDict(ml_collections.ConfigDict):
     """A section of a config: the name of a component, and its options.
 
-    Setting `name` gives the section the defaults of that component. Options that all
-    components of the kind share keep a value that was changed.
+    Setting `name` gives the section the defaults of that component. Options that both
+    components have from the same class keep a value that was changed.
     """
 
     def choose(self, name: str, **options: Any) -> None:
@@ -115,7 +115,7 @@ class SectionDict(ml_collections.ConfigDict):
         """Defaults of the new component, and what was changed of the shared options."""
         section = SECTIONS[self._path]
         values, before = section.defaults(name), section.defaults(self["name"])
-        shared = set(section.defaults(AUTO)) | section.shared_names(name)
+        shared = section.shared_names(name, self["name"]) | set(section.defaults(AUTO))
         for key in shared & values.keys() & before.keys() & set(self):
             if self[key] != before[key]:
                 values[key] = self[key]

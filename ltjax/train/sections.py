@@ -1,6 +1,7 @@
 """The sections of a config: each holds one component of a kind, chosen by name."""
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
 from ltjax.data.augment import PIPELINES, PipelineFacts
@@ -46,12 +47,13 @@ class Section(NamedTuple):
             return defaults(self.table[name])
         return {o.name: plain(o.default) for o in options_of(self.shared).values()}
 
-    def shared_names(self, name: str) -> set[str]:
-        """Options of a component that others of its kind have too."""
-        if name not in self.table:
+    def shared_names(self, name: str, other: str) -> set[str]:
+        """Options that two components of this kind have from the same class."""
+        if name not in self.table or other not in self.table:
             return set()
-        known = options_of(self.table[name].options).values()
-        return {option.name for option in known if option.shared}
+        ours, theirs = (self.table[one].options.__mro__ for one in (name, other))
+        common = [cls for cls in ours if cls in theirs and is_dataclass(cls)]
+        return {key for cls in common for key in options_of(cls)}
 
 
 SECTIONS: dict[str, Section] = {

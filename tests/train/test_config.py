@@ -29,9 +29,17 @@ def test_changed_options_that_all_components_share_are_carried():
     assert config.optimizer.lr == 0.7 and "nesterov" not in config.optimizer
     # Not changed, so its own default: LARS decays kernels only.
     assert config.optimizer.decay == "kernels"
+    config.optimizer.name = "adamw"  # whose class is the shared one itself
+    assert config.optimizer.lr == 0.7 and "trust" not in config.optimizer
     config.schedule.warmup = "3 epochs"
     config.schedule.name = "cosine"
     assert config.schedule.warmup == "3 epochs" and config.schedule.per_epoch is False
+    config.schedule.name = "constant"
+    assert config.schedule.warmup == "3 epochs" and "per_epoch" not in config.schedule
+    config.sampler.name = "class_power"
+    config.sampler.start, config.sampler.power = "80%", 0.5
+    config.sampler.name = "square_root"
+    assert config.sampler.to_dict() == {"name": "square_root", "start": "80%"}
     config.head.class_scale = "ones"  # while the name is still "auto"
     config.head.name = "linear"
     assert config.head.class_scale == "ones"
