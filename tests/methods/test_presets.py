@@ -1,0 +1,78 @@
+"""Presets: named combinations of components, as the papers have them."""
+
+import pytest
+
+from ltjax.methods.presets import (
+    GRADIENT_LABELS,
+    PRESETS,
+    apply_gradient,
+    apply_preset,
+)
+from ltjax.methods.registry import GRADIENTS
+from ltjax.options import ConfigError
+from ltjax.train.check import check
+from ltjax.train.config import default_config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_valid_config(name):
+    config = default_config()
+    apply_preset(config, name, late="80%")
+    if config.optimizer.train != "all":
+        config.init_from = "runs/first"
+    checked = check(config)
+    assert checked.label == PRESETS[name]["label"]
+    assert "<late>" not in str(config)
+
+
+def test_every_gradient_rule_has_a_label():
+    assert GRADIENT_LABELS.keys() == GRADIENTS.keys()
+
+
+def test_deferred_methods_switch_when_they_are_told():
+    config = default_config()
+    apply_preset(config, "ldam_drw", late="160 epochs")
+    assert (config.loss.name, config.weights.name) == ("ldam", "class_balanced")
+    assert config.weights.start == "160 epochs" and config.weights.beta == 0.9999
+    assert config.weights.normalize == "weights"
+    config = default_config()
+    apply_preset(config, "ldam_drs", late="160 epochs")
+    assert config.sampler.start == "160 epochs" and config.weights.name == "none"
+
+
+def test_second_stages_take_the_cosine_of_their_first():
+    config = default_config()
+    config.schedule.choose("cosine", per_epoch=True, warmup="5 epochs")
+    apply_preset(config, "crt", late="80%")
+    assert config.schedule.to_dict() == {
+        "name": "cosine",
+        "per_epoch": True,
+        "warmup": "0 steps",
+    }
+    config = default_config()
+    config.schedule.choose("warmup_multistep", warmup="5 epochs")
+    apply_preset(config, "lws", late="80%")
+    assert (config.schedule.name, config.schedule.warmup) == ("cosine", "0 steps")
+    assert config.optimizer.train == "class_scale" and config.head.class_scale == "ones"
+    assert tuple(config.init_skip) == ("class_scale",)
+
+
+def test_a_gradient_is_chosen_with_its_changes_and_named():
+    config = default_config()
+    apply_preset(config, "la", late="80%")
+    apply_gradient(config, "sse_sam", eta=7)
+    assert config.label == "LA + SSE-SAM"
+    assert (config.gradient.eta, config.gradient.rho_tail) == (7, 0.1)
+    apply_gradient(config, "plain")
+    assert config.gradient.to_dict() == {"name": "plain"}
+    config = default_config()
+    apply_gradient(config, "sam")
+    assert config.label == "SAM"
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    config = default_config()
+    with pytest.raises(ConfigError, match="'ldam_dwr', unknown; did you mean 'ldam_dr"):
+        apply_preset(config, "ldam_dwr", late="80%")
+    with pytest.raises(ConfigError, match="'sse-sam', unknown; did you mean 'sse_sam'"):
+        apply_gradient(config, "sse-sam")
