@@ -11,6 +11,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("LTJAX_SMOKE", "1")
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -127,3 +129,46 @@ def train(tiny, devices, tmp_path_factory):
             return loop.run(built, workdir, tensorboard=False)
 
     return go
+
+
+def _raw(leaf):
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+@pytest.fixture(scope="session")
+def assert_same():
+    """`assert_same(a, b, rtol=0, atol=0)`: trees alike; bit for bit by default."""
+
+    def check(a, b, *, rtol=0.0, atol=0.0):
+        left = jax.tree_util.tree_flatten_with_path(a)[0]
+        right = jax.tree_util.tree_flatten_with_path(b)[0]
+        assert [path for path, _ in left] == [path for path, _ in right]
+        for (path, x), (_, y) in zip(left, right, strict=True):
+            name = jax.tree_util.keystr(path)
+            x, y = _raw(x), _raw(y)
+            assert x.shape == y.shape and x.dtype == y.dtype, name
+            if rtol or atol:
+                np.testing.assert_allclose(x, y, rtol=rtol, atol=atol, err_msg=name)
+            else:
+                np.testing.assert_array_equal(x, y, err_msg=name)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def records():
+    """`records(workdir) -> [record]` of metrics.jsonl, without what a clock decides."""
+
+    def read(workdir):
+        text = pathlib.Path(workdir, "metrics.jsonl").read_text()
+        return [without_time(json.loads(line)) for line in text.splitlines()]
+
+    def without_time(record):
+        kept = {k: v for k, v in record.items() if not k.startswith("time/")}
+        for part in ("std", "replicas"):
+            if part in kept:
+                kept[part] = without_time(kept[part])
+        return kept
+
+    return read

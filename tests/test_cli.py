@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from ltjax.cli import EXIT_FAILED, EXIT_PREEMPTED, EXIT_USAGE, load_config, main
+from ltjax.methods.presets import PRESETS
 from ltjax.options import ConfigError
 from ltjax.train.listing import listing
 from ltjax.train.restore import restore_run
+from ltjax.train.sections import kinds
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,16 @@ def refused(ltjax):
         assert err.startswith("error: ") and err.count("error: ") == 1
         assert "Traceback" not in err
         return err.removeprefix("error: ")
+
+    return go
+
+
+@pytest.fixture
+def refused_run(refused, tiny_config, tmp_path):
+    """`refused_run(*flags) -> message` of a `ltjax train` with exit code 2."""
+
+    def go(*flags, config=tiny_config, workdir=tmp_path / "run"):
+        return refused("train", "--config", config, "--workdir", workdir, *flags)
 
     return go
 
@@ -139,17 +151,20 @@ def test_eval_adjusts_the_logits_by_tau(ltjax, finished):
 
 
 def test_eval_of_what_is_no_run(refused, finished, tmp_path):
-    assert f"{tmp_path} holds no run (no config.json)" in refused("eval", tmp_path)
+    assert f"{tmp_path} does not hold a run (no config.json)" in refused(
+        "eval", tmp_path
+    )
     workdir = shutil.copytree(finished[1], tmp_path / "run")
     path = workdir / "config.json"
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
     assert f"{path} is damaged" in refused("eval", workdir)
-    path.write_text(text.replace('"loss": {', '"loss": {"tua": 1.0, ', 1))
-    assert "config.loss.tua is unknown; did you mean 'tau'?" in refused("eval", workdir)
+    path.write_text(text.replace('"optimizer": {', '"optimizer": {"rl": 1.0, ', 1))
+    message = "config.optimizer.rl is unknown to 'sgd'; did you mean 'lr'?"
+    assert message in refused("eval", workdir)
     path.write_text(text)
     shutil.rmtree(workdir / "checkpoints")
-    assert "holds no readable checkpoint" in refused("eval", workdir)
+    assert "does not hold a readable checkpoint" in refused("eval", workdir)
 
 
 def test_report_writes_a_table(ltjax, finished, tmp_path):
@@ -164,16 +179,23 @@ def test_report_writes_a_table(ltjax, finished, tmp_path):
 def test_list_names_everything_that_a_config_may(ltjax):
     code, out, _ = ltjax("list")
     assert code == 0
-    from ltjax.data.source import DATASETS
-    from ltjax.methods.gradients import RULES
-    from ltjax.methods.supervised import LOSSES
-    from ltjax.models.registry import MODELS
-    from ltjax.train.recipes import METHODS
-
     assert out == listing() + "\n"
-    for table in (DATASETS, RULES, LOSSES, MODELS, METHODS):
+    for table in (*kinds().values(), PRESETS):
         for name in table:
             assert re.search(rf"^  {re.escape(name)} +\S", out, re.MULTILINE), name
+
+
+def test_options_of_a_component_and_of_the_engine(ltjax, refused):
+    code, out, _ = ltjax("options", "losses", "vs")
+    assert code == 0
+    assert re.search(r"gamma = 0\.2 .*\[>= 0\] \(sweepable\)", out)
+    assert "tau = 1.2" in out and "max_margin" not in out
+    code, out, _ = ltjax("options", "engine")
+    assert code == 0 and "batch_size = 128" in out and "[a duration]" in out
+    code, out, _ = ltjax("options", "gradients")
+    assert code == 0 and "rho_tail" in out and "focal_lambda" in out
+    assert "did you mean 'losses'?" in refused("options", "loses")
+    assert "did you mean 'ldam'?" in refused("options", "losses", "ladm")
 
 
 def test_list_of_one_kind(ltjax, refused):
@@ -219,7 +241,7 @@ def test_mistakes_on_the_command_line(refused, tiny_config, argv, message):
 
 def test_a_traceback_on_demand(ltjax, monkeypatch, tmp_path):
     monkeypatch.setenv("LTJAX_TRACEBACK", "1")
-    with pytest.raises(FileNotFoundError, match="holds no run"):
+    with pytest.raises(FileNotFoundError, match="does not hold a run"):
         main(["eval", str(tmp_path)])
 
 
@@ -259,3 +281,83 @@ def test_help_shows_every_command(capsys):
     out = capsys.readouterr().out
     for command in ("train", "eval", "report", "list", "prepare"):
         assert re.search(rf"^    {command} +\S", out, re.MULTILINE)
+
+
+# -------------------------------------------------- faults of `ltjax train`
+
+
+def test_faults_of_a_config(refused_run, tmp_path):
+    assert "config.optimizer.lrr is unknown; did you mean 'lr'?" in refused_run(
+        "--config.optimizer.lrr=1"
+    )
+    assert "config.batch_size is -3, expected a number >= 1" in refused_run(
+        "--config.batch_size=-3"
+    )
+    text = refused_run("--config.loss.name=lda")
+    assert "config.loss.name is 'lda', unknown; did you mean 'ldam'?" in text
+    both = refused_run("--config.batch_size=0", "--config.optimizer.lr=-1")
+    assert both.startswith("invalid config, 2 fault(s):")
+    assert "config.optimizer.lr is -1.0" in both and "config.batch_size is 0" in both
+    # The name is set first, whatever the order: then there is a tau.
+    text = refused_run("--config.loss.tau=-1", "--config.loss.name=la")
+    assert "config.loss.tau is -1.0, expected a number >= 0" in text
+    assert "config.loss.tau is unknown" in refused_run("--config.loss.tau=1")
+    assert "batch_size" in refused_run("--config.batch_size=many")
+    assert "config.nothing is unknown" in refused_run("--config.nothing.at_all=1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_faults_of_a_config_file(refused_run, tmp_path):
+    missing = tmp_path / "missing.py"
+    assert f"there is no config file '{missing}'" in refused_run(config=missing)
+    broken = tmp_path / "broken.py"
+    broken.write_text("def get_config(arg=''):\n    return 1 +\n")
+    assert "broken.py' failed: SyntaxError" in refused_run(config=broken)
+    broken.write_text("config = 3\n")
+    assert "AttributeError" in refused_run(config=broken)
+    named = tmp_path / "named.py"
+    named.write_text(
+        "from ltjax.train.config import default_config, parse_arg\n"
+        "def get_config(arg=''):\n"
+        "    parse_arg(arg, method='ce', imf=100.0)\n"
+        "    return default_config()\n"
+    )
+    text = refused_run(config=f"{named}:methd=la,imf=lots")
+    assert "config argument 'methd' is unknown; did you mean 'method'?" in text
+    assert "config argument imf is 'lots', expected float" in text
+    demo = pathlib.Path(__file__).resolve().parents[1] / "configs" / "mnist1d_lt.py"
+    text = refused_run(config=f"{demo}:method=ldma_drw")
+    assert "method is 'ldma_drw', unknown; did you mean 'ldam_drw'?" in text
+    typo = tmp_path / "typo.py"
+    typo.write_text(
+        "from ltjax.train.config import default_config\n"
+        "def get_config(arg=''):\n"
+        "    config = default_config()\n"
+        "    config.optimizer.learning_rate = 0.1\n"
+        "    return config\n"
+    )
+    assert "learning_rate" in refused_run(config=typo)
+
+
+def test_faults_of_data_and_places(refused_run, tmp_path, monkeypatch):
+    monkeypatch.delenv("LTJAX_DATA_DIR", raising=False)
+    data = ["--config.data.name=mnist"]
+    data += [f"--config.data.data_dir={tmp_path}"]
+    assert "ltjax prepare mnist" in refused_run(*data)
+    (tmp_path / "file").write_text("in the way")
+    place = tmp_path / "file" / "run"
+    assert f"workdir {place} cannot be written" in refused_run(workdir=place)
+    # Eight devices here; the workdir stays free for a batch that fits.
+    text = refused_run("--config.batch_size=20")
+    assert "config.batch_size is 20, expected a multiple of the 8 devices" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_faults_of_bad_data(refused_run, tmp_path):
+    labels = np.repeat(np.arange(3), 12)
+    inputs = np.zeros((len(labels), 5), np.float32)
+    np.savez(tmp_path / "test.npz", inputs=inputs[::12], labels=labels[::12])
+    inputs[30] = np.nan
+    np.savez(tmp_path / "train.npz", inputs=inputs, labels=labels)
+    text = refused_run(f"--config.data.name=npz:{tmp_path}/{{split}}.npz")
+    assert "input 30 is not finite" in text

@@ -8,7 +8,7 @@ import pytest
 
 from ltjax.options import ConfigError
 from ltjax.train.check import check
-from ltjax.train.config import parse_arg, to_dict
+from ltjax.train.config import to_dict
 
 
 def _load_golden():
@@ -58,24 +58,3 @@ def test_a_config_says_how_to_run_it_and_refuses_what_it_does_not_know(path):
         assert name in module.__doc__, f"the docstring does not name {name}"
     with pytest.raises(ConfigError, match="config argument 'smokey' is unknown; did"):
         module.get_config("smokey")
-
-
-def test_arguments_take_the_type_of_their_default():
-    args = parse_arg(
-        "a=3,b=0.5,c=x,d=false,e", a=1, b=1.0, c="", d=True, e=False, f="kept"
-    )
-    assert args.to_dict() == {
-        "a": 3,
-        "b": 0.5,
-        "c": "x",
-        "d": False,
-        "e": True,
-        "f": "kept",
-    }
-    with pytest.raises(ConfigError) as refused:
-        parse_arg("a=1.5,d=maybe,bb=2", a=1, b=1.0, d=True)
-    assert refused.value.faults == [
-        "config argument a is '1.5', expected int",
-        "config argument d is 'maybe', expected bool",
-        "config argument 'bb' is unknown; did you mean 'b'? (valid: a, b, d)",
-    ]

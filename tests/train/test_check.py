@@ -38,7 +38,10 @@ VALUES = [
         {"loss.name": "dot_regression", "loss.class_balance": "half"},
         "loss.class_balance is 'half', unknown",
     ),
-    ({"total": "3000"}, "total is '3000', which is not a duration, expected a number and"),
+    (
+        {"total": "3000"},
+        "total is '3000', which is not a duration, expected a number and",
+    ),
     ({"total": "50%"}, "config.total: '50%' is not a duration"),
     ({"total": "0 steps"}, "config.total is '0 steps', expected more than 0"),
     ({"log_every": "0 steps"}, "config.log_every is '0 steps', expected more than 0"),
@@ -218,7 +221,11 @@ def test_all_faults_are_listed_at_once(tiny):
         tiny({"loss.name": "focl", "batch_size": -1, "total": "soon"})
     text = str(refused.value)
     assert text.startswith("invalid config, 3 fault(s):")
-    for part in ("'focl'", "config.batch_size is -1", "'soon', which is not a duration"):
+    for part in (
+        "'focl'",
+        "config.batch_size is -1",
+        "'soon', which is not a duration",
+    ):
         assert part in text
 
 

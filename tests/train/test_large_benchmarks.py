@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ltjax.train import loop, optim
-from ltjax.train.build import build
+from ltjax.durations import duration_steps
 from ltjax.options import ConfigError
+from ltjax.train import loop
+from ltjax.train.build import build
 from ltjax.train.check import check
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -61,7 +63,7 @@ def smoke(images, devices, tmp_path_factory):
     """`smoke(file, argument) -> (workdir, Run, Result)` at 64 pixels."""
 
     def go(name, argument=""):
-        config = config_file(name).get_config(f"smoke,classes=4,{argument}")
+        config = config_file(name).get_config(f"smoke,classes=4,workers=0,{argument}")
         config.data.data_dir = str(images)
         with devices(1):
             run = build(check(config))
@@ -121,12 +123,18 @@ def test_inaturalist_2018_then_its_second_stage(smoke):
 def rates(config):
     """The learning rate of each epoch, at a hundred steps an epoch."""
     epochs = int(config.total.split()[0])
-    factor = optim.lr_factor(
-        config.optimizer,
+    total = epochs * STEPS_AN_EPOCH
+    setting = types.SimpleNamespace(
         steps_per_epoch=STEPS_AN_EPOCH,
-        batch_size=config.batch_size,
-        total_steps=epochs * STEPS_AN_EPOCH,
+        total_steps=total,
+        steps=lambda text: duration_steps(
+            text,
+            steps_per_epoch=STEPS_AN_EPOCH,
+            batch_size=config.batch_size,
+            total_steps=total,
+        ),
     )
+    factor = config.schedule.make(setting)
     first = np.arange(epochs) * STEPS_AN_EPOCH
     table = jax.vmap(factor)
     ends = table(jnp.asarray(first + STEPS_AN_EPOCH - 1))
@@ -150,7 +158,7 @@ def rates(config):
     ],
 )
 def test_cosine_recipes(name, argument, batch, base, decay, epochs):
-    """Card 5: half a cosine, stepped at the start of each epoch, never exactly 0."""
+    """Half a cosine, stepped at the start of each epoch, never exactly 0."""
     config = check(config_file(name).get_config(argument))
     assert config.batch_size == batch and config.total == f"{epochs} epochs"
     assert config.optimizer.weight_decay == decay
@@ -183,9 +191,9 @@ def test_stepwise_recipes(name, argument, batch, base, pieces):
 
 def test_etf_recipe_is_the_published_one():
     config = check(config_file("imagenet_lt").get_config(ETF))
-    assert config.loss.name == "dot_regression" and config.loss.mixup == 0.2
+    assert config.loss.name == "dot_regression" and config.method.mixup == 0.2
     assert config.loss.class_balance == "batch"
-    assert config.model.kwargs["widths"][-1] * 4 == 4096
+    assert config.model.widths[-1] * 4 == 4096
 
 
 @pytest.mark.parametrize("name", ["imagenet_lt", "inat2018"])

@@ -10,14 +10,15 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax.train.checkpoint import restore_params
 from ltjax.options import ConfigError
+from ltjax.train.checkpoint import restore_params
 from ltjax.train.loop import Preempted
 
 # Everything that a step may depend on beside its number: an average, moments, dropout,
 # a deferred weight (from step 15), a deferred sampler (13), a schedule with warm-up.
 RICH = {
-    "model.hidden": (16,), "model.dropout": 0.2,
+    "model.hidden": (16,),
+    "model.dropout": 0.2,
     "loss.name": "la",
     "weights.name": "class_balanced",
     "weights.start": "15 steps",
@@ -91,12 +92,12 @@ def test_one_trace_across_epochs_the_late_phase_evaluations_and_a_resume(
 ):
     result, _ = whole
     # 24 steps are three epochs, two evaluations of three batches, both late phases.
-    assert result.traces == {"step": 1, "eval": 1}
+    assert result.traces == {"step": 1, "eval": 1, "refresh": 0}
     with pytest.raises(Preempted):
         train(RICH, workdir=tmp_path, edit=sigterm_during(4))
     resumed = train(RICH, workdir=tmp_path)
     assert resumed.start_step == 5
-    assert resumed.traces == {"step": 1, "eval": 1}
+    assert resumed.traces == {"step": 1, "eval": 1, "refresh": 0}
 
 
 def test_a_grid_over_hyper_is_one_program(train):
@@ -108,9 +109,13 @@ def test_a_grid_over_hyper_is_one_program(train):
             "total": "12 steps",
         }
     )
-    assert result.traces == {"step": 1, "eval": 1}
-    assert result.state.hyper["optimizer.lr"].tolist() == pytest.approx([0.01] * 3 + [0.1] * 3)
-    assert result.state.hyper["loss.tau"].tolist() == pytest.approx([0.5, 1.0, 2.0] * 2)
+    assert result.traces == {"step": 1, "eval": 1, "refresh": 0}
+    assert result.state.hyper["optimizer.lr"].tolist() == pytest.approx(
+        [0.01] * 3 + [0.1] * 3
+    )
+    assert result.state.hyper["loss.tau"].tolist() == pytest.approx(
+        [0.5] * 2 + [1.0] * 2 + [2.0] * 2
+    )
     # The taus differ in what they learn, so the grid reached the loss.
     kernels = np.asarray(result.state.params["head"]["kernel"])
     assert len({kernel.tobytes() for kernel in kernels}) == 6
@@ -125,7 +130,7 @@ def test_one_trace_for_each_stage_that_costs_differently(train):
         "total": "20 steps",
         "eval_every": "5 steps",
     }
-    assert train(changes).traces == {"step": 2, "eval": 1}
+    assert train(changes).traces == {"step": 2, "eval": 1, "refresh": 0}
 
 
 def test_the_best_checkpoint_of_a_run_is_kept(train, tmp_path, records):
@@ -150,7 +155,7 @@ def test_a_finished_run_is_only_evaluated_again(plain, train, assert_same, recor
     before = records(workdir)
     again = train(workdir=workdir)
     assert again.start_step == 24
-    assert again.traces == {"step": 0, "eval": 1}
+    assert again.traces == {"step": 0, "eval": 1, "refresh": 0}
     assert_same(again.state, result.state)
     assert_same(again.metrics, result.metrics)
     assert records(workdir) == before

@@ -1,11 +1,13 @@
 """Spectra of a run's checkpoint: those of its own parameters, data and groups."""
 
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 
+from ltjax.cli import main
 from ltjax.losses import softmax_cross_entropy
 from ltjax.sharpness import hessian_spectrum, padded_batches
 from ltjax.train.build import build, load_data
@@ -23,6 +25,7 @@ CHANGES = {
     "loss.name": "la",
     "method.posthoc_tau": 1.0,
     "weights.name": "class_balanced",
+    "gradient.name": "imbsam",
     "gradient.eta": 15,
 }
 # Counts 40, 30, 23, 18, 14, 11, 8, 6, 5, 4.
@@ -41,7 +44,7 @@ def direct(finished, tiny):
     """`direct(replica, members, **options)`: straight from parameters and data."""
     config = tiny(CHANGES)
     forward = build(config).model.forward
-    source, _ = load_data(config)
+    source = load_data(config).train
     data = {
         "x": np.asarray(source.read(np.arange(len(source))), np.float32),
         "label": source.labels,
@@ -138,5 +141,37 @@ def test_errors_name_what_came(finished, tmp_path):
         run_spectra(finished[1], grouping="tail")
     with pytest.raises(ValueError, match=r"replica is 2, expected \[0, 2\)"):
         run_spectra(finished[1], replica=2)
-    with pytest.raises(FileNotFoundError, match="holds no run"):
+    with pytest.raises(FileNotFoundError, match="does not hold a run"):
         run_spectra(tmp_path)
+
+
+def test_a_rule_without_a_tail_has_no_such_groups(train, tmp_path):
+    workdir = tmp_path / "plain"
+    train({"total": "1 steps", "eval_every": "0 steps"}, workdir=workdir)
+    with pytest.raises(ValueError, match="'plain' of this run does not tell head from"):
+        run_spectra(workdir)
+
+
+def test_the_command_prints_and_draws_the_spectra_of_head_and_tail(finished, capsys):
+    workdir = finished[1]
+    argv = ["spectrum", str(workdir), "--steps", "4", "--starts", "1"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    saved = json.loads((workdir / "spectrum" / "head_tail_6.json").read_text())
+    assert list(saved) == ["all", "head", "tail"]
+    examples = {name: found["num_examples"] for name, found in saved.items()}
+    assert examples == {"all": 159, "head": 111, "tail": 48}
+    for name, found in saved.items():
+        (row,) = re.findall(rf"^{name}\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)$", out, re.M)
+        columns = ("lambda_min", "lambda_max", "trace", "nonconvexity")
+        for text, column in zip(row, columns, strict=True):
+            assert float(text) == pytest.approx(found[column], rel=1e-3, abs=5.1e-4)
+    figure = workdir / "spectrum" / "head_tail.png"
+    assert f"figure {figure}" in out
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_refuses_what_it_cannot_group(finished, capsys):
+    assert main(["spectrum", str(finished[1]), "--grouping", "tails"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: spectrum: grouping is 'tails', expected")

@@ -1,5 +1,6 @@
 """CVS: the ring bank against a plain list, slopes against numpy, both phases."""
 
+import shutil
 from typing import NamedTuple
 
 import jax
@@ -235,3 +236,51 @@ def test_a_run_remembers_epoch_by_epoch():
 
 class State(NamedTuple):
     step: jax.Array
+
+
+# ------------------------------------------------------------------- in a run
+
+# 9 steps an epoch of 16 of 159 examples; phase 2 from the third epoch on.
+RUN = {
+    "total": "27 steps",
+    "eval_every": "0 steps",
+    "replicas.seeds": (0, 1),
+    "loss.name": "cvs",
+    "loss.gamma": 0.15,
+    "loss.tau": 0.9,
+    "loss.kappa_warmup": "1 epochs",
+    "weights.name": "inverse_power",
+    "weights.power": 0.15,
+    "weights.start": "2 epochs",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(train):
+    return train(RUN)
+
+
+def test_the_memory_is_part_of_the_state(finished):
+    memory = finished.state.method_state["loss"]
+    bank = memory["cvs"]
+    np.testing.assert_array_equal(bank.written.sum(axis=1), [27 * 16] * 2)
+    np.testing.assert_array_equal(
+        bank.capacity, [[40, 30, 23, 18, 14, 11, 8, 6, 5, 4]] * 2
+    )
+    kappa = np.asarray(bank.kappa)  # [R, phases, K]
+    # Moved after epochs 1 and 2, and after 3: never by more than a tenth a time.
+    assert np.any(kappa[:, 0] != 1) and np.any(kappa[:, 1] != 1)
+    assert np.all(kappa <= 1 + 0.19 + 1e-6) and np.all(kappa >= 1 - 0.095 - 1e-6)
+    np.testing.assert_array_equal(memory["kappa"], kappa[:, 1])
+    assert finished.traces["step"] == 1  # epochs and phases are traced, not compiled
+
+
+def test_it_survives_an_interruption(finished, train, tmp_path, assert_same):
+    workdir = tmp_path / "run"
+    stopped = RUN | {"checkpoint_every": "8 steps"}
+    train(stopped, workdir=workdir)
+    for step in ("27", "24"):
+        shutil.rmtree(workdir / "checkpoints" / step)
+    again = train(stopped, workdir=workdir)
+    assert again.start_step == 16
+    assert_same(again.state, finished.state)

@@ -75,7 +75,8 @@ def test_outputs_of_a_split_are_in_its_order(finished, known, split):
     run, state, _ = restore_run(finished)
     # In batches that do not divide the split: nothing of the padding comes back.
     size = max(2, len(labels) // 3 - 1)
-    run = run._replace(config=dataclasses.replace(run.config, eval_batch_size=size))
+    engine = dataclasses.replace(run.config.engine, eval_batch_size=size)
+    run = run._replace(config=dataclasses.replace(run.config, engine=engine))
     found, targets = split_outputs(run, state, split, outputs=("features", "logits"))
     assert set(found) == {"features", "logits"}
     np.testing.assert_array_equal(targets, labels)
@@ -203,16 +204,17 @@ def test_the_command_line_says_the_same(finished, capsys, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--transform", "l2n"], "--transform belongs to --classifier ncm, not to the"),
+        (["--transform", "l2n"], "ltjax eval: unknown argument '--transform'"),
         (
             ["--classifier", "ncm", "--select-on", "val"],
-            "--select-on belongs to --classifier la or tau_norm, not to ncm",
+            "classifier.select_on is unknown to 'ncm'; valid: average, score",
         ),
         (
             ["--classifier", "la", "--posthoc-tau", "1"],
             "expected --classifier la --tau TAU",
         ),
-        (["--classifier", "knn"], "classifier is 'knn', expected one of"),
+        (["--classifier", "knn"], "classifier.name is 'knn', unknown; "),
+        (["--out", "x"], "--out belongs to --classifier"),
     ],
 )
 def test_options_that_do_not_belong_together(finished, capsys, arguments, message):
@@ -230,17 +232,19 @@ def test_its_folder_reads_like_a_run(finished, tmp_path):
 
 
 def test_what_cannot_be_asked_for(finished, train, tmp_path):
-    with pytest.raises(ValueError, match="classifier is 'svm', expected one of"):
+    with pytest.raises(ValueError, match="classifier.name is 'svm', unknown"):
         evaluate_classifier(finished, "svm")
     with pytest.raises(ValueError, match="rule is 'worst'"):
         evaluate_classifier(finished, "la", rule="worst")
-    with pytest.raises(ValueError, match="no split 'test' to choose tau on"):
+    with pytest.raises(
+        ValueError, match="select_on is 'test', unknown; valid: train, val"
+    ):
         evaluate_classifier(finished, "tau_norm", select_on="test")
     with pytest.raises(ValueError, match="with the bias kept there is no exact"):
         evaluate_classifier(finished, "tau_norm", bias_mode="keep")
     with pytest.raises(ValueError, match="transform is 'cl3n'"):
         evaluate_classifier(finished, "ncm", transform="cl3n")
-    with pytest.raises(FileNotFoundError, match="holds no run"):
+    with pytest.raises(FileNotFoundError, match="does not hold a run"):
         evaluate_classifier(tmp_path, "ncm")
     cosine = tmp_path / "cosine"
     short = {"total": "2 steps", "eval_every": "0 steps", "loss.name": "ldam"}

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from ltjax.methods import presets
-from ltjax.train.bound_schedule import apply_bound_schedule, choose_bound_schedule
+from ltjax.methods.supervised.bound_schedule import (
+    apply_bound_schedule,
+    choose_bound_schedule,
+)
 from ltjax.options import ConfigError
 from ltjax.train.config import default_config
 
@@ -69,14 +72,14 @@ def test_the_second_phase_of_the_pilot_is_not_looked_at(pilot):
 
 
 def test_what_cannot_choose_says_why(pilot, tmp_path):
-    with pytest.raises(ConfigError, match="holds no run"):
+    with pytest.raises(ConfigError, match="does not hold a run"):
         choose_bound_schedule(tmp_path)
     workdir = pilot(start="30 steps")
     with pytest.raises(ConfigError, match=r"evaluated 2 time.* more than 5"):
         choose_bound_schedule(workdir)
     for file in (workdir / "evaluation").iterdir():
         file.unlink()
-    with pytest.raises(ConfigError, match="config.bound = True"):
+    with pytest.raises(ConfigError, match="config.evaluators = .*'bound'"):
         choose_bound_schedule(workdir)
 
 
@@ -84,7 +87,7 @@ def test_a_real_pilot(train, tmp_path):
     changes = {
         "total": "24 steps",
         "eval_every": "2 steps",
-        "bound": True,
+        "evaluators": {"classification": {}, "bound": {}},
         "loss.name": "tla_adrw",
         "weights.name": "inverse_power",
         "weights.start": "20 steps",

@@ -1,21 +1,20 @@
 """The gradient rules inside the engine: every loss, program, device and replica."""
 
-import dataclasses
 import json
 import logging
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.cli import load_config, main
-from ltjax.methods.gradients import RULES
-from ltjax.sharpness.compaction import default_buckets
+from ltjax.cli import load_config
 from ltjax.methods import presets
+from ltjax.methods.method import Part, Program
+from ltjax.methods.registry import GRADIENTS
+from ltjax.options import ConfigError, options_of
+from ltjax.sharpness.compaction import default_buckets
 from ltjax.train.build import build
-from ltjax.options import ConfigError
 from ltjax.train.check import check
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -26,6 +25,13 @@ PLAIN_NET = {"model.norm": "none"}
 ROUNDING = {"rtol": 1e-5, "atol": 1e-5}
 
 
+def tail_options(gradient) -> dict:
+    """Four of the tiny run's classes are tail; SSE-SAM's second stage is at step 4."""
+    wanted = {"switch": "4 steps", "eta": 10} if gradient != "asam" else {}
+    known = options_of(GRADIENTS[gradient].options)
+    return {name: value for name, value in wanted.items() if name in known}
+
+
 @pytest.fixture(scope="module")
 def recipe(tiny_config, tmp_path_factory):
     """`recipe(method, gradient, changes) -> TrainConfig`, four classes of it tail."""
@@ -33,10 +39,15 @@ def recipe(tiny_config, tmp_path_factory):
     np.save(weights, np.random.default_rng(0).uniform(0.5, 2, 159).astype(np.float32))
 
     def make(method, gradient, changes=()):
-        changes = json.dumps(SHORT | dict(changes))
-        config = load_config(["--config", f"{tiny_config}:{changes}"])
+        changes = SHORT | dict(changes)
+        options = {
+            path.removeprefix("gradient."): changes.pop(path)
+            for path in list(changes)
+            if path.startswith("gradient.")
+        }
+        config = load_config(["--config", f"{tiny_config}:{json.dumps(changes)}"])
         presets.apply_preset(config, method, late="1 steps")
-        presets.apply_gradient(config, gradient, switch="4 steps", eta=10)
+        presets.apply_gradient(config, gradient, **tail_options(gradient), **options)
         if gradient == "rwsam":
             config.gradient.density_weights = str(weights)
         return check(config)
@@ -109,7 +120,7 @@ def plain(recipe, built):
 LOSSES = ("ce", "la", "ldam_drw", "vs")
 
 
-@pytest.mark.parametrize("gradient", [name for name in RULES if name != "plain"])
+@pytest.mark.parametrize("gradient", [name for name in GRADIENTS if name != "plain"])
 @pytest.mark.parametrize("method", LOSSES)
 def test_every_rule_trains_with_every_loss(method, gradient, recipe, built, plain):
     if gradient == "cc_sam" and method != "ce":
@@ -154,7 +165,7 @@ def staged(train, tmp_path_factory):
 
 def test_the_stages_of_sse_sam_are_two_programs(staged, records):
     result, workdir = staged
-    assert result.traces == {"step": 2, "eval": 1}
+    assert result.traces == {"step": 2, "eval": 1, "refresh": 0}
     # The head term is perturbed in the first stage only.
     first, second = (r for r in records(workdir) if "train/gap_0" in r)
     assert (first["step"], second["step"]) == (4, 8)
@@ -170,7 +181,10 @@ def test_the_gap_of_each_group_is_that_of_its_own_rows(recipe, built):
     _, metrics = jax.jit(run.step)(start, batch)
 
     def losses(params):
-        return run.method.loss(params, start, batch, key=jax.random.key(0))[0]["label"]
+        found, _ = run.method.loss(
+            params, start, batch, key=jax.random.key(0), program=Program()
+        )
+        return found["label"]
 
     gradient = jax.grad(lambda params: jnp.mean(losses(params)))(start.params)
     norm = np.linalg.norm(flat(gradient))
@@ -190,8 +204,9 @@ def test_compaction_changes_the_cost_and_not_the_run(staged, train, tiny, assert
     changes = STAGES | {"gradient.compaction": True}
     run = build(tiny(changes))
     stages, buckets = (1, 2), default_buckets(16)
-    assert set(run.programs) == {(s, rows) for s in stages for rows in buckets}
-    used = {run.program(t) for t in range(8)}
+    rules = {(s, rows) for s in stages for rows in buckets}
+    assert set(run.programs) == {Program(None, rule) for rule in rules}
+    used = {run.program(t).rule for t in range(8)}
     assert len({rows for _, rows in used}) > 1  # else no bucket was chosen
     assert max(rows for _, rows in used) < 16
     found = train(changes)
@@ -199,19 +214,12 @@ def test_compaction_changes_the_cost_and_not_the_run(staged, train, tiny, assert
     assert_same(found.state, staged[0].state, **ROUNDING)
 
 
-def test_compaction_is_refused_where_batch_normalization_couples_the_rows(tiny):
-    with pytest.raises(
-        ConfigError,
-        match="compaction is set, but batch normalization couples the rows of mlp",
-    ):
-        build(tiny(STAGES | {"model.norm": "batch", "gradient.compaction": True}))
-
-
 def test_late_sam_takes_the_plain_program_first(recipe, built, plain):
     run = built(recipe("ce", "sam", PLAIN_NET | {"gradient.late": "3 steps"}))
-    assert [run.program(t) for t in range(5)] == ["plain"] * 3 + [None] * 2
+    rules = [run.program(t).rule for t in range(5)]
+    assert rules == ["plain"] * 3 + [None] * 2
     states, metrics, traced = advance(run, 4, plain("ce")[0].replace(hyper=hyper(run)))
-    assert traced == ["plain", None]
+    assert [program.rule for program in traced] == ["plain", None]
     ordinary = plain("ce")[1]
     np.testing.assert_allclose(
         flat(states[2].params), flat(ordinary.params), rtol=1e-6, atol=1e-7
@@ -255,7 +263,7 @@ def by_hand(run, state, batch, groups: int, rho: float):
         )
         total = jax.tree.map(jnp.add, total, value_and_grad(perturbed, rows)[0])
         after.append(seen)
-    lr, decay = (state.hyper[name] for name in ("lr", "weight_decay"))
+    lr, decay = (state.hyper[f"optimizer.{n}"] for n in ("lr", "weight_decay"))
     params = jax.tree.map(lambda p, g: p - lr * (g + decay * p), state.params, total)
     return params, jax.tree.map(lambda *leaves: sum(leaves) / groups, *after)
 
@@ -292,53 +300,11 @@ def test_accumulated_sharp_gradients_are_those_of_the_batch(built, tiny, assert_
     (expected, _, _), (found, _, traced) = (
         advance(run, 2, start) for run in (whole, parts)
     )
-    assert traced == [1]  # both groups perturbed
+    assert [program.rule for program in traced] == [1]  # both groups perturbed
     assert_same(found[-1].params, expected[-1].params, **ROUNDING)
 
 
 # ------------------------------------------------------------------------ radii
-
-
-def test_cc_sam_calibrates_its_radii_on_the_first_batch(recipe, built):
-    run = built(recipe("ce", "cc_sam", PLAIN_NET))
-    start, batch = start_of(run), batch_of(run, 0)
-    states, _, _ = advance(run, 2, start)
-    nu = [float(state.method_state["nu"]) for state in states]
-    assert nu[0] == nu[1] > 0
-
-    # rho_{c,W} = nu sqrt(|w|) k^(1/4) / (sqrt(2 |g_c|) (n_c - 1)^(1/4)), by class.
-    outputs, _ = run.model.forward(start.params, {}, batch["inputs"], train=False)
-    features, logits = (
-        np.asarray(outputs[name], np.float64) for name in ("features", "logits")
-    )
-    labels = np.asarray(batch["label"])
-    residual = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    residual -= np.eye(10)[labels]
-    head = flat(start.params["head"]).astype(np.float64)
-    radii = []
-    for k in np.unique(labels):
-        own = labels == k
-        gradient = features[own].T @ residual[own] / own.sum()
-        radius = np.sqrt(np.linalg.norm(head)) * head.size**0.25 / np.sqrt(2)
-        radius /= np.sqrt(np.linalg.norm(gradient))
-        radii.append(radius / (run.info.class_counts[k] - 1) ** 0.25)
-    assert len(radii) > 3
-    assert nu[0] * np.median(radii) == pytest.approx(0.05, rel=1e-5)
-
-
-def test_cc_sam_bounds_its_radii(recipe, built, assert_same):
-    config = recipe("ce", "cc_sam", PLAIN_NET)
-    assert config.gradient.cc_max_rho == 0.2
-    runs = [built(recipe("ce", "plain", PLAIN_NET))]
-    for bound in (1e-9, 0.02, 0.0):  # the median is 0.05
-        gradient = dataclasses.replace(config.gradient, cc_max_rho=bound)
-        runs.append(built(dataclasses.replace(config, gradient=gradient)))
-    plain, none, some, free = (
-        advance(run, 2, start_of(run))[0][-1].params for run in runs
-    )
-    assert_same(none, plain, **ROUNDING)  # radii of zero: two equal losses
-    distance = [np.abs(flat(p) - flat(plain)).max() for p in (some, free)]
-    assert min(distance) > 1e-4 and distance[0] != distance[1]
 
 
 def test_replicas_of_other_radii_equal_runs_of_their_own(
@@ -401,7 +367,9 @@ def test_bfloat16_logs_what_it_leaves_of_a_perturbation_and_warns_once(
     start, batch = start_of(run), batch_of(run, 0)
 
     def mean_loss(params):
-        losses, _ = run.method.loss(params, start, batch, key=jax.random.key(0))
+        losses, _ = run.method.loss(
+            params, start, batch, key=jax.random.key(0), program=Program()
+        )
         return jnp.mean(losses["label"])
 
     gradient = flat(jax.jit(jax.grad(mean_loss))(start.params)).astype(np.float64)
@@ -420,30 +388,56 @@ def test_float32_has_no_cosine_to_log(staged, records):
     assert not any(name.startswith("train/cosine") for name in names)
 
 
-# ----------------------------------------------------------------- ltjax spectrum
+# ------------------------------------------------------------- options of a rule
 
 
-def test_the_command_prints_and_draws_the_spectra_of_head_and_tail(staged, capsys):
-    workdir = staged[1]
-    argv = ["spectrum", str(workdir), "--steps", "4", "--starts", "1"]
-    assert main(argv) == 0
-    out = capsys.readouterr().out
-    saved = json.loads((workdir / "spectrum" / "head_tail_8.json").read_text())
-    assert list(saved) == ["all", "head", "tail"]
-    # Counts 40, 30, 23, 18, 14, 11 and 8, 6, 5, 4: the last four are below eta = 10.
-    examples = {name: found["num_examples"] for name, found in saved.items()}
-    assert examples == {"all": 159, "head": 136, "tail": 23}
-    for name, found in saved.items():
-        (row,) = re.findall(rf"^{name}\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)$", out, re.M)
-        columns = ("lambda_min", "lambda_max", "trace", "nonconvexity")
-        for text, column in zip(row, columns, strict=True):
-            assert float(text) == pytest.approx(found[column], rel=1e-3, abs=5.1e-4)
-    figure = workdir / "spectrum" / "head_tail.png"
-    assert f"figure {figure}" in out
-    assert figure.read_bytes().startswith(b"\x89PNG")
+@pytest.mark.parametrize("gradient", ["imbsam", "sse_sam", "focal_sam"])
+def test_a_part_without_classes_has_no_tail(gradient, recipe, built):
+    run = built(recipe("ce", gradient, PLAIN_NET))
+    parts = {"pairs": Part(None, jnp.ones(16) / 16)}
+    with pytest.raises(ValueError, match="'pairs' of the objective has no classes"):
+        run.rule.terms(parts, start_of(run), {}, run.rule.programs[0])
 
 
-def test_the_command_refuses_what_it_cannot_group(staged, capsys):
-    assert main(["spectrum", str(staged[1]), "--grouping", "tails"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: spectrum: grouping is 'tails', expected")
+@pytest.mark.parametrize("perturb", ["all", "head", "norm"])
+def test_only_the_named_parameters_are_perturbed(perturb, recipe, built):
+    """One step of SGD on the gradient at the point that a masked ascent leads to."""
+    changes = {"model.norm": "batch", "gradient.perturb": perturb}
+    run = built(recipe("ce", "sam", changes | {"gradient.rho": 0.5}))
+    start, batch = start_of(run), batch_of(run, 0)
+    found = jax.jit(run.step)(start, batch)[0]
+
+    def mean_loss(params):
+        losses, _ = run.method.loss(
+            params, start, batch, key=jax.random.key(0), program=Program()
+        )
+        return jnp.mean(losses["label"])
+
+    ascent = jax.jit(jax.grad(mean_loss))(start.params)
+    chosen = {
+        "all": lambda path: True,
+        "head": lambda path: path[0].key == "head",
+        "norm": lambda path: "norm" in path[1].key,
+    }[perturb]
+    kept = jax.tree_util.tree_map_with_path(lambda path, g: g * chosen(path), ascent)
+    norm = np.linalg.norm(flat(kept))
+    assert norm > 0
+    moved = jax.tree.map(lambda p, g: p + 0.5 * g / norm, start.params, kept)
+    descent = jax.jit(jax.grad(mean_loss))(moved)
+    lr, decay = (start.hyper[f"optimizer.{n}"] for n in ("lr", "weight_decay"))
+    expected = jax.tree.map(
+        lambda p, g: p - lr * (g + decay * p), start.params, descent
+    )
+    np.testing.assert_allclose(flat(found.params), flat(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_density_weights_of_another_data_set_are_refused(tiny, built, tmp_path):
+    np.save(tmp_path / "weights.npy", np.ones(158, np.float32))
+    path = str(tmp_path / "weights.npy")
+    config = tiny({"gradient.name": "rwsam", "gradient.density_weights": path})
+    with pytest.raises(ValueError, match=r"\(158,\), expected one for each of the 159"):
+        built(config)
+    with pytest.raises(
+        ConfigError, match="density_weights is 'gone.npy', but there is"
+    ):
+        tiny({"gradient.name": "rwsam", "gradient.density_weights": "gone.npy"})
