@@ -146,6 +146,11 @@ def build(config: TrainConfig) -> Run:
         eval_sets=eval_sets,
         train_set=EvalSet("train", main_feed, len(train)),
         companions=companions,
+        sources={
+            "train": train,
+            **splits.evaluated,
+            **{name: stream.source for name, stream in splits.companions.items()},
+        },
         evaluators=make_evaluators(config, setting.networks, method, info),
         model=model,
         method=method,

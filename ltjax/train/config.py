@@ -196,6 +196,22 @@ def to_dict(config: TrainConfig) -> dict:
     }
 
 
+def default_dict(config: TrainConfig) -> dict:
+    """`to_dict` of the same components with every option at its default."""
+
+    def values(options: type) -> dict:
+        return {o.name: _json(o.default) for o in options_of(options).values()}
+
+    return {
+        **values(EngineOptions),
+        "replicas": values(ReplicaOptions),
+        **{
+            path: {"name": SECTIONS[path].default, **values(type(chosen.options))}
+            for path, chosen in config.sections.items()
+        },
+    }
+
+
 def _json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _json(part) for key, part in value.items()}

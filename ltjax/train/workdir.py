@@ -11,15 +11,18 @@ import json
 import logging
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
-from ltjax.train.checkpoint import has_checkpoints, restore_params
-from ltjax.train.config import to_dict
+from ltjax.train.checkpoint import Checkpoints, restore_params
+from ltjax.train.config import default_dict, to_dict
 from ltjax.train.evaluate import judged_metric
+from ltjax.train.identity import compare_runs, data_facts
 from ltjax.train.run import Run
 from ltjax.train.state import TrainState, with_parameters
 
@@ -45,18 +48,17 @@ _FREE_TO_CHANGE = (
 
 
 def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
-    """Creates workdir and its two JSON files, or checks that they fit this run.
+    """Creates workdir and the files that say what the run is.
 
     Args:
-        workdir: created if need be.
+        workdir: created if need be; see `check_continues` for one that holds a run.
         run: what is going to be trained there.
 
     Returns:
         `workdir`.
 
     Raises:
-        ConfigError: if workdir cannot be written or holds a run of another config
-            (one without a checkpoint would start anew anyway).
+        ConfigError: if workdir cannot be written.
     """
     try:
         (workdir / "evaluation").mkdir(parents=True, exist_ok=True)
@@ -65,45 +67,70 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
         probe.unlink()
     except OSError as error:
         raise ConfigError([f"workdir {workdir} cannot be written: {error}"]) from None
-    ours = to_dict(run.config)
-    path = workdir / "config.json"
-    if path.exists() and has_checkpoints(workdir):
-        theirs = read_json(path)
-        old, new = _flatten(theirs), _flatten(json.loads(json.dumps(ours)))
-        changed = sorted(
-            key
-            for key in old.keys() | new.keys()
-            if old.get(key) != new.get(key) and key not in _FREE_TO_CHANGE
-        )
-        if changed:
-            raise ConfigError(
-                [
-                    f"workdir {workdir} holds a run with {key} = {old.get(key)!r},"
-                    f" but this config has {new.get(key)!r}; use another workdir"
-                    for key in changed
-                ]
-            )
     if jax.process_index() == 0:
-        write_json(path, ours)
-        facts = dataclasses.asdict(run.info)
-        facts["class_counts"] = run.info.class_counts.tolist()
-        facts |= {
-            "method": run.info.name,
-            "data": run.config.data.name,
-            "imbalance_factor": run.info.imbalance_factor,
-            "shot_groups": {"many": run.info.many, "few": run.info.few},
-            "backbone": run.config.model.name,
-            "columns": [
-                column._asdict()
-                for evaluator in run.evaluators.values()
-                for column in evaluator.columns
-            ],
-            "judged": judged_metric(run.evaluators, run.eval_sets),
-            **provenance.versions(),
-            **provenance.hardware(),
-        }
-        write_json(workdir / "run.json", facts)
+        write_json(workdir / "config.json", to_dict(run.config))
+        write_json(workdir / "run.json", facts_of(run))
     return workdir
+
+
+def facts_of(run: Run) -> dict[str, Any]:
+    """What run.json says of a run: facts for tables, and where it was made."""
+    facts = dataclasses.asdict(run.info)
+    facts["class_counts"] = run.info.class_counts.tolist()
+    return facts | {
+        "method": run.info.name,
+        "data": run.config.data.name,
+        "imbalance_factor": run.info.imbalance_factor,
+        "shot_groups": {"many": run.info.many, "few": run.info.few},
+        "backbone": run.config.model.name,
+        "columns": [
+            column._asdict()
+            for evaluator in run.evaluators.values()
+            for column in evaluator.columns
+        ],
+        "judged": judged_metric(run.evaluators, run.eval_sets),
+        **provenance.versions(),
+        **provenance.hardware(),
+    }
+
+
+def record_of(run: Run) -> dict[str, Any]:
+    """What a checkpoint says of its run, for `ltjax.train.identity.compare_runs`."""
+    return {
+        "config": to_dict(run.config),
+        "data": {name: data_facts(source) for name, source in run.sources.items()},
+        **provenance.versions(),
+    }
+
+
+def check_continues(run: Run, record: Mapping, checkpoints: Checkpoints) -> None:
+    """Checks that the run of the newest checkpoint is the one that is to go on.
+
+    A workdir without a checkpoint starts anew in any case.
+
+    Args:
+        run: what is going to be trained.
+        record: its `record_of`.
+        checkpoints: of the workdir.
+
+    Raises:
+        ConfigError: naming every option and every split that differs.
+    """
+    found = checkpoints.newest_info()
+    if found is None:
+        return
+    faults, notes = compare_runs(
+        found[0], record, defaults=default_dict(run.config), free=_FREE_TO_CHANGE
+    )
+    if faults:
+        raise ConfigError(
+            [
+                f"the workdir holds another run: {fault}; use another workdir"
+                for fault in faults
+            ]
+        )
+    for note in notes:
+        _LOG.warning("the run in this workdir: %s", note)
 
 
 def init_from(state: TrainState, run: Run, shardings) -> TrainState:
