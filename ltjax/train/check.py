@@ -219,6 +219,11 @@ def _engine_needs(c: TrainConfig) -> list[str]:
             f"config.gradient.name is {c.gradient.name!r}, which adds a second loss,"
             f" but method {c.method.name!r} has no place for it"
         )
+    if method.reads_loss and loss.remembers and not method.takes_memory:
+        faults.append(
+            f"config.loss.name is {c.loss.name!r}, which keeps something between steps,"
+            f" but method {c.method.name!r} has no place for it"
+        )
     if c.evaluate_ema and not c.ema_decay:
         faults.append("config.evaluate_ema is set, but ema_decay is 0")
     if c.init_skip and not c.init_from:
@@ -256,6 +261,14 @@ def _supervision_needs(c: TrainConfig) -> list[str]:
             f"config.unlabelled.name is {c.unlabelled.name!r}, but method"
             f" {c.method.name!r} does not read a second stream, expected 'none'"
         )
+    if c.labels.facts.hidden:
+        for path in ("method", "sampler", "weights", "gradient"):
+            chosen = c.sections[path]
+            if chosen.facts.reads_labels:
+                faults.append(
+                    f"config.{path}.name is {chosen.name!r}, which needs the class of"
+                    f" each example, but config.labels.name {c.labels.name!r} hides it"
+                )
     known = {*c.labels.facts.columns, *c.data.facts.columns}
     for column in method.columns:
         if column not in known:
