@@ -1,5 +1,6 @@
 """Metrics of imbalanced classification, streamed on the device, exact on the host."""
 
+from ltjax.metrics.balancedness import Balancedness, balancedness
 from ltjax.metrics.bound import (
     BoundTerms,
     bound_terms,
@@ -50,6 +51,12 @@ from ltjax.metrics.classification import (
     summarize,
     worst_class,
 )
+from ltjax.metrics.knn import (
+    Neighbors,
+    knn_predict,
+    nearest_neighbors,
+    neighbor_votes,
+)
 from ltjax.metrics.neural_collapse import (
     ClassMeanState,
     CollapseGeometry,
@@ -58,10 +65,18 @@ from ltjax.metrics.neural_collapse import (
     collapse_geometry,
     collapse_metrics,
 )
+from ltjax.metrics.uniformity import (
+    CategoryUniformity,
+    alignment,
+    category_uniformity,
+    uniformity,
+)
 
 __all__ = [
+    "Balancedness",
     "BinSums",
     "BoundTerms",
+    "CategoryUniformity",
     "ClassMeanState",
     "ClassTotals",
     "ClassificationState",
@@ -69,14 +84,18 @@ __all__ = [
     "CollapseMetrics",
     "CollapseState",
     "GroupAccuracy",
+    "Neighbors",
     "ReliabilityCurve",
     "accuracy",
     "adjusted_balanced_accuracy",
+    "alignment",
     "balanced_accuracy",
     "balanced_error_rate",
+    "balancedness",
     "bin_index",
     "bin_sums",
     "bound_terms",
+    "category_uniformity",
     "choose_switch_epoch",
     "choose_weight_power",
     "class_bins",
@@ -93,12 +112,15 @@ __all__ = [
     "group_accuracy",
     "harmonic_mean",
     "init_min_scores",
+    "knn_predict",
     "macro_f1",
     "macro_precision",
     "macro_recall",
     "maximum_calibration_error",
     "mce",
     "minority_collapse",
+    "nearest_neighbors",
+    "neighbor_votes",
     "per_class_f1",
     "per_class_precision",
     "per_class_recall",
@@ -106,6 +128,7 @@ __all__ = [
     "reliability_curve",
     "summarize",
     "top_confidence",
+    "uniformity",
     "update_min_scores",
     "worst_class",
 ]
