@@ -11,6 +11,7 @@ from ltjax.metrics.auc import (
     ovo_auc_matrix,
     ovr_auc,
 )
+from ltjax.metrics.balancedness import Balancedness, balancedness
 from ltjax.metrics.bound import (
     BoundTerms,
     bound_terms,
@@ -61,6 +62,12 @@ from ltjax.metrics.classification import (
     summarize,
     worst_class,
 )
+from ltjax.metrics.knn import (
+    Neighbors,
+    knn_predict,
+    nearest_neighbors,
+    neighbor_votes,
+)
 from ltjax.metrics.neural_collapse import (
     ClassMeanState,
     CollapseGeometry,
@@ -70,10 +77,18 @@ from ltjax.metrics.neural_collapse import (
     collapse_metrics,
 )
 from ltjax.metrics.partial_auc import PartialAUC, partial_auc, two_way_partial_auc
+from ltjax.metrics.uniformity import (
+    CategoryUniformity,
+    alignment,
+    category_uniformity,
+    uniformity,
+)
 
 __all__ = [
+    "Balancedness",
     "BinSums",
     "BoundTerms",
+    "CategoryUniformity",
     "ClassMeanState",
     "ClassTotals",
     "ClassificationState",
@@ -82,17 +97,21 @@ __all__ = [
     "CollapseState",
     "GroupAccuracy",
     "HistogramAUC",
+    "Neighbors",
     "PartialAUC",
     "ReliabilityCurve",
     "accuracy",
     "adjusted_balanced_accuracy",
+    "alignment",
     "auc",
     "average_precision",
     "balanced_accuracy",
     "balanced_error_rate",
+    "balancedness",
     "bin_index",
     "bin_sums",
     "bound_terms",
+    "category_uniformity",
     "choose_switch_epoch",
     "choose_weight_power",
     "class_bins",
@@ -111,12 +130,15 @@ __all__ = [
     "harmonic_mean",
     "histogram_auc",
     "init_min_scores",
+    "knn_predict",
     "macro_f1",
     "macro_precision",
     "macro_recall",
     "maximum_calibration_error",
     "mce",
     "minority_collapse",
+    "nearest_neighbors",
+    "neighbor_votes",
     "open_auc",
     "ovo_auc",
     "ovo_auc_matrix",
@@ -130,6 +152,7 @@ __all__ = [
     "summarize",
     "top_confidence",
     "two_way_partial_auc",
+    "uniformity",
     "update_min_scores",
     "worst_class",
 ]
