@@ -27,7 +27,7 @@ from ltjax.train import optim
 from ltjax.train import step as steps
 from ltjax.train.check import swept
 from ltjax.train.config import TrainConfig
-from ltjax.train.evaluate import EvalSet
+from ltjax.train.evaluate import EvalSet, judged_metric
 from ltjax.train.planning import StepPlan
 from ltjax.train.run import Run, RunInfo
 from ltjax.train.sections import OTHER_KINDS, SECTIONS
@@ -122,6 +122,7 @@ def build(config: TrainConfig) -> Run:
         num_train=len(train),
         num_test=len(splits.evaluated["test"]),
     )
+    evaluators = make_evaluators(config, setting.networks, method, info)
     seeds = [replica["seed"] for replica in replicas]
     plan = StepPlan(sampler, seeds, train.truth, setting.rule, method)
     train_step = steps.make_train_step(
@@ -151,7 +152,8 @@ def build(config: TrainConfig) -> Run:
             **splits.evaluated,
             **{name: stream.source for name, stream in splits.companions.items()},
         },
-        evaluators=make_evaluators(config, setting.networks, method, info),
+        evaluators=evaluators,
+        judged=judged_metric(evaluators, eval_sets, metric=config.judged),
         model=model,
         method=method,
         rule=setting.rule,
@@ -311,7 +313,9 @@ def _shapes(init: Any, replica: dict, config: TrainConfig) -> Any:
 def run_name(config: TrainConfig) -> str:
     """What a run is called in tables when its config gives no label."""
     facts = config.method.facts
-    parts = [config.loss.name.upper() if facts.reads_loss else config.method.name]
+    parts = [config.loss.name.upper()] if facts.reads_loss else []
+    if config.method.name != SECTIONS["method"].default:
+        parts = [config.method.name, *parts]
     if facts.reads_weights and config.weights.name != "none":
         deferred = not config.weights.start.startswith("0")
         parts.append("DRW" if deferred else config.weights.name)

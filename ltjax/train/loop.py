@@ -17,7 +17,7 @@ import numpy as np
 from ltjax.durations import duration_steps
 from ltjax.options import ConfigError
 from ltjax.train.checkpoint import Checkpoints
-from ltjax.train.evaluate import Judgement, judged_metric, make_judge
+from ltjax.train.evaluate import Judgement, make_judge
 from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.guards import StopRequest, Watchdog
 from ltjax.train.lanes import Lanes, training_lanes
@@ -204,7 +204,7 @@ def _train(
         tensorboard=tensorboard and main,
         writers=writers if main else (),
     )
-    best_key = judged_metric(run.evaluators, run.eval_sets)
+    best_key = run.judged
     judgement: Judgement | None = None
 
     def evaluate(step: int, state: TrainState) -> Judgement:

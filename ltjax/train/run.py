@@ -95,6 +95,7 @@ class Run(NamedTuple):
         companions: the examples of the streams beside the training batches.
         sources: what all of these are read from, by name.
         evaluators: name -> `Evaluator`.
+        judged: (key, "max" or "min") of the metric that "best" goes by, or None.
         model: the network "main".
         method: the method behind `step`.
         rule: its gradient rule.
@@ -115,6 +116,7 @@ class Run(NamedTuple):
     companions: tuple[EvalSet, ...]
     sources: Mapping[str, Source]
     evaluators: Mapping[str, Evaluator]
+    judged: tuple[str, str] | None
     model: Model
     method: Method
     rule: GradientRule

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ltjax.data.augment import PIPELINES, PipelineFacts
+from ltjax.data.augment import PipelineFacts
 from ltjax.data.components import DATA, DataFacts
+from ltjax.data.pipelines import PIPELINES
 from ltjax.data.supervision import COMPANIONS, LABELS, CompanionFacts, LabelFacts
 from ltjax.evaluators.registry import EVALUATORS
 from ltjax.losses.component import LossFacts

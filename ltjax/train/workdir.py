@@ -21,7 +21,6 @@ from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
 from ltjax.train.checkpoint import Checkpoints, restore_params
 from ltjax.train.config import default_dict, to_dict
-from ltjax.train.evaluate import judged_metric
 from ltjax.train.identity import compare_runs, data_facts
 from ltjax.train.run import Run
 from ltjax.train.state import TrainState, with_parameters
@@ -38,6 +37,7 @@ _FREE_TO_CHANGE = (
     "keep_latest",
     "keep_every",
     "keep_best",
+    "judged",
     "watchdog_minutes",
     "fsdp",
     "label",
@@ -88,7 +88,7 @@ def facts_of(run: Run) -> dict[str, Any]:
             for evaluator in run.evaluators.values()
             for column in evaluator.columns
         ],
-        "judged": judged_metric(run.evaluators, run.eval_sets),
+        "judged": run.judged,
         **provenance.versions(),
         **provenance.hardware(),
     }

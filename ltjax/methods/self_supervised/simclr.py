@@ -23,7 +23,7 @@ class SimCLROptions:
 
     temperature: float = option(0.2, "of the similarities", above=0, sweep=True)
     focal_gamma: float = option(
-        0.0, "focusing exponent of the focal form; 0 = NT-Xent", low=0, sweep=True
+        0.0, "focusing exponent of the focal form; 0 = NT-Xent", low=0
     )
     block: int = option(
         0, "views whose similarities are in memory at a time; 0 = all", low=0
@@ -57,14 +57,13 @@ def simclr(options: SimCLROptions, setting: Setting) -> Method:
         rows = len(mask)
         first, second = outputs["projection"][:rows], outputs["projection"][rows:]
         now = live("method", options, state.hyper)
-        values = losses.focal_nt_xent(
-            first,
-            second,
-            gamma=now.focal_gamma,
-            temperature=now.temperature,
-            where=mask,
-            block=block,
-        )
+        common = {"temperature": now.temperature, "where": mask, "block": block}
+        if options.focal_gamma:
+            values = losses.focal_nt_xent(
+                first, second, gamma=options.focal_gamma, **common
+            )
+        else:
+            values = losses.nt_xent(first, second, **common)
         own = {name: x[:rows] for name, x in outputs.items()}
         return {"views": values}, {"model_state": model_state, "outputs": own}
 

@@ -36,9 +36,7 @@ class FixMatchOptions:
     threshold: float = option(
         0.95, "smallest probability of a guess that counts", low=0, high=1, sweep=True
     )
-    lambda_u: float = option(
-        1.0, "weight of the unlabelled term", low=0, sweep=True
-    )
+    lambda_u: float = option(1.0, "weight of the unlabelled term", low=0, sweep=True)
     guess: str = option(
         "separate",
         "guesses by a pass of their own, or by that of all views",
@@ -176,7 +174,7 @@ def _needs(options: FixMatchOptions, config) -> list[str]:
 
 
 def stream_needs(config) -> list[str]:
-    """Faults of a config whose method reads weak and strong views of a second stream."""
+    """Faults of a config whose method reads weak and strong views of a stream."""
     views = config.augment_unlabelled.facts.views
     return [
         f"method {config.method.name!r} needs the view {view!r} of the unlabelled"
