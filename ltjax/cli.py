@@ -5,6 +5,7 @@ message, 75 stopped on request with all saved (start it again), 1 training faile
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ import warnings
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
+EXIT_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: what schedulers requeue on
 
 
@@ -46,11 +48,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `ltjax list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except (ValueError, TypeError, OSError, LookupError, ImportError) as error:
         if os.environ.get("LTJAX_TRACEBACK"):
             raise
         print(f"error: {_message(error)}", file=sys.stderr)
-        return EXIT_USAGE
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        return EXIT_FAILED if full else EXIT_USAGE
 
 
 def _message(error: Exception) -> str:
@@ -281,22 +287,21 @@ def _run_config_file(path: str, arg: str):
 
 def _train(args, rest: list[str]) -> int:
     config = load_config(rest)
-    from ltjax.train.check import check
-    from ltjax.train.loop import Preempted, run
+    from ltjax.train.checkpoint import SaveFailed
+    from ltjax.train.loop import Preempted
     from ltjax.train.mesh import initialize
     from ltjax.train.records import NonFinite
+    from ltjax.train.stages import check_stages, train_stages
 
-    checked = check(config)
+    stages = check_stages(config)
     if args.multihost:
         initialize(args.coordinator, args.num_processes, args.process_id)
-    from ltjax.train.build import build
-
     try:
-        result = run(build(checked), args.workdir, tensorboard=not args.no_tensorboard)
+        result = train_stages(stages, args.workdir, tensorboard=not args.no_tensorboard)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         return EXIT_PREEMPTED
-    except NonFinite as failure:
+    except (NonFinite, SaveFailed) as failure:
         print(f"error: {failure}", file=sys.stderr)
         return EXIT_FAILED
     import jax

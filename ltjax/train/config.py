@@ -77,7 +77,7 @@ class EngineOptions:
     many: int = option(100, "more training examples: a many-shot class", low=0)
     few: int = option(20, "fewer training examples: a few-shot class", low=0)
     stages: tuple[Mapping, ...] = option(
-        (), "runs that follow each other, see ltjax.train.stages"
+        (), "runs that follow each other, as ltjax.train.stages has them"
     )
 
     def __post_init__(self):
@@ -99,7 +99,7 @@ class SectionDict(ml_collections.ConfigDict):
         self._fill({"name": name, **SECTIONS[self._path].defaults(name), **options})
 
     def _fill(self, values: Mapping[str, Any]) -> None:
-        with self.ignore_type():
+        with self.unlocked(), self.ignore_type():
             for key in list(self):
                 if key not in values:
                     del self[key]
@@ -155,6 +155,22 @@ def default_config() -> ml_collections.ConfigDict:
     # Mappings hold whatever their components declare.
     config.evaluators.unlock()
     config.replicas.grid.unlock()
+    return config
+
+
+def copy_config(values: Any) -> ml_collections.ConfigDict:
+    """A config of its own from another one, or from the dict of a config.json.
+
+    Options that the other one lacks take their defaults.
+    """
+    config = default_config()
+    with config.ignore_type():
+        for key, value in values.items():
+            if key not in SECTIONS:
+                config[key] = _nested(dict(value)) if hasattr(value, "keys") else value
+    for path in SECTIONS:
+        if path in values:
+            config[path].choose(**dict(values[path].items()))
     return config
 
 

@@ -158,7 +158,7 @@ def _train(
         state = restored.state
         _LOG.info("resumed from the checkpoint of step %d", start)
     else:
-        state = _fresh(run, shardings)
+        state = _fresh(run, shardings, workdir)
         _LOG.info("%s", describe(run, lanes))
     if reuses_features(run):
         run = extract_features(run, state, lanes)
@@ -323,11 +323,13 @@ def _intervals(run: Run) -> Intervals:
     )
 
 
-def _fresh(run: Run, shardings: Any) -> TrainState:
+def _fresh(run: Run, shardings: Any, workdir: pathlib.Path) -> TrainState:
     """The state of step 0, with another run's parameters if the config names one."""
     init = jax.jit(jax.vmap(run.init), out_shardings=shardings)
     state = init(run.info.seeds, run.info.hypers)
-    return init_from(state, run, shardings) if run.config.init_from else state
+    if not run.config.init_from:
+        return state
+    return init_from(state, run, shardings, workdir)
 
 
 def _rows_of(run: Run, size: int) -> Callable[[int], Any]:

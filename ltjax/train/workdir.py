@@ -26,6 +26,7 @@ from ltjax.train.run import Run
 from ltjax.train.state import TrainState, with_parameters
 
 _LOG = logging.getLogger(__name__)
+STAGE = "stage:"  # what an `init_from` that names an earlier stage begins with
 
 # Changing these on a resumed run does not change what it computes.
 _FREE_TO_CHANGE = (
@@ -133,7 +134,29 @@ def check_continues(run: Run, record: Mapping, checkpoints: Checkpoints) -> None
         _LOG.warning("the run in this workdir: %s", note)
 
 
-def init_from(state: TrainState, run: Run, shardings) -> TrainState:
+def find_start(init_from: str, workdir: pathlib.Path) -> pathlib.Path:
+    """The workdir that a config's `init_from` means: a path, or an earlier stage.
+
+    Raises:
+        ConfigError: if there is no such stage beside the workdir.
+    """
+    if not init_from.startswith(STAGE):
+        return pathlib.Path(init_from).expanduser()
+    name = init_from.removeprefix(STAGE)
+    found = sorted(workdir.absolute().parent.glob(f"*_{name}"))
+    if not found:
+        raise ConfigError(
+            [
+                f"config.init_from is {init_from!r}, but beside {workdir} there is no"
+                f" folder K_{name}"
+            ]
+        )
+    return found[0]
+
+
+def init_from(
+    state: TrainState, run: Run, shardings, workdir: pathlib.Path
+) -> TrainState:
     """The state with parameters and model state of another run's last checkpoint.
 
     Args:
@@ -141,6 +164,7 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
         run: whose config's `init_from` names the other run's workdir, `init_skip` the
             top-level modules that stay fresh.
         shardings: of the state.
+        workdir: of this run; earlier stages lie beside it.
 
     Returns:
         The state; one replica of the other run serves all of this one's.
@@ -149,8 +173,9 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
         ConfigError: naming every array that is missing or does not fit.
     """
     config, fresh = run.config, frozenset(run.config.init_skip)
+    place = find_start(config.init_from, workdir)
     try:
-        params, model_state, step = restore_params(config.init_from)
+        params, model_state, step = restore_params(place)
     except FileNotFoundError as error:
         raise ConfigError([f"config.init_from: {error}"]) from None
     unknown = fresh - set(state.params)
@@ -175,8 +200,7 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
         ):
             found = "missing" if value is None else f"of shape {value.shape}"
             faults.append(
-                f"{name} is {found} in {config.init_from}, expected {leaf.shape}"
-                " (or one replica)"
+                f"{name} is {found} in {place}, expected {leaf.shape} (or one replica)"
             )
             return leaf
         used += 1
@@ -186,7 +210,7 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
     chosen = jax.tree_util.tree_map_with_path(pick, own)
     if faults:
         raise ConfigError(faults)
-    _LOG.info("initialized %d arrays from step %d of %s", used, step, config.init_from)
+    _LOG.info("initialized %d arrays from step %d of %s", used, step, place)
     placed = jax.device_put(
         chosen, {"params": shardings.params, "model_state": shardings.model_state}
     )
