@@ -81,7 +81,10 @@ def get_config(arg=""):
     config.init_from = args.init_from
     presets.apply_preset(config, args.method, late=f"{epochs * 8 // 10} epochs")
     if args.recipe == "cb":
-        config.weights.beta, config.loss.gamma = 0.999, 0.5
+        if config.weights.name == "class_balanced":
+            config.weights.beta = 0.999
+        if config.loss.name in ("focal", "sigmoid_focal"):
+            config.loss.gamma = 0.5
     if args.recipe == "etf":
         config.method.mixup = 0.2
         config.model.widths = (64, 128, 256, 1024)

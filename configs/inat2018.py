@@ -70,7 +70,10 @@ def get_config(arg=""):
     if args.method == "crt":
         config.total = "30 epochs"
     if args.recipe == "cb":
-        config.weights.beta, config.loss.gamma = 0.999, 0.5
+        if config.weights.name == "class_balanced":
+            config.weights.beta = 0.999
+        if config.loss.name in ("focal", "sigmoid_focal"):
+            config.loss.gamma = 0.5
     presets.apply_gradient(config, args.gradient)
     if args.classes:
         data.num_classes = args.classes

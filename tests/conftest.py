@@ -72,9 +72,9 @@ def tiny(tiny_config):
     spec.loader.exec_module(module)
 
     def make(changes=()):
-        from ltjax.train.validate import validate
+        from ltjax.train.check import check
 
-        return validate(module.get_config(json.dumps(dict(changes))))
+        return check(module.get_config(json.dumps(dict(changes))))
 
     return make
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ltjax.cli import EXIT_FAILED, EXIT_PREEMPTED, EXIT_USAGE, load_config, main
-from ltjax.train.config import ConfigError
+from ltjax.options import ConfigError
 from ltjax.train.listing import listing
 from ltjax.train.restore import restore_run
 

@@ -6,8 +6,9 @@ import pathlib
 
 import pytest
 
-from ltjax.train.config import ConfigError, parse_arg, to_dict, typed
-from ltjax.train.validate import validate
+from ltjax.options import ConfigError
+from ltjax.train.check import check
+from ltjax.train.config import parse_arg, to_dict
 
 
 def _load_golden():
@@ -45,10 +46,8 @@ def test_the_defaults_are_what_they_were():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_config_survives_its_json(path):
-    config = validate(golden.load(path).get_config(""))
-    again, faults = typed(json.loads(json.dumps(to_dict(config))))
-    assert not faults
-    assert again == config
+    config = check(golden.load(path).get_config(""))
+    assert check(json.loads(json.dumps(to_dict(config)))) == config
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

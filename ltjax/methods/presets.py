@@ -40,7 +40,12 @@ def _decoupled(name: str, **second: Any) -> dict[str, Any]:
     Kang et al. 2020: ten (LWS: five) epochs of class-balanced batches, cosine, no
     warm-up.
     """
-    balanced = {"sampler": {"name": "class_balanced"}, "schedule": {"name": "cosine"}}
+    balanced = {
+        "sampler": {"name": "class_balanced"},
+        # By dotted name, so that a recipe's cosine by epoch stays one.
+        "schedule.name": "cosine",
+        "schedule.warmup": "0 steps",
+    }
     return {
         "label": "CE",
         "stages": ({"name": "first"}, {"name": name, **second, **balanced}),

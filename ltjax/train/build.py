@@ -10,10 +10,6 @@ import jax
 import numpy as np
 
 from ltjax import class_stats
-from ltjax.data import Source
-from ltjax.data import feed as feeds
-from ltjax.data.augment import Pipeline, PipelineSetting
-from ltjax.data.companions import Stream, accompanied
 from ltjax.data.source import known_labels
 from ltjax.data.splits import Splits, load_splits
 from ltjax.durations import duration_steps
@@ -28,6 +24,12 @@ from ltjax.train import step as steps
 from ltjax.train.check import swept
 from ltjax.train.config import TrainConfig
 from ltjax.train.evaluate import EvalSet, judged_metric
+from ltjax.train.feeds import (
+    companion_feeds,
+    make_feed,
+    make_pipeline,
+    sample_input,
+)
 from ltjax.train.planning import StepPlan
 from ltjax.train.run import Run, RunInfo
 from ltjax.train.sections import OTHER_KINDS, SECTIONS
@@ -86,16 +88,16 @@ def build(config: TrainConfig) -> Run:
     make_tx = config.optimizer.make(factor)
 
     # Feeds: training, companions, evaluation.
-    pipeline = _pipeline(config.augment, train)
+    pipeline = make_pipeline(config.augment, train)
     main_feed = make_feed(config, train, pipeline)
-    companions, train_feed = _companions(config, splits, main_feed)
+    companions, train_feed = companion_feeds(config, splits, main_feed)
     eval_sets = tuple(
         EvalSet(name, make_feed(config, source, pipeline), len(source))
         for name, source in splits.evaluated.items()
     )
 
     # The state, and what is known about the run.
-    sample = _sample(pipeline, train)
+    sample = sample_input(pipeline, train)
     init = functools.partial(
         init_state,
         init_model=lambda key: model.init(key, sample),
@@ -258,47 +260,6 @@ def make_evaluators(
         num_train=info.num_train,
     )
     return {name: judge.make(told) for name, judge in judges.items()}
-
-
-def _pipeline(section: Any, source: Source) -> Pipeline:
-    try:
-        return section.make(PipelineSetting(source.mean, source.std))
-    except ValueError as error:
-        raise ConfigError([f"config.augment: {error}"]) from None
-
-
-def make_feed(config: TrainConfig, source: Source, pipeline: Pipeline) -> feeds.Feed:
-    """The feed of a source, resident or streaming as the config says."""
-    data = config.data.options
-    if data.feed == "resident":
-        return feeds.resident(source, pipeline)
-    return feeds.streaming(source, pipeline, num_workers=data.workers)
-
-
-def _companions(config: TrainConfig, splits: Splits, main_feed: feeds.Feed):
-    """(the companions as sets to go over, the feed of all streams together)."""
-    sets, streams = [], {}
-    for name, stream in splits.companions.items():
-        pipeline = _pipeline(config.augment_unlabelled, splits.train)
-        feed = make_feed(config, stream.source, pipeline)
-        sets.append(EvalSet(name, feed, len(stream.source)))
-        streams[name] = Stream(feed, stream.ratio)
-    return tuple(sets), accompanied(main_feed, streams) if streams else main_feed
-
-
-def _sample(pipeline: Pipeline, source: Source) -> np.ndarray:
-    """Zeros of the shape that the network sees."""
-    stored = jax.ShapeDtypeStruct((1, *source.shape), source.dtype)
-    batch = {"inputs": stored, **_column_shapes(source)}
-    seen = jax.eval_shape(pipeline.eval, batch)["inputs"]
-    return np.zeros(seen.shape, seen.dtype)
-
-
-def _column_shapes(source: Source) -> dict[str, jax.ShapeDtypeStruct]:
-    return {
-        name: jax.ShapeDtypeStruct((1, *column.shape[1:]), column.dtype)
-        for name, column in source.columns.items()
-    }
 
 
 def _shapes(init: Any, replica: dict, config: TrainConfig) -> Any:

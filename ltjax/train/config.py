@@ -14,7 +14,8 @@ from typing import Any
 import ml_collections
 
 from ltjax.options import Chosen, ConfigError, nearest, option, options_of, plain
-from ltjax.train.sections import AUTO, SECTIONS
+from ltjax.train.section_dict import nested, section_dict
+from ltjax.train.sections import SECTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,59 +88,9 @@ class EngineOptions:
             )
 
 
-class SectionDict(ml_collections.ConfigDict):
-    """A section of a config: the name of a component, and its options.
-
-    Setting `name` gives the section the defaults of that component. Options that all
-    components of the kind share keep a value that was changed.
-    """
-
-    def choose(self, name: str, **options: Any) -> None:
-        """Makes the section anew: a component with options of its own."""
-        self._fill({"name": name, **SECTIONS[self._path].defaults(name), **options})
-
-    def _fill(self, values: Mapping[str, Any]) -> None:
-        with self.unlocked(), self.ignore_type():
-            for key in list(self):
-                if key not in values:
-                    del self[key]
-            for key, value in values.items():
-                super().__setitem__(key, _nested(value))
-
-    def __setitem__(self, key, value):
-        """Sets an option; a new name resets the section."""
-        if key == "name" and "name" in self and value != self["name"]:
-            if isinstance(value, str):
-                self._fill({"name": value, **self._carried(value)})
-                return
-        super().__setitem__(key, _nested(value))
-
-    def _carried(self, name: str) -> dict[str, Any]:
-        """Defaults of the new component, and what was changed of the shared options."""
-        section = SECTIONS[self._path]
-        values, before = section.defaults(name), section.defaults(self["name"])
-        shared = set(section.defaults(AUTO)) | section.shared_names(name)
-        for key in shared & values.keys() & before.keys() & set(self):
-            if self[key] != before[key]:
-                values[key] = self[key]
-        return values
-
-
-def _nested(value: Any) -> Any:
-    """A dict as a plain ConfigDict: only sections know components."""
-    return ml_collections.ConfigDict(value) if isinstance(value, dict) else value
-
-
-def _section(path: str, name: str) -> SectionDict:
-    section = SectionDict()
-    object.__setattr__(section, "_path", path)
-    section._fill({"name": name, **SECTIONS[path].defaults(name)})
-    return section
-
-
-def default_config() -> ml_collections.ConfigDict:
+def default_config() -> Any:
     """The defaults of every section as a ConfigDict to start a config from."""
-    config = ml_collections.ConfigDict()
+    config: Any = ml_collections.ConfigDict()
     for known in options_of(EngineOptions).values():
         config[known.name] = plain(known.default)
     config.replicas = {
@@ -147,7 +98,7 @@ def default_config() -> ml_collections.ConfigDict:
         for known in options_of(ReplicaOptions).values()
     }
     for path, section in SECTIONS.items():
-        config[path] = _section(path, section.default)
+        config[path] = section_dict(path, section.default)
     config.lock()
     # A section may get options of another component; `check` names those it has not.
     for path in SECTIONS:
@@ -158,7 +109,7 @@ def default_config() -> ml_collections.ConfigDict:
     return config
 
 
-def copy_config(values: Any) -> ml_collections.ConfigDict:
+def copy_config(values: Any) -> Any:
     """A config of its own from another one, or from the dict of a config.json.
 
     Options that the other one lacks take their defaults.
@@ -167,7 +118,7 @@ def copy_config(values: Any) -> ml_collections.ConfigDict:
     with config.ignore_type():
         for key, value in values.items():
             if key not in SECTIONS:
-                config[key] = _nested(dict(value)) if hasattr(value, "keys") else value
+                config[key] = nested(dict(value)) if hasattr(value, "keys") else value
     for path in SECTIONS:
         if path in values:
             config[path].choose(**dict(values[path].items()))

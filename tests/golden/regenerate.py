@@ -9,9 +9,10 @@ import importlib.util
 import json
 import pathlib
 
-from ltjax.train import recipes
-from ltjax.train.config import TrainConfig, to_dict
-from ltjax.train.validate import validate
+from ltjax.methods import presets
+from ltjax.methods.registry import GRADIENTS
+from ltjax.train.check import check
+from ltjax.train.config import default_config, to_dict
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "configs"
 CONFIGS = GOLDEN.parents[2] / "configs"
@@ -42,9 +43,9 @@ def arguments(path: pathlib.Path, module) -> list[str]:
     """The arguments to describe: the bare file, and each choice by itself."""
     names = accepted(path)
     choices = {
-        "method": list(recipes.METHODS),
+        "method": list(presets.PRESETS),
         "loss": ["ce", "la", "ldam_drw", "vs"],
-        "gradient": [name for name in recipes.GRADIENTS if name != "rwsam"],
+        "gradient": [name for name in GRADIENTS if name != "rwsam"],
         "classes": ["10", "100"] if "cifar" in path.stem else [],
         "profile": ["exp", "step"],
         "recipe": list(getattr(module, "RECIPES", [])),
@@ -58,7 +59,7 @@ def arguments(path: pathlib.Path, module) -> list[str]:
 
 def _first_stage(name: str, value: str, names: set[str]) -> str:
     """Second stages start from a finished run."""
-    second = name == "method" and "optimizer.train" in recipes.METHODS[value]
+    second = name == "method" and "optimizer.train" in presets.PRESETS[value]
     return ",init_from=runs/first" if second and "init_from" in names else ""
 
 
@@ -73,13 +74,18 @@ def flatten(value, prefix: str = "") -> dict:
     }
 
 
+def defaults() -> dict:
+    """What a config asks for that changes nothing."""
+    return to_dict(check(default_config()))
+
+
 def describe(path: pathlib.Path) -> dict[str, dict]:
     """{argument: {dotted name: value}} of a config file, see above."""
-    module, base = load(path), flatten(to_dict(TrainConfig()))
+    module, base = load(path), flatten(defaults())
     described = {}
     for argument in arguments(path, module):
         try:
-            chosen = flatten(to_dict(validate(module.get_config(argument))))
+            chosen = flatten(to_dict(check(module.get_config(argument))))
         except ValueError as error:
             raise ValueError(f"{path.name}:{argument}: {error}") from error
         described[argument] = {
@@ -95,7 +101,7 @@ def describe(path: pathlib.Path) -> dict[str, dict]:
 def contents() -> dict[str, dict]:
     """File name -> content, of all golden files."""
     found = {f"{path.stem}.json": describe(path) for path in files()}
-    return found | {"defaults.json": flatten(to_dict(TrainConfig()))}
+    return found | {"defaults.json": flatten(defaults())}
 
 
 def text(content: dict) -> str:

@@ -8,11 +8,10 @@ import pytest
 
 from ltjax.cli import main
 from ltjax.train.build import build
-from ltjax.train.config import ConfigError
+from ltjax.options import ConfigError
 
 CLASSES, PER_CLASS = 3, 12
 NPZ = {
-    "data.options": {},
     "data.profile": "none",
     "data.max_count": 0,
     "batch_size": 8,
@@ -55,17 +54,17 @@ def write_npz(folder, *, inputs=None, labels=None, test_labels=None):
         ),
         ({"sampler.name": "class_balance"}, "did you mean 'class_balanced'?"),
         ({"gradient.name": "sse-sam"}, "did you mean 'sse_sam'?"),
-        ({"optimizer.schedule": "cosin"}, "did you mean 'cosine'?"),
+        ({"schedule.name": "cosin"}, "did you mean 'cosine'?"),
         (
             {"replicas.grid": {"learning_rate": (0.1,)}},
             "config.replicas.grid has 'learning_rate', unknown; valid: ",
         ),
         (
-            {"replicas.grid": {"lr": (0.1, -0.2)}},
+            {"replicas.grid": {"optimizer.lr": (0.1, -0.2)}},
             "config.replicas.grid['lr'] holds -0.2, expected at least 0",
         ),
         (
-            {"replicas.grid": {"rho": (float("nan"),)}},
+            {"replicas.grid": {"gradient.rho": (float("nan"),)}},
             "config.replicas.grid['rho'] holds nan, expected at least 0",
         ),
         ({"model.kwargs": {"hiden": (3,)}}, "MLP has no option 'hiden', expected some"),
@@ -86,8 +85,8 @@ def write_npz(folder, *, inputs=None, labels=None, test_labels=None):
         ({"total": "0 steps"}, "config.total is '0 steps', expected a positive"),
         ({"eval_every": "often"}, "config.eval_every: 'often' is no duration"),
         ({"replicas.seeds": ()}, "config.replicas.seeds is empty"),
-        ({"optimizer.factors": (0.1,)}, "2 milestones but 1 factors"),
-        ({"model.head": "linear", "loss.name": "ldam"}, "loss 'ldam' needs 'cosine'"),
+        ({"schedule.factors": (0.1,)}, "2 milestones but 1 factors"),
+        ({"head.name": "linear", "loss.name": "ldam"}, "loss 'ldam' needs 'cosine'"),
         ({"data.profile": "counts"}, "config.data.counts is empty"),
         ({"data.counts": (3, 2)}, "config.data.counts is set, but data.profile is"),
         ({"evaluate_ema": True}, "config.evaluate_ema is set, but ema_decay is 0"),
@@ -104,10 +103,10 @@ def test_configs_that_cannot_run(tiny, changes, message):
 
 
 def test_wrong_types_are_named():
-    from ltjax.train.validate import validate
+    from ltjax.train.check import check
 
     with pytest.raises(ConfigError) as refused:
-        validate(
+        check(
             {
                 "batch_size": 1.5,
                 "total": 100,
@@ -130,10 +129,10 @@ def test_wrong_types_are_named():
 
 
 def test_unknown_keys_name_the_nearest():
-    from ltjax.train.validate import validate
+    from ltjax.train.check import check
 
     with pytest.raises(ConfigError) as refused:
-        validate({"batchsize": 3, "optimizer": {"learning_rate": 0.1, "momentun": 1}})
+        check({"batchsize": 3, "optimizer": {"learning_rate": 0.1, "momentun": 1}})
     text = str(refused.value)
     assert "config.batchsize is unknown; did you mean 'batch_size'?" in text
     assert "config.optimizer.learning_rate is unknown; valid: accumulate" in text
@@ -239,7 +238,7 @@ def test_a_batch_larger_than_the_data(tiny):
 
 
 def test_a_warm_up_longer_than_the_run(tiny):
-    changes = {"optimizer.schedule": "cosine", "optimizer.warmup": "30 steps"}
+    changes = {"schedule.name": "cosine", "schedule.warmup": "30 steps"}
     message = "'30 steps' = 30 steps, expected less than the run's 24"
     with pytest.raises(ConfigError, match=message):
         build(tiny(changes))
@@ -247,7 +246,7 @@ def test_a_warm_up_longer_than_the_run(tiny):
 
 def test_missing_data_name_the_command(tiny, tmp_path, monkeypatch):
     monkeypatch.delenv("LTJAX_DATA_DIR", raising=False)
-    config = {"data.name": "cifar10", "data.options": {}, "data.augment": "cifar"}
+    config = {"data.name": "cifar10", "augment.name": "cifar"}
     with pytest.raises(FileNotFoundError, match="set LTJAX_DATA_DIR .*ltjax prepare"):
         build(tiny(config))
     with pytest.raises(FileNotFoundError, match="ltjax prepare cifar10"):

@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from ltjax.train import recipes
+from ltjax.methods import presets
 from ltjax.train.bound_schedule import apply_bound_schedule, choose_bound_schedule
-from ltjax.train.config import ConfigError, default_config
+from ltjax.options import ConfigError
+from ltjax.train.config import default_config
 
 # Two classes with 9 and 1 examples, so pi = (.9, .1) and 9 = pi_1 / pi_2.
 # With B = (0, a log 9) and Delta = log pi the softmax is that of (log .9, log .1 + a
@@ -34,7 +35,7 @@ def pilot(tmp_path):
             # The replicas' mean is `value`; the tail's part must not matter.
             summand = np.array([[value - 0.5, 99.0 - t], [value + 0.5, 1.0]])
             np.savez(
-                workdir / "evaluation" / f"diagnostics_{10 * (t + 1)}.npz",
+                workdir / "evaluation" / f"train_{10 * (t + 1)}.npz",
                 bound_summand=summand,
                 bound_min_score=LOWEST,
             )
@@ -53,10 +54,10 @@ def test_the_switch_is_where_the_head_part_stops(pilot):
 
 def test_a_config_takes_it(pilot):
     config = default_config()
-    recipes.apply_method(config, "tla_adrw", late="80%")
+    presets.apply_preset(config, "tla_adrw", late="80%")
     apply_bound_schedule(config, pilot(), window=2)
     assert (config.weights.start, config.weights.power) == ("50 steps", 0.75)
-    recipes.apply_method(config, "ce_drw", late="80%")
+    presets.apply_preset(config, "ce_drw", late="80%")
     with pytest.raises(ConfigError, match="is 'class_balanced', expected 'inverse_p"):
         apply_bound_schedule(config, "anywhere")
 

@@ -11,11 +11,11 @@ from scipy import optimize
 
 from ltjax.train import loop
 from ltjax.train.build import build
-from ltjax.train.config import ConfigError
+from ltjax.options import ConfigError
 from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.loop import Preempted
 from ltjax.train.mesh import Layout, make_mesh
-from ltjax.train.validate import validate
+from ltjax.train.check import check
 
 SEEDS = {"replicas.seeds": (0, 1), "eval_every": "0 steps"}
 CRT = {
@@ -29,7 +29,7 @@ LWS = {
     "sampler.name": "class_balanced",
     "optimizer.train": "class_scale",
     "init_skip": ("class_scale",),
-    "model.class_scale": "ones",
+    "head.class_scale": "ones",
 }
 
 
@@ -128,7 +128,7 @@ def test_an_interrupted_second_stage_goes_on(
         ({}, True),
         ({"optimizer.bn_mode": "update_stats"}, False),
         ({"optimizer.train": "head,backbone/dense1"}, False),
-        ({"loss.mixup": 1.0}, False),
+        ({"method.mixup": 1.0}, False),
         ({"cache_features": False}, False),
     ],
 )
@@ -142,11 +142,10 @@ def test_augmented_examples_have_no_features_of_their_own(tiny, first, mnist_dir
     digits = {
         "data.name": "mnist",
         "data.data_dir": str(mnist_dir),
-        "data.options": {},
         "model.name": "mlp",
     }
     for augment, expected in (("normalize", True), ("shift", False)):
-        run = build(tiny(changes | digits | {"data.augment": augment}))
+        run = build(tiny(changes | digits | {"augment.name": augment}))
         assert reuses_features(run) is expected
 
 
@@ -184,8 +183,8 @@ def test_lws_trains_scales_alone_and_starts_at_one(first, second):
 
 def test_lws_may_start_at_the_norms_of_the_loaded_head(first, second):
     changes = {
-        "model.class_scale": "inverse_norm",
-        "model.class_scale_power": 0.5,
+        "head.class_scale": "inverse_norm",
+        "head.class_scale_power": 0.5,
         "optimizer.lr": 0.0,
         "total": "1 steps",
     }
@@ -205,7 +204,7 @@ def test_the_head_reaches_the_optimum_of_its_convex_problem(
         "batch_size": 159,  # the whole training set
         "total": "300 steps",
         "optimizer.lr": 0.5,
-        "optimizer.schedule": "cosine",
+        "schedule.name": "cosine",
         "optimizer.weight_decay": decay,
         "log_every": "150 steps",
     }
@@ -274,7 +273,7 @@ def config_of():
             for section in sections:
                 place = place[section]
             place[last] = value
-        return validate(config)
+        return check(config)
 
     return make
 
@@ -295,9 +294,9 @@ def config_of():
             {"optimizer.train": "class_scale", "init_from": "x"},
             "names 'class_scale', but model.class_scale is 'none'",
         ),
-        ({"model.class_scale": "norm"}, "model.class_scale is 'norm', unknown"),
+        ({"head.class_scale": "norm"}, "head.class_scale is 'norm', unknown"),
         (
-            {"model.class_scale": "inverse_norm", "model.head": "cosine"},
+            {"head.class_scale": "inverse_norm", "head.name": "cosine"},
             "class_scale is 'inverse_norm'.*but the head is 'cosine'",
         ),
         ({"optimizer.bn_mode": "eval"}, "optimizer.bn_mode is 'eval', unknown"),

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax.train.config import ConfigError
+from ltjax.options import ConfigError
 from ltjax.train.restore import restore_run
 
 WATCHED = {
@@ -73,7 +73,7 @@ def dense_collapse(features, logits, labels, vectors):
 def test_collapse_is_that_of_the_definition(watched, network):
     workdir, result = watched
     features, logits, labels, vectors = network
-    with np.load(workdir / "evaluation" / "diagnostics_24.npz") as file:
+    with np.load(workdir / "evaluation" / "train_24.npz") as file:
         details = dict(file)
     for r in range(2):
         found, per_class = dense_collapse(features[r], logits[r], labels, vectors[r])
@@ -87,7 +87,7 @@ def test_bound_is_that_of_the_definition(watched, network):
     """Card 15: alpha beta~ sqrt(pi) [1 - softmax(beta B + Delta)], over K pi_min."""
     workdir, result = watched
     _, logits, labels, _ = network
-    with np.load(workdir / "evaluation" / "diagnostics_24.npz") as file:
+    with np.load(workdir / "evaluation" / "train_24.npz") as file:
         details = dict(file)
     alpha = COUNTS**-0.5
     alpha = alpha * 10 / alpha.sum()
@@ -126,8 +126,8 @@ def test_every_evaluation_is_logged(watched):
     lines = [line for line in map(json.loads, lines) if "eval/train/nc1" in line]
     assert [line["step"] for line in lines] == [12, 24]
     assert len(lines[0]["replicas"]["eval/train/nc1"]) == 2
-    found = sorted((watched[0] / "evaluation").glob("diagnostics_*.npz"))
-    assert [path.name for path in found] == ["diagnostics_12.npz", "diagnostics_24.npz"]
+    found = sorted((watched[0] / "evaluation").glob("train_*.npz"))
+    assert [path.name for path in found] == ["train_12.npz", "train_24.npz"]
 
 
 @pytest.mark.parametrize(

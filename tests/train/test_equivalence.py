@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.train.build import build
-from ltjax.train.config import ConfigError
+from ltjax.options import ConfigError
 
 SHORT = {"total": "10 steps", "eval_every": "0 steps", "log_every": "5 steps"}
 # Summation in another order, over ten steps.
@@ -42,7 +42,7 @@ def test_a_plan_does_not_know_how_many_devices_there_are(tiny, devices):
 
 
 def test_sharded_parameters_equal_replicated_ones(train, assert_same):
-    wide = SHORT | {"model.kwargs": {"hidden": (128, 128)}, "model.norm": "none"}
+    wide = SHORT | {"model.hidden": (128, 128), "model.norm": "none"}
     wide |= {"optimizer.clip_norm": 1.0}  # a norm over all shards
     one = train(wide, count=2)
     sharded = train(wide | {"fsdp": 2}, count=2)
@@ -60,7 +60,7 @@ def test_sharded_parameters_equal_replicated_ones(train, assert_same):
 
 GRID = SHORT | {
     "loss.name": "la",
-    "replicas.grid": {"lr": (0.02, 0.1), "tau": (0.5, 1.5)},
+    "replicas.grid": {"optimizer.lr": (0.02, 0.1), "loss.tau": (0.5, 1.5)},
 }
 POINTS = [(0.02, 0.5), (0.02, 1.5), (0.1, 0.5), (0.1, 1.5)]
 
@@ -232,7 +232,7 @@ def test_the_average_of_parameters_and_statistics(tiny, train, devices, assert_s
 
 def test_random_streams_follow_from_seed_and_step(tiny, devices):
     with devices(1):
-        run = build(tiny({"model.kwargs": {"hidden": (16,), "dropout": 0.5}}))
+        run = build(tiny({"model.hidden": (16,), "model.dropout": 0.5}))
     states, batches = steps_of(run, 1)
     step = jax.jit(run.step)
 
@@ -266,7 +266,7 @@ def test_clipping_bounds_the_step_not_the_direction(tiny, devices):
 
 
 def test_mixup_learns(train, tmp_path, records):
-    train(SHORT | {"loss.mixup": 1.0, "total": "60 steps"}, workdir=tmp_path)
+    train(SHORT | {"method.mixup": 1.0, "total": "60 steps"}, workdir=tmp_path)
     losses = [r["train/loss"] for r in records(tmp_path) if "train/loss" in r]
     assert losses[-1] < 0.9 * losses[0]
 

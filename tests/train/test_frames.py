@@ -6,7 +6,7 @@ import pytest
 
 from ltjax.train.build import build
 from ltjax.train.checkpoint import restore_params
-from ltjax.train.config import ConfigError
+from ltjax.options import ConfigError
 
 SHORT = {"total": "10 steps", "eval_every": "0 steps", "log_every": "5 steps"}
 DR = SHORT | {"loss.name": "dot_regression"}
@@ -34,7 +34,7 @@ def test_frame_is_a_simplex_of_each_seed_fixed_and_saved(train, tiny, tmp_path):
 
 def test_fewer_features_than_a_simplex_needs(train):
     """10 unit vectors in 4 dimensions: the best largest inner product is 1/6."""
-    narrow = DR | {"model.kwargs": {"hidden": (8, 4)}, "replicas.seeds": (0, 1)}
+    narrow = DR | {"model.hidden": (8, 4), "replicas.seeds": (0, 1)}
     for frame in frame_of(train(narrow).state):
         gram = frame.T @ frame
         np.testing.assert_allclose(np.diag(gram), 1, atol=1e-6)
@@ -42,7 +42,7 @@ def test_fewer_features_than_a_simplex_needs(train):
 
 
 def test_heads_of_the_factorial(train, tiny):
-    random = SHORT | {"model.head": "etf", "model.head_options": {"frame": "random"}}
+    random = SHORT | {"head.name": "etf", "model.head_options": {"frame": "random"}}
     state = train(random).state
     frame = frame_of(state)[0]
     np.testing.assert_allclose(np.linalg.norm(frame, axis=0), 1, atol=1e-6)
@@ -66,7 +66,7 @@ def test_scale_of_a_frame_multiplies_logits_only(tiny):
     outputs = []
     for scale in (1.0, 10.0):
         options = {"scale": scale}
-        run = build(tiny(SHORT | {"model.head": "etf", "model.head_options": options}))
+        run = build(tiny(SHORT | {"head.name": "etf", "model.head_options": options}))
         state = run.init(0, run.info.replicas[0]["hyper"])
         inputs = run.eval_sets[0].feed.arrays["inputs"][:7]
         outputs.append(run.predict(state, inputs))
@@ -81,7 +81,7 @@ def test_scale_of_a_frame_multiplies_logits_only(tiny):
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
 def test_balance_inside_dot_regression_is_the_weight_outside(train, assert_same, mixup):
     """Card 23: the released loss is the plain one with in-batch class weights."""
-    changes = DR | {"loss.mixup": mixup}
+    changes = DR | {"method.mixup": mixup}
     inside = train(changes | {"loss.class_balance": "batch"})
     outside = train(changes | {"weights.name": "batch"})
     assert_same(inside.state.params, outside.state.params, rtol=1e-4, atol=1e-6)
@@ -136,9 +136,9 @@ def test_deferred_in_batch_weights(train, assert_same):
             },
             "class_balance is 'batch', which counts the classes of the whole batch",
         ),
-        ({"model.head": "etf", "loss.name": "ldam"}, "loss 'ldam' needs 'cosine'"),
+        ({"head.name": "etf", "loss.name": "ldam"}, "loss 'ldam' needs 'cosine'"),
         (
-            {"model.head": "etf", "model.head_options": {"frame": "eft"}},
+            {"head.name": "etf", "model.head_options": {"frame": "eft"}},
             "head_options: .*frame is 'eft'.*did you mean 'etf'",
         ),
         (
@@ -147,7 +147,7 @@ def test_deferred_in_batch_weights(train, assert_same):
         ),
         ({"weights.name": "batchwise"}, "weights.name is 'batchwise', unknown"),
         (
-            {"data.augment": "cifar", "data.augment_options": {"size": 3}},
+            {"augment.name": "cifar", "data.augment_options": {"size": 3}},
             "augment_options: .*'size'",
         ),
         (

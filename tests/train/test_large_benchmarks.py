@@ -11,8 +11,8 @@ import pytest
 
 from ltjax.train import loop, optim
 from ltjax.train.build import build
-from ltjax.train.config import ConfigError
-from ltjax.train.validate import validate
+from ltjax.options import ConfigError
+from ltjax.train.check import check
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Published names of the lists, by data set and split.
@@ -64,7 +64,7 @@ def smoke(images, devices, tmp_path_factory):
         config = config_file(name).get_config(f"smoke,classes=4,{argument}")
         config.data.data_dir = str(images)
         with devices(1):
-            run = build(validate(config))
+            run = build(check(config))
             workdir = tmp_path_factory.mktemp(name) / "run"
             return workdir, run, loop.run(run, workdir, tensorboard=False)
 
@@ -151,7 +151,7 @@ def rates(config):
 )
 def test_cosine_recipes(name, argument, batch, base, decay, epochs):
     """Card 5: half a cosine, stepped at the start of each epoch, never exactly 0."""
-    config = validate(config_file(name).get_config(argument))
+    config = check(config_file(name).get_config(argument))
     assert config.batch_size == batch and config.total == f"{epochs} epochs"
     assert config.optimizer.weight_decay == decay
     epoch = np.arange(epochs)
@@ -169,7 +169,7 @@ def test_cosine_recipes(name, argument, batch, base, decay, epochs):
     ],
 )
 def test_stepwise_recipes(name, argument, batch, base, pieces):
-    config = validate(config_file(name).get_config(f"{argument},method=cb_focal"))
+    config = check(config_file(name).get_config(f"{argument},method=cb_focal"))
     assert config.batch_size == batch
     found = rates(config)
     warmup = 5 if "cb" in argument else 0
@@ -182,7 +182,7 @@ def test_stepwise_recipes(name, argument, batch, base, pieces):
 
 
 def test_etf_recipe_is_the_published_one():
-    config = validate(config_file("imagenet_lt").get_config(ETF))
+    config = check(config_file("imagenet_lt").get_config(ETF))
     assert config.loss.name == "dot_regression" and config.loss.mixup == 0.2
     assert config.loss.class_balance == "batch"
     assert config.model.kwargs["widths"][-1] * 4 == 4096

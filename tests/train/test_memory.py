@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ltjax.train.config import ConfigError
+from ltjax.options import ConfigError
 
 # 9 steps an epoch of 16 of 159 examples; phase 2 from the third epoch on.
 CVS = {
@@ -54,6 +54,6 @@ def test_it_survives_an_interruption(finished, train, tmp_path, assert_same):
 
 def test_faults_of_its_section(tiny):
     with pytest.raises(ConfigError, match="mixup is 1.0, but loss 'cvs' is calibrated"):
-        tiny(CVS | {"loss.mixup": 1.0})
+        tiny(CVS | {"method.mixup": 1.0})
     with pytest.raises(ConfigError, match="kappa_low is 3.0 and kappa_high 2.0"):
         tiny(CVS | {"loss.kappa_low": 3.0})

@@ -8,11 +8,11 @@ import pytest
 from ltjax.cli import main
 from ltjax.train.build import build
 from ltjax.train.checkpoint import Checkpoints
-from ltjax.train.loop import NonFinite
+from ltjax.train.records import NonFinite
 
 
 def poisoned(metric: str):
-    """`edit` of a run whose `metric` is not finite at the step hyper["power"].
+    """`edit` of a run whose `metric` is not finite at the step hyper["weights.power"].
 
     The power is that of class weights, which these runs do not have.
     """
@@ -21,7 +21,7 @@ def poisoned(metric: str):
         def step(state, batch, *, program=None):
             new, metrics = run.step(state, batch, program=program)
             value, count = metrics[metric]
-            broken = state.step == state.hyper["power"]
+            broken = state.step == state.hyper["weights.power"]
             metrics[metric] = (jnp.where(broken, jnp.nan, value), count)
             return new, metrics
 
@@ -59,7 +59,7 @@ def test_the_first_bad_step_is_named_and_nothing_after_it_is_kept(
 def test_the_first_of_several_replicas_is_named(tiny, train, tmp_path):
     changes = {
         "replicas.seeds": (0, 4),
-        "replicas.grid": {"power": (17.0, 9.0)},
+        "replicas.grid": {"weights.power": (17.0, 9.0)},
         "replicas.layout": "vmap",
     }
     with pytest.raises(NonFinite) as stopped:

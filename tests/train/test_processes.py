@@ -27,7 +27,7 @@ LONG = {
     "eval_every": "500 steps",
     "checkpoint_every": "50 steps",
     "optimizer.lr": 0.01,
-    "optimizer.schedule": "cosine",
+    "schedule.name": "cosine",
 }
 
 
@@ -237,9 +237,9 @@ import sys, time
 from ltjax.cli import load_config
 from ltjax.train import loop
 from ltjax.train.build import build
-from ltjax.train.validate import validate
+from ltjax.train.check import check
 
-run = build(validate(load_config(["--config", sys.argv[1]])))
+run = build(check(load_config(["--config", sys.argv[1]])))
 
 
 def plan(step):

@@ -10,9 +10,10 @@ import pytest
 from ltjax.cli import load_config
 from ltjax.data import augment
 from ltjax.train.build import build
-from ltjax.train.config import ConfigError, OptimizerConfig
+from ltjax.options import ConfigError
+from ltjax.train.config import OptimizerConfig
 from ltjax.train.optim import lr_factor, make_optimizer
-from ltjax.train.validate import validate
+from ltjax.train.check import check
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 STEPS_PER_EPOCH = 96
@@ -21,7 +22,7 @@ STEPS_PER_EPOCH = 96
 @pytest.fixture(scope="module")
 def cifar():
     """configs/cifar_lt.py as it comes."""
-    return validate(load_config(["--config", str(CONFIGS / "cifar_lt.py")]))
+    return check(load_config(["--config", str(CONFIGS / "cifar_lt.py")]))
 
 
 def rates(config, epochs):
@@ -217,9 +218,9 @@ def test_whole_steps_of_the_engine_by_hand(tiny, devices):
                     "model.norm": "none",
                     "optimizer.lr": 0.1,
                     "optimizer.weight_decay": 2e-4,
-                    "optimizer.schedule": "warmup_multistep",
-                    "optimizer.warmup": "2 epochs",
-                    "optimizer.milestones": (3, 4),
+                    "schedule.name": "warmup_multistep",
+                    "schedule.warmup": "2 epochs",
+                    "schedule.milestones": (3, 4),
                     "total": "5 epochs",
                 }
             )

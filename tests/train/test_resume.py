@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from ltjax.train.checkpoint import restore_params
-from ltjax.train.config import ConfigError
+from ltjax.options import ConfigError
 from ltjax.train.loop import Preempted
 
 # Everything that a step may depend on beside its number: an average, moments, dropout,
 # a deferred weight (from step 15), a deferred sampler (13), a schedule with warm-up.
 RICH = {
-    "model.kwargs": {"hidden": (16,), "dropout": 0.2},
+    "model.hidden": (16,), "model.dropout": 0.2,
     "loss.name": "la",
     "weights.name": "class_balanced",
     "weights.start": "15 steps",
@@ -25,8 +25,8 @@ RICH = {
     "sampler.start": "13 steps",
     "optimizer.name": "adamw",
     "optimizer.lr": 0.01,
-    "optimizer.schedule": "cosine",
-    "optimizer.warmup": "4 steps",
+    "schedule.name": "cosine",
+    "schedule.warmup": "4 steps",
     "optimizer.clip_norm": 1.0,
     "ema_decay": 0.9,
     "replicas.seeds": (0, 3),
@@ -103,14 +103,14 @@ def test_a_grid_over_hyper_is_one_program(train):
     result = train(
         {
             "loss.name": "la",
-            "replicas.grid": {"lr": (0.01, 0.1), "tau": (0.5, 1.0, 2.0)},
+            "replicas.grid": {"optimizer.lr": (0.01, 0.1), "loss.tau": (0.5, 1.0, 2.0)},
             "replicas.layout": "vmap",
             "total": "12 steps",
         }
     )
     assert result.traces == {"step": 1, "eval": 1}
-    assert result.state.hyper["lr"].tolist() == pytest.approx([0.01] * 3 + [0.1] * 3)
-    assert result.state.hyper["tau"].tolist() == pytest.approx([0.5, 1.0, 2.0] * 2)
+    assert result.state.hyper["optimizer.lr"].tolist() == pytest.approx([0.01] * 3 + [0.1] * 3)
+    assert result.state.hyper["loss.tau"].tolist() == pytest.approx([0.5, 1.0, 2.0] * 2)
     # The taus differ in what they learn, so the grid reached the loss.
     kernels = np.asarray(result.state.params["head"]["kernel"])
     assert len({kernel.tobytes() for kernel in kernels}) == 6
@@ -276,14 +276,14 @@ def test_skipped_modules_start_fresh(plain, train, assert_same):
 
 
 def test_an_unfit_run_to_start_from_is_refused(plain, whole, train, tmp_path):
-    wider = {"init_from": str(plain[1]), "model.kwargs": {"hidden": (24,)}}
+    wider = {"init_from": str(plain[1]), "model.hidden": (24,)}
     with pytest.raises(ConfigError) as refused:
         initial(wider, train)
     text = str(refused.value)
     assert "params.backbone.dense1.kernel is of shape (1, 40, 16)" in text
     assert "expected (1, 40, 24)" in text
     assert "params.head.kernel" in text
-    deeper = {"init_from": str(plain[1]), "model.kwargs": {"hidden": (16, 16)}}
+    deeper = {"init_from": str(plain[1]), "model.hidden": (16, 16)}
     with pytest.raises(ConfigError, match=r"params\.backbone\.dense2\.kernel is missi"):
         initial(deeper, train)
     # Two replicas cannot start three.

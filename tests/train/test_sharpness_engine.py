@@ -13,10 +13,10 @@ import pytest
 from ltjax.cli import load_config, main
 from ltjax.methods.gradients import RULES
 from ltjax.sharpness.compaction import default_buckets
-from ltjax.train import recipes
+from ltjax.methods import presets
 from ltjax.train.build import build
-from ltjax.train.config import ConfigError
-from ltjax.train.validate import validate
+from ltjax.options import ConfigError
+from ltjax.train.check import check
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -35,11 +35,11 @@ def recipe(tiny_config, tmp_path_factory):
     def make(method, gradient, changes=()):
         changes = json.dumps(SHORT | dict(changes))
         config = load_config(["--config", f"{tiny_config}:{changes}"])
-        recipes.apply_method(config, method, late="1 steps")
-        recipes.apply_gradient(config, gradient, switch="4 steps", eta=10)
+        presets.apply_preset(config, method, late="1 steps")
+        presets.apply_gradient(config, gradient, switch="4 steps", eta=10)
         if gradient == "rwsam":
             config.gradient.density_weights = str(weights)
-        return validate(config)
+        return check(config)
 
     return make
 
@@ -174,7 +174,7 @@ def test_the_gap_of_each_group_is_that_of_its_own_rows(recipe, built):
 
     gradient = jax.grad(lambda params: jnp.mean(losses(params)))(start.params)
     norm = np.linalg.norm(flat(gradient))
-    rho = float(start.hyper["rho"])
+    rho = float(start.hyper["gradient.rho"])
     moved = jax.tree.map(lambda p, g: p + rho * g / norm, start.params, gradient)
     rise = np.asarray(losses(moved) - losses(start.params))
     counts = size[np.asarray(batch["label"])]
@@ -347,7 +347,7 @@ def test_replicas_of_other_radii_equal_runs_of_their_own(
     radii = (0.05, 0.5)
     changes = SHORT | {"total": "4 steps", "gradient.name": "sam", "model.norm": "none"}
     together = train(
-        changes | {"replicas.grid": {"rho": radii}, "replicas.layout": "vmap"}
+        changes | {"replicas.grid": {"gradient.rho": radii}, "replicas.layout": "vmap"}
     )
     assert together.traces["step"] == 1
     runs = [built(tiny(changes | {"gradient.rho": rho})) for rho in radii]
@@ -382,7 +382,7 @@ def test_bfloat16_logs_what_it_leaves_of_a_perturbation_and_warns_once(
         "gradient.rho": 1.0,
     }
     radii = (2e-3, 1.0)
-    grid = {"replicas.grid": {"rho": radii}, "replicas.layout": "vmap"}
+    grid = {"replicas.grid": {"gradient.rho": radii}, "replicas.layout": "vmap"}
     with caplog.at_level(logging.WARNING, logger="ltjax"):
         train(changes | grid, workdir=tmp_path)
     logged = [

@@ -21,7 +21,7 @@ CHANGES = {
     "replicas.seeds": (0, 1),
     "replicas.layout": "vmap",
     "loss.name": "la",
-    "loss.posthoc_tau": 1.0,
+    "method.posthoc_tau": 1.0,
     "weights.name": "class_balanced",
     "gradient.eta": 15,
 }

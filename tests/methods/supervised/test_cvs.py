@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltjax import losses
-from ltjax.methods.cvs import (
+from ltjax.methods.supervised.cvs import (
     CVSState,
     calibration_slopes,
     cvs_parameters,
@@ -224,7 +224,7 @@ def test_a_run_remembers_epoch_by_epoch():
     fitted = 1 / (0.7 + 1e-6)
     once, twice = 0.9 + 0.1 * fitted, 0.9 * (0.9 + 0.1 * fitted) + 0.1 * fitted
     in_force = {1: 1.0, 2: once, 3: once, 4: 1.0, 5: 1.0, 6: once}
-    step = jax.jit(lambda memory, at: update(State(at, memory), batch, aux))
+    step = jax.jit(lambda memory, at: update(memory, State(at), batch, aux))
     for done, expected in in_force.items():
         memory = step(memory, jnp.int32(done))
         np.testing.assert_allclose(memory["kappa"], [expected, 1.0], rtol=1e-5)
@@ -235,4 +235,3 @@ def test_a_run_remembers_epoch_by_epoch():
 
 class State(NamedTuple):
     step: jax.Array
-    method_state: dict

@@ -1,17 +1,16 @@
-"""Decoupled classifiers against the numbers of their methods cards (19 to 21)."""
+"""Learnable weight scaling on top of any network, against hand-made numbers."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.classifiers import nearest_class_mean
 from ltjax.losses import softmax_cross_entropy
-from ltjax.methods.decoupled import learnable_scaling, nearest_mean, tau_normalized
 from ltjax.models import build_model
+from ltjax.models.class_scale import learnable_scaling
 from ltjax.models.forward import Model
 
-# Card 19: class vectors (3, 4), (.6, .8), (0, 2), of norms 5, 1, 2; card 20: the bias.
+# Class vectors (3, 4), (.6, .8), (0, 2), of norms 5, 1, 2.
 KERNEL = jnp.array([[3.0, 0.6, 0.0], [4.0, 0.8, 2.0]])
 BIAS = jnp.array([0.1, 0.0, -0.1])
 FEATURES = jnp.array([[1.0, 0.5]])
@@ -89,40 +88,3 @@ def test_scaled_network_has_the_seam_of_the_network_below():
     np.testing.assert_allclose(
         whole["logits"], plain["logits"] * jnp.arange(1.0, 4.0)[None], rtol=1e-6
     )
-
-
-@pytest.mark.parametrize(
-    "tau, expected",
-    [(0.0, (5, 1, 1)), (0.5, (2.236067977, 1, 0.707106781)), (1.0, (1, 1, 0.5))],
-)
-def test_tau_normalized_drops_or_keeps_the_bias(tau, expected):
-    outputs = {"logits": FEATURES @ KERNEL + BIAS[None]}
-    fitted = {"tau": tau, "kernel": KERNEL, "bias": BIAS}
-    dropped = tau_normalized()(fitted, outputs)
-    np.testing.assert_allclose(dropped[0], expected, rtol=1e-6)
-    kept = tau_normalized(bias_mode="keep")(fitted, outputs)
-    np.testing.assert_allclose(kept[0], np.add(expected, BIAS), rtol=1e-6)
-    without = {"tau": tau, "kernel": KERNEL}
-    np.testing.assert_allclose(
-        tau_normalized()(without, {"logits": FEATURES @ KERNEL})[0], expected, rtol=1e-6
-    )
-    with pytest.raises(ValueError, match="bias_mode is 'half'"):
-        tau_normalized(bias_mode="half")
-
-
-@pytest.mark.parametrize(
-    "transform, expected",
-    [
-        ("none", (-0.5, -3.25)),
-        ("l2n", (-0.211145618, -1.105572809)),
-        ("cl2n", (-0.013569415, -3.117280769)),
-    ],
-)
-def test_nearest_mean_scores(transform, expected):
-    train = jnp.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
-    labels = jnp.array([0, 0, 1, 1])
-    fitted = nearest_class_mean(train, labels, 2, transform=transform)
-    scores = nearest_mean()(fitted, {"features": FEATURES})
-    np.testing.assert_allclose(scores[0], expected, rtol=2e-5)
-    with pytest.raises(ValueError, match="score is 'cosine'"):
-        nearest_mean(score="cosine")
