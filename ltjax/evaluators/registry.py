@@ -1,6 +1,13 @@
 """Every evaluator by name."""
 
-from ltjax.evaluators import auc, bound, classification, collapse, representation
+from ltjax.evaluators import (
+    auc,
+    bound,
+    classification,
+    collapse,
+    representation,
+    segmentation,
+)
 from ltjax.options import Component
 
 EVALUATORS: dict[str, Component] = {
@@ -9,4 +16,5 @@ EVALUATORS: dict[str, Component] = {
     "bound": bound.BOUND,
     "knn": representation.KNN,
     "auc": auc.AUC,
+    "segmentation": segmentation.SEGMENTATION,
 }

@@ -186,7 +186,7 @@ class FocalSAMOptions(SharpOptions):
 # --------------------------------------------------------------------------- rules
 
 
-def _columns(parts: Parts):
+def _columns(parts: Parts) -> tuple[Any, Any]:
     """Labels and base weights: vectors for one part, dicts by part for several."""
     if len(parts) == 1:
         (part,) = parts.values()
@@ -195,7 +195,7 @@ def _columns(parts: Parts):
     return labels, {name: part.base for name, part in parts.items()}
 
 
-def _classes(caller: str, parts: Parts):
+def _classes(caller: str, parts: Parts) -> tuple[Any, Any]:
     """`_columns` for rules that need to know each row's class."""
     missing = [name for name, part in parts.items() if part.labels is None]
     if missing:

@@ -144,6 +144,7 @@ class MethodFacts(NamedTuple):
         reads_weights: whether it uses the class weights of the `weights` section.
         couples_batch: whether the losses of a row depend on the other rows, beyond what
             the loss itself says.
+        dense: whether it needs a network with a feature for every pixel.
         mixes: whether a row of the batch is not one example (mixup).
         companions: whether it needs an unlabelled stream.
         columns: columns that it needs of the training source.
@@ -160,6 +161,7 @@ class MethodFacts(NamedTuple):
     reads_loss: bool = True
     reads_weights: bool = True
     couples_batch: bool = False
+    dense: bool = False
     mixes: bool = False
     companions: bool = False
     columns: tuple[str, ...] = ()

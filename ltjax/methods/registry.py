@@ -7,6 +7,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 
 from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.partial_label import proden
+from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import simclr
 from ltjax.methods.semi_supervised import fixmatch
 from ltjax.methods.supervised import cc_sam, cvs, supervised
@@ -65,4 +66,5 @@ METHODS: dict[str, Component] = {
     "fixmatch": fixmatch.FIXMATCH,
     "proden": proden.PRODEN,
     "simclr": simclr.SIMCLR,
+    "pixelwise": pixelwise.PIXELWISE,
 }

@@ -160,7 +160,7 @@ class LinearHead(nn.Module):
             logits = self.scale * logits
         if self.use_bias:
             bias = self.param("bias", self._bias_init(dim), (self.num_classes,))
-            logits = logits + bias[None, :]
+            logits = logits + bias.reshape((1,) * (logits.ndim - 1) + (-1,))
         return features, logits
 
 

@@ -9,8 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax import class_stats
-from ltjax.data.source import known_labels
 from ltjax.data.splits import Splits, load_splits
 from ltjax.durations import duration_steps
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting
@@ -108,11 +106,10 @@ def build(config: TrainConfig) -> Run:
     replicas = replica_table(config)
     shapes = _shapes(init, replicas[0], config)
     optim.check_modules(config.optimizer.options, shapes.params)
-    counts = np.bincount(train.truth[train.truth >= 0], minlength=train.num_classes)
     info = RunInfo(
         name=config.label or run_name(config),
         num_classes=train.num_classes,
-        class_counts=counts.astype(np.int64),
+        class_counts=train.true_counts,
         class_names=train.class_names,
         many=config.many,
         few=config.few,
@@ -168,9 +165,7 @@ def _setting(config: TrainConfig, splits: Splits) -> Setting:
     """What is known before the first component is made."""
     train = splits.train
     setting = Setting(
-        class_counts=class_stats.count_labels(
-            known_labels(train.labels), train.num_classes
-        ),
+        class_counts=train.class_counts,
         labels=train.labels,
         num_examples=len(train),
         batch_size=config.batch_size,
@@ -245,11 +240,12 @@ def make_evaluators(
 ) -> Mapping[str, Evaluator]:
     """The evaluators that the config names, or those of the method."""
     table = OTHER_KINDS["evaluators"]
-    judges = dict(config.judges)
+    judges: dict[str, Any] = dict(config.judges)
     if not judges:
-        names = method.evaluators
-        found = {n: read(f"evaluators.{n}", {"name": n}, table) for n in names}
-        judges = {name: one.chosen for name, one in found.items()}
+        judges = {
+            name: read(f"evaluators.{name}", {"name": name}, table).chosen
+            for name in method.evaluators
+        }
     told = EvaluatorSetting(
         predict=method.predict,
         class_counts=info.class_counts,

@@ -42,7 +42,7 @@ def combination_faults(c: TrainConfig) -> list[str]:
         faults.append("config.evaluate_ema is set, but ema_decay is 0")
     if c.init_skip and not c.init_from:
         faults.append("config.init_skip is set, but init_from is empty")
-    return faults + _head_needs(c) + _supervision_needs(c)
+    return faults + _head_needs(c) + _dense_needs(c) + _supervision_needs(c)
 
 
 def _head_needs(c: TrainConfig) -> list[str]:
@@ -58,6 +58,17 @@ def _head_needs(c: TrainConfig) -> list[str]:
     return [
         f"config.head.name is {c.head.name!r}, but {owner} needs"
         f" {' or '.join(map(repr, allowed))} (or 'auto')"
+    ]
+
+
+def _dense_needs(c: TrainConfig) -> list[str]:
+    """A network with a feature for every pixel goes with a method of pixels."""
+    if c.method.facts.dense == c.model.facts.dense:
+        return []
+    wanted = "a feature for every pixel" if c.method.facts.dense else "one per example"
+    return [
+        f"config.model.name is {c.model.name!r}, but method {c.method.name!r} needs a"
+        f" network that gives {wanted}"
     ]
 
 

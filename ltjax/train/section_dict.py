@@ -21,7 +21,7 @@ class SectionDict(ml_collections.ConfigDict):
 
     def _fill(self, values: Mapping[str, Any]) -> None:
         with self.unlocked(), self.ignore_type():
-            for key in list(self):
+            for key in list(map(str, self)):
                 if key not in values:
                     del self[key]
             for key, value in values.items():
@@ -40,7 +40,7 @@ class SectionDict(ml_collections.ConfigDict):
         section = SECTIONS[self._path]
         values, before = section.defaults(name), section.defaults(str(self["name"]))
         shared = set(section.defaults(AUTO)) | section.shared_names(name)
-        for key in shared & values.keys() & before.keys() & set(self):
+        for key in shared & values.keys() & before.keys() & set(map(str, self)):
             if self[key] != before[key]:
                 values[key] = self[key]
         return values
