@@ -140,8 +140,9 @@ class Chosen:
 
     name: str
     options: Any
-    component: Component = dataclasses.field(repr=False)
-    usual: Any = dataclasses.field(default=None, repr=False)  # facts of the kind
+    # Name and options say it all; tables may make their components when asked.
+    component: Component = dataclasses.field(repr=False, compare=False)
+    usual: Any = dataclasses.field(default=None, repr=False, compare=False)  # facts
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -196,7 +196,7 @@ def build_model(
         )
     if norm is not None:
         options["norm"] = norm
-    options["dtype"] = str(jnp.dtype(dtype)) if dtype != "bfloat16" else dtype
+    options["dtype"] = _dtype_name(dtype)
     chosen = _read(component, options, f"build_model: {name!r}")
     backbone = component.make(chosen, {})
     head_component = _find("head", head, HEADS)
@@ -223,6 +223,13 @@ def describe_network(name: str, options: Any, head: str, num_classes: int) -> st
         for o in options_of(type(options)).values()
     )
     return f"{name} ({told}), {head} head, {num_classes} classes"
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        return jnp.dtype(dtype).name
+    except TypeError:  # what it may be is said where options are read
+        return str(dtype)
 
 
 def _find(kind: str, name: str, table: Mapping[str, Component]) -> Component:

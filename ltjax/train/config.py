@@ -14,7 +14,7 @@ from typing import Any
 import ml_collections
 
 from ltjax.options import Chosen, ConfigError, nearest, option, options_of, plain
-from ltjax.train.section_dict import nested, section_dict
+from ltjax.train.section_dict import ReplicaDict, nested, section_dict
 from ltjax.train.sections import SECTIONS
 
 
@@ -93,10 +93,9 @@ def default_config() -> Any:
     config: Any = ml_collections.ConfigDict()
     for known in options_of(EngineOptions).values():
         config[known.name] = plain(known.default)
-    config.replicas = {
-        known.name: plain(known.default)
-        for known in options_of(ReplicaOptions).values()
-    }
+    config.replicas = ReplicaDict()
+    for known in options_of(ReplicaOptions).values():
+        config.replicas[known.name] = plain(known.default)
     for path, section in SECTIONS.items():
         config[path] = section_dict(path, section.default)
     config.lock()

@@ -1,4 +1,4 @@
-"""A section of a config that knows which options its component has."""
+"""Sections of a config: one that knows its component's options, and the replicas."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +44,16 @@ class SectionDict(ml_collections.ConfigDict):
             if self[key] != before[key]:
                 values[key] = self[key]
         return values
+
+
+class ReplicaDict(ml_collections.ConfigDict):
+    """The section of the replicas; keys of its grid have dots, as {"loss.tau": ...}."""
+
+    def __setitem__(self, key, value):
+        """Sets an option; a grid may be any mapping."""
+        if key == "grid" and isinstance(value, Mapping | ml_collections.ConfigDict):
+            value = ml_collections.ConfigDict(dict(value), allow_dotted_keys=True)
+        super().__setitem__(key, value)
 
 
 def nested(value: Any) -> Any:
