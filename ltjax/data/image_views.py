@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_rank, shape_of
+from ltjax._checks import check_rank, is_concrete, shape_of
 from ltjax.data import _image_families as families
 from ltjax.data import image_ops, photometric
 from ltjax.data.randaugment import FIXMATCH, STANDARD, Change, rand_augment
@@ -31,11 +31,11 @@ def contrastive_view(
     area: tuple[float, float] = (0.08, 1.0),
     method: str = "bicubic",
     jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2),
-    jitter_probability: float = 0.8,
-    gray_probability: float = 0.2,
-    blur_probability: float = 0.5,
+    jitter_probability: ArrayLike = 0.8,
+    gray_probability: ArrayLike = 0.2,
+    blur_probability: ArrayLike = 0.5,
     blur_sigma: tuple[float, float] = (0.1, 2.0),
-    solarize_probability: float = 0.0,
+    solarize_probability: ArrayLike = 0.0,
     mirror: bool = True,
 ) -> jax.Array:
     """One view of SimCLR, MoCo v2 or BYOL.
@@ -89,15 +89,20 @@ def contrastive_view(
         )
         x = jnp.where(coins[0] < jitter_probability, distorted, x)
         x = jnp.where(coins[1] < gray_probability, photometric.to_gray(x), x)
-    if blur_probability:
+    if _is_on(blur_probability):
         low, high = blur_sigma
         sigma = jax.random.uniform(keys[4], minval=low, maxval=high)
         blurred = photometric.gaussian_blur(x, sigma, size=2 * (size // 20) + 1)
         x = jnp.where(coins[2] < blur_probability, blurred, x)
-    if solarize_probability:
+    if _is_on(solarize_probability):
         inverted = jnp.where(x < 0.5, x, 1 - x)
         x = jnp.where(coins[3] < solarize_probability, inverted, x)
     return x
+
+
+def _is_on(probability: ArrayLike) -> bool:
+    """False if a step can be left out of the program."""
+    return not is_concrete(probability) or bool(probability != 0)
 
 
 _LONG_TAILED = dict(jitter=(0.4, 0.4, 0.4, 0.1))

@@ -66,10 +66,10 @@ def distort_color(
     key: jax.Array,
     image: ArrayLike,
     *,
-    brightness: float = 0.4,
-    contrast: float = 0.4,
-    saturation: float = 0.4,
-    hue: float = 0.1,
+    brightness: ArrayLike = 0.4,
+    contrast: ArrayLike = 0.4,
+    saturation: ArrayLike = 0.4,
+    hue: ArrayLike = 0.1,
 ) -> jax.Array:
     """Changes brightness, contrast, saturation and hue in random order.
 
