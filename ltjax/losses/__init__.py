@@ -20,6 +20,13 @@ from ltjax.losses.logit_adjustment import (
     pairwise_consistent,
 )
 from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
+from ltjax.losses.moving_average import (
+    AveragePrecisionMeans,
+    MovingAverageLoss,
+    soap,
+    song,
+    sopa_s,
+)
 from ltjax.losses.pairwise import auc_exp, auc_hinge, auc_logistic, auc_square
 from ltjax.losses.partial_auc import (
     partial_auc,
@@ -34,11 +41,14 @@ from ltjax.losses.pesg import (
     projected_descent_ascent,
     refresh_pesg,
 )
+from ltjax.losses.ranking import autkc, distribution_balanced, tkpr
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
 
 __all__ = [
+    "AveragePrecisionMeans",
+    "MovingAverageLoss",
     "PESGState",
     "SaddleDuals",
     "SaddleLoss",
@@ -49,10 +59,12 @@ __all__ = [
     "auc_logistic",
     "auc_square",
     "aucm",
+    "autkc",
     "balanced_softmax",
     "best_saddle_duals",
     "class_balanced",
     "class_dependent_temperature",
+    "distribution_balanced",
     "dot_regression",
     "drauc_radii",
     "focal",
@@ -70,7 +82,11 @@ __all__ = [
     "refresh_pesg",
     "sigmoid_cross_entropy",
     "sigmoid_focal",
+    "soap",
     "softmax_cross_entropy",
+    "song",
+    "sopa_s",
+    "tkpr",
     "update_cvar_thresholds",
     "vector_scaling",
 ]
