@@ -13,7 +13,23 @@ from ltjax.losses.aucm import (
     init_saddle_duals,
 )
 from ltjax.losses.class_balanced import class_balanced
+from ltjax.losses.dirmixe import (
+    DirMixELoss,
+    SampledPriors,
+    dirmixe,
+    sample_priors,
+    semi_variance,
+)
+from ltjax.losses.distillation import distillation
 from ltjax.losses.dot_regression import dot_regression
+from ltjax.losses.experts import (
+    expert_losses,
+    reversed_prior,
+    ride,
+    ride_diversity,
+    ride_temperatures,
+    sade,
+)
 from ltjax.losses.logit_adjustment import (
     balanced_softmax,
     logit_adjusted,
@@ -48,11 +64,13 @@ from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scal
 
 __all__ = [
     "AveragePrecisionMeans",
+    "DirMixELoss",
     "MovingAverageLoss",
     "PESGState",
     "SaddleDuals",
     "SaddleLoss",
     "SaddleVariables",
+    "SampledPriors",
     "affine_softmax",
     "auc_exp",
     "auc_hinge",
@@ -64,9 +82,12 @@ __all__ = [
     "best_saddle_duals",
     "class_balanced",
     "class_dependent_temperature",
+    "dirmixe",
+    "distillation",
     "distribution_balanced",
     "dot_regression",
     "drauc_radii",
+    "expert_losses",
     "focal",
     "init_saddle_duals",
     "ldam",
@@ -80,6 +101,13 @@ __all__ = [
     "pesg",
     "projected_descent_ascent",
     "refresh_pesg",
+    "reversed_prior",
+    "ride",
+    "ride_diversity",
+    "ride_temperatures",
+    "sade",
+    "sample_priors",
+    "semi_variance",
     "sigmoid_cross_entropy",
     "sigmoid_focal",
     "soap",

@@ -2,8 +2,8 @@ r"""Losses of rank measures, whose inner means are kept from step to step.
 
 Average precision, NDCG and the KL form of the partial AUC are functions f of a mean
 over examples, one mean per positive. A batch sees a few of those examples, and f of the
-mean of a few is biased. So the mean is a moving average u, and the gradient is f'(u) times that
-of the batch's mean:
+mean of a few is biased. So the mean is a moving average u, and the gradient is f'(u)
+times that of the batch's mean:
 
 .. math:: u_p \leftarrow (1 - r)\, u_p + r\, g_p, \qquad
           v_p = f'(u_p)\, g_p \quad \text{with } u_p \text{ constant}
