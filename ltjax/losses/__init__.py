@@ -58,6 +58,7 @@ from ltjax.losses.pesg import (
     refresh_pesg,
 )
 from ltjax.losses.ranking import autkc, distribution_balanced, tkpr
+from ltjax.losses.segmentation import pixel_auc
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
@@ -99,6 +100,7 @@ __all__ = [
     "partial_auc_cvar",
     "partial_auc_kl",
     "pesg",
+    "pixel_auc",
     "projected_descent_ascent",
     "refresh_pesg",
     "reversed_prior",

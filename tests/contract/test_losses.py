@@ -87,6 +87,7 @@ ELSEWHERE = {
     "sample_priors": "test_dirmixe.py",
     "semi_variance": "test_dirmixe.py",
     "distillation": "test_distillation.py",
+    "pixel_auc": "test_segmentation.py",
     "auc_exp": "test_pairwise.py",
     "auc_hinge": "test_pairwise.py",
     "auc_logistic": "test_pairwise.py",
