@@ -288,7 +288,7 @@ def sopa_s(
     rate: float | ArrayLike = 0.9,
     margin: float | ArrayLike = 1.0,
     power: int = 2,
-    block: int = 1024,
+    block: int = 256,
     where: ArrayLike | None = None,
 ) -> MovingAverageLoss:
     r"""One-way partial AUC in KL form by moving averages; see `partial_auc_kl`.
