@@ -71,9 +71,10 @@ def projected_descent_ascent(
         if params is None:
             raise ValueError("projected_descent_ascent: update needs params")
         trees = [_prefix(x, params) for x in (ascend, low, high)]
+        rate = jnp.asarray(learning_rate)
 
         def step(gradient, value, up, least, most):
-            moved = value + (learning_rate if up else -learning_rate) * gradient
+            moved = value + (rate if up else -rate) * gradient
             return (jnp.clip(moved, least, most) - value).astype(value.dtype)
 
         return jax.tree.map(step, updates, params, *trees), state
@@ -171,13 +172,14 @@ def pesg(
         buffer = jax.tree.map(
             direction, primal(updates), values, state.reference, state.buffer
         )
-        steps = jax.tree.map(lambda u: (-learning_rate * u).astype(u.dtype), buffer)
+        rate = jnp.asarray(learning_rate)
+        steps = jax.tree.map(lambda u: (-rate * u).astype(u.dtype), buffer)
         moved = jax.tree.map(jnp.add, values, steps)
         alpha = params.duals.alpha
         slope = updates.duals.alpha
         if alpha_step == "published":
             slope = 2 * (margin + moved[2] - moved[1]) - 2 * alpha
-        ascended = jnp.clip(alpha + learning_rate * slope, *alpha_bounds)
+        ascended = jnp.clip(alpha + rate * slope, *alpha_bounds)
         duals = SaddleDuals(steps[1], steps[2], (ascended - alpha).astype(alpha.dtype))
         total = jax.tree.map(jnp.add, state.total, moved)
         new = PESGState(buffer, state.reference, total, state.steps + 1)
