@@ -17,7 +17,10 @@ ROOT = pathlib.Path(ltjax.__file__).parent
 FLOORS = [
     ["_checks", "_numerics"],
     ["class_stats", "reduce", "schedules"],
-    ["losses", "metrics", "classifiers", "resampling", "sharpness"],
+    [
+        *("losses", "metrics", "classifiers", "resampling", "sharpness"),
+        "pseudo_labels",
+    ],
     ["models", "data", "methods"],
     ["train"],
     ["cli", "__main__"],
@@ -152,6 +155,7 @@ def test_losses_need_jax_numpy_and_optax_only():
 import jax.numpy as jnp
 import ltjax.losses, ltjax.class_stats, ltjax.reduce, ltjax.schedules
 import ltjax.metrics, ltjax.classifiers, ltjax.resampling, ltjax.sharpness
+import ltjax.pseudo_labels
 import ltjax.methods.gradients, ltjax.methods.supervised, ltjax.data
 
 logits, labels = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1])
