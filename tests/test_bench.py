@@ -81,3 +81,14 @@ def test_path_is_measured_against_a_grid(bench):
     row = bench("posthoc").measure(400, 10, repeats=1)
     assert float(row["best_on_path"]) >= float(row["best_on_grid"]) > 0.3
     assert float(row["ratio"]) > 0
+
+
+def test_refinement_is_measured_against_the_published_loop(bench):
+    rows = bench("darp").measure(300, 5, 20.0, 2.0, repeats=1)
+    newton, passes = rows
+    assert (newton["solver"], passes["solver"]) == ("newton", "coordinate")
+    assert float(newton["violation"]) < 1e-10 and int(newton["steps"]) <= 15
+    # Ten passes, by exact roots and by the secants of the published loop, agree.
+    distances = float(passes["distance"]), float(passes["published_distance"])
+    assert distances[0] == pytest.approx(distances[1], rel=0.5)
+    assert all(float(row["ratio"]) > 0 for row in rows)

@@ -14,13 +14,7 @@ from ltjax.losses.aucm import (
 )
 from ltjax.losses.class_balanced import class_balanced
 from ltjax.losses.consistency import consistency
-from ltjax.losses.contrastive import (
-    focal_nt_xent,
-    info_nce,
-    moclr,
-    nt_xent,
-    sup_con,
-)
+from ltjax.losses.contrastive import focal_nt_xent, info_nce, moclr, nt_xent, sup_con
 from ltjax.losses.dirmixe import (
     DirMixELoss,
     SampledPriors,

@@ -62,12 +62,7 @@ from ltjax.metrics.classification import (
     summarize,
     worst_class,
 )
-from ltjax.metrics.knn import (
-    Neighbors,
-    knn_predict,
-    nearest_neighbors,
-    neighbor_votes,
-)
+from ltjax.metrics.knn import Neighbors, knn_predict, nearest_neighbors, neighbor_votes
 from ltjax.metrics.neural_collapse import (
     ClassMeanState,
     CollapseGeometry,
@@ -77,11 +72,6 @@ from ltjax.metrics.neural_collapse import (
     collapse_metrics,
 )
 from ltjax.metrics.partial_auc import PartialAUC, partial_auc, two_way_partial_auc
-from ltjax.metrics.uniformity import (
-    CategoryUniformity,
-    alignment,
-    category_uniformity,
-    uniformity,
 from ltjax.metrics.ranking import (
     TopKRanking,
     autkc,
@@ -98,6 +88,12 @@ from ltjax.metrics.segmentation import (
     per_class_iou,
     pixel_groups,
     summarize_segmentation,
+)
+from ltjax.metrics.uniformity import (
+    CategoryUniformity,
+    alignment,
+    category_uniformity,
+    uniformity,
 )
 
 __all__ = [
