@@ -16,8 +16,8 @@ ROOT = pathlib.Path(ltjax.__file__).parent
 # but the roof.
 FLOORS = [
     ["_checks", "_numerics", "_similarity_blocks"],
-    ["class_stats", "reduce", "schedules"],
-    ["losses", "metrics", "classifiers", "resampling", "sharpness"],
+    ["class_stats", "reduce", "schedules", "pruning"],
+    ["losses", "metrics", "classifiers", "resampling", "sharpness", "optimizers"],
     ["models", "data", "methods"],
     ["train"],
     ["cli", "__main__"],
