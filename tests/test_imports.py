@@ -16,10 +16,10 @@ ROOT = pathlib.Path(ltjax.__file__).parent
 # floor, and nobody imports them but the roof.
 FLOORS = [
     ["_checks", "_numerics", "_similarity_blocks"],
-    ["class_stats", "reduce", "schedules", "durations", "options"],
+    ["class_stats", "reduce", "schedules", "pruning", "durations", "options"],
     [
         *("losses", "metrics", "classifiers", "resampling", "sharpness"),
-        "pseudo_labels",
+        *("pseudo_labels", "optimizers"),
     ],
     ["data", "models", "methods", "evaluators"],
     ["train"],

@@ -12,6 +12,7 @@ from ltjax.losses.aucm import (
     drauc_radii,
     init_saddle_duals,
 )
+from ltjax.losses.balanced_contrastive import balanced_contrastive
 from ltjax.losses.class_balanced import class_balanced
 from ltjax.losses.consistency import consistency
 from ltjax.losses.contrastive import focal_nt_xent, info_nce, moclr, nt_xent, sup_con
@@ -32,6 +33,8 @@ from ltjax.losses.experts import (
     ride_temperatures,
     sade,
 )
+from ltjax.losses.harmonization import geometric_harmonization
+from ltjax.losses.kcl import kcl
 from ltjax.losses.logit_adjustment import (
     balanced_softmax,
     logit_adjusted,
@@ -45,6 +48,7 @@ from ltjax.losses.moving_average import (
     song,
     sopa_s,
 )
+from ltjax.losses.paco import paco
 from ltjax.losses.pairwise import auc_exp, auc_hinge, auc_logistic, auc_square
 from ltjax.losses.partial_auc import (
     partial_auc,
@@ -83,6 +87,7 @@ __all__ = [
     "auc_square",
     "aucm",
     "autkc",
+    "balanced_contrastive",
     "balanced_softmax",
     "best_saddle_duals",
     "byol",
@@ -100,14 +105,17 @@ __all__ = [
     "expert_losses",
     "focal",
     "focal_nt_xent",
+    "geometric_harmonization",
     "info_nce",
     "init_saddle_duals",
+    "kcl",
     "ldam",
     "ldam_hinge",
     "leveraged_weighted",
     "logit_adjusted",
     "moclr",
     "nt_xent",
+    "paco",
     "pairwise_consistent",
     "pairwise_margin",
     "partial_auc",
