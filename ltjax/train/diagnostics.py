@@ -102,7 +102,7 @@ def make_diagnostics(
 
     def vectors(state):
         assert model.class_vectors is not None  # checked above, where it is wanted
-        return model.class_vectors(*evaluated(state, ema=config.evaluate_ema)).T
+        return model.class_vectors(*evaluated(state, ema=config.evaluate_ema))
 
     def bound(state, lowest):
         adjustment = run.method.adjustment
