@@ -1,5 +1,13 @@
 """Metrics of imbalanced classification, streamed on the device, exact on the host."""
 
+from ltjax.metrics.averages import (
+    adjusted_balanced_accuracy,
+    balanced_accuracy,
+    balanced_error_rate,
+    g_mean,
+    harmonic_mean,
+    worst_class,
+)
 from ltjax.metrics.bound import (
     BoundTerms,
     bound_terms,
@@ -31,24 +39,23 @@ from ltjax.metrics.class_geometry import (
 )
 from ltjax.metrics.classification import (
     ClassificationState,
-    ClassTotals,
     GroupAccuracy,
     accuracy,
-    adjusted_balanced_accuracy,
-    balanced_accuracy,
-    balanced_error_rate,
-    class_totals,
-    g_mean,
     group_accuracy,
-    harmonic_mean,
     macro_f1,
     macro_precision,
     macro_recall,
+    macro_specificity,
+    summarize,
+)
+from ltjax.metrics.confusion import (
+    ClassTotals,
+    class_totals,
+    confusion_matrix,
     per_class_f1,
     per_class_precision,
     per_class_recall,
-    summarize,
-    worst_class,
+    specificity,
 )
 from ltjax.metrics.neural_collapse import (
     ClassMeanState,
@@ -84,6 +91,7 @@ __all__ = [
     "class_totals",
     "collapse_geometry",
     "collapse_metrics",
+    "confusion_matrix",
     "contraction_factor",
     "ece",
     "equiangle_deviation",
@@ -96,6 +104,7 @@ __all__ = [
     "macro_f1",
     "macro_precision",
     "macro_recall",
+    "macro_specificity",
     "maximum_calibration_error",
     "mce",
     "minority_collapse",
@@ -104,6 +113,7 @@ __all__ = [
     "per_class_recall",
     "pool_classes",
     "reliability_curve",
+    "specificity",
     "summarize",
     "top_confidence",
     "update_min_scores",
