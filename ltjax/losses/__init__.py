@@ -11,7 +11,7 @@ from ltjax.losses.logit_adjustment import (
     logit_adjusted,
     pairwise_consistent,
 )
-from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
+from ltjax.losses.margins import ldam, ldam_hinge, ldam_margins, pairwise_margin
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
@@ -25,6 +25,7 @@ __all__ = [
     "focal",
     "ldam",
     "ldam_hinge",
+    "ldam_margins",
     "logit_adjusted",
     "pairwise_consistent",
     "pairwise_margin",

@@ -55,7 +55,8 @@ def value_and_grad(row):
 
 
 def test_every_public_loss_has_a_row():
-    assert {row.public for row in table.ROWS} == set(losses.__all__)
+    # Margins are class statistics of a loss, and no loss themselves.
+    assert {row.public for row in table.ROWS} == set(losses.__all__) - {"ldam_margins"}
     assert all(row.function is getattr(losses, row.public) for row in table.ROWS)
 
 
