@@ -164,11 +164,12 @@ def test_report_writes_a_table(ltjax, finished, tmp_path):
 def test_list_names_everything_that_a_config_may(ltjax):
     code, out, _ = ltjax("list")
     assert code == 0
+    from ltjax.train.recipes import METHODS
+
     from ltjax.data.source import DATASETS
     from ltjax.methods.gradients import RULES
     from ltjax.methods.supervised import LOSSES
     from ltjax.models.registry import MODELS
-    from ltjax.train.recipes import METHODS
 
     assert out == listing() + "\n"
     for table in (DATASETS, RULES, LOSSES, MODELS, METHODS):

@@ -54,6 +54,47 @@ def test_factor_and_phase_change_in_the_same_step():
     assert [int(phase(s, (160 * per_epoch,))) for s in (before, after)] == [0, 1]
 
 
+def test_warmup_by_step_before_a_multistep_decay():
+    # Cui et al.: 0 to 0.1 over 5 epochs of 100 steps, x 0.01 at 160, x 0.0001 at 180.
+    def rate(step):
+        return 0.1 * float(
+            warmup_multistep(step, steps_per_epoch=100, warmup_by="step")
+        )
+
+    steps = (0, 1, 250, 499, 500, 15999, 16000, 17999, 18000)
+    expected = (0, 0.0002, 0.05, 0.0998, 0.1, 0.1, 1e-3, 1e-3, 1e-5)
+    np.testing.assert_allclose([rate(s) for s in steps], expected, rtol=1e-5)
+    # Menon et al. on CIFAR-10: up to epoch 20, then x 0.1 at 604, 926 and 1128.
+    google = [
+        float(
+            warmup_multistep(
+                epoch * 97,
+                steps_per_epoch=97,
+                warmup_epochs=20,
+                milestones=(604, 926, 1128),
+                factors=(0.1, 0.01, 0.001),
+                warmup_by="step",
+            )
+        )
+        for epoch in (10, 20, 603, 604, 926, 1128)
+    ]
+    np.testing.assert_allclose(google, [0.5, 1, 1, 0.1, 0.01, 0.001], rtol=1e-5)
+
+
+def test_a_warmup_by_step_may_end_within_an_epoch():
+    factors = [
+        float(
+            warmup_multistep(s, steps_per_epoch=4, warmup_epochs=1.5, warmup_by="step")
+        )
+        for s in (3, 6)
+    ]
+    assert factors == [0.5, 1.0]
+    with pytest.raises(ValueError, match=r"warmup_epochs is 1\.5, expected whole"):
+        warmup_multistep(0, steps_per_epoch=4, warmup_epochs=1.5)
+    with pytest.raises(ValueError, match="warmup_by is 'batch'"):
+        warmup_multistep(0, steps_per_epoch=4, warmup_by="batch")
+
+
 def test_warmup_can_be_left_out():
     factors = [
         float(
@@ -81,13 +122,39 @@ def test_cosine_by_epoch_starts_at_one_and_never_reaches_zero():
 
 
 def test_cosine_after_a_warmup():
+    # Update s = 1 ... S: s / W for s < W, then (1 + cos(pi (s - W) / (S - W))) / 2.
     factors = [
         float(cosine(s, total_steps=14, warmup_steps=4, final=0.1)) for s in range(15)
     ]
     np.testing.assert_allclose(factors[:4], [0.25, 0.5, 0.75, 1.0], rtol=1e-6)
-    t = np.arange(11)
+    t = np.arange(1, 11)
     expected = 0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * t / 10))
-    np.testing.assert_allclose(factors[4:], expected, rtol=1e-5)
+    np.testing.assert_allclose(factors[4:14], expected, rtol=1e-5)
+    assert factors[13] == factors[14] == pytest.approx(0.1)
+
+
+def test_cosine_after_a_warmup_by_epoch():
+    # Epoch e = 1 ... E: e / 10 for e < 10, then half a cosine from 1 to 1e-6 / 0.4.
+    per_epoch, epochs = 3, 410
+    final = 1e-6 / 0.4
+    steps = np.arange(per_epoch * epochs)
+    factors = jax.jit(
+        jax.vmap(
+            lambda s: cosine(
+                s,
+                total_steps=per_epoch * epochs,
+                warmup_steps=10 * per_epoch,
+                steps_per_epoch=per_epoch,
+                final=final,
+            )
+        )
+    )(steps)
+    by_epoch = np.asarray(factors).reshape(epochs, per_epoch)
+    np.testing.assert_array_equal(by_epoch.min(axis=1), by_epoch.max(axis=1))
+    rate = dict(zip(range(1, epochs + 1), 0.4 * by_epoch[:, 0], strict=True))
+    assert rate[5] == pytest.approx(0.2) and rate[10] == pytest.approx(0.4)
+    assert rate[210] == pytest.approx(0.2 + 0.5e-6, rel=1e-5)  # half way, cos = 0
+    assert rate[410] == pytest.approx(1e-6, rel=1e-3)
 
 
 def test_cosine_stays_at_its_end():

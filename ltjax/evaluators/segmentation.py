@@ -4,6 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting, Sweep
+from ltjax.metrics import (
+    accuracy,
+    balanced_accuracy,
+    group_iou,
+    mean_iou,
+    pixel_confusion,
+)
 from ltjax.metrics.column import Column
 from ltjax.options import Component, NoOptions
 
@@ -30,10 +37,9 @@ def make(options: NoOptions, setting: EvaluatorSetting) -> Evaluator:
         logits = setting.predict(state, batch["inputs"])["logits"]
         targets = batch["targets"].astype(jnp.int32)
         valid = (targets != IGNORED) & batch["mask"][:, None, None]
-        row = jnp.where(valid, targets, num_classes).reshape(-1)
-        column = jnp.argmax(logits, axis=-1).astype(jnp.int32).reshape(-1)
         low, high = sums
-        low = low + zeros.at[row, column].add(1, mode="drop")
+        predicted = jnp.argmax(logits, axis=-1)
+        low = low + pixel_confusion(targets, predicted, num_classes, where=valid)
         return low & (2**_LIMB - 1), high + (low >> _LIMB)
 
     def arrays(found, extra, about):
@@ -41,17 +47,14 @@ def make(options: NoOptions, setting: EvaluatorSetting) -> Evaluator:
         return {"pixels": (high << _LIMB) + low}
 
     def summarize(arrays):
-        matrix = np.asarray(arrays["pixels"], np.float64)
-        hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-        support, claimed = matrix.sum(axis=-1), matrix.sum(axis=-2)
-        union = support + claimed - hits
+        matrix = arrays["pixels"]
         values = {
-            "mean_iou": _mean(hits, union),
-            "pixel_accuracy": hits.sum(-1) / np.maximum(support.sum(-1), 1),
-            "class_accuracy": _mean(hits, support),
+            "mean_iou": mean_iou(matrix),
+            "pixel_accuracy": accuracy(matrix),
+            "class_accuracy": balanced_accuracy(matrix),
         }
-        for name, members in groups.items():
-            values[f"iou_{name}"] = _mean(hits[..., members], union[..., members])
+        for name, found in group_iou(matrix, groups).items():
+            values[f"iou_{name}"] = found.accuracy
         return values
 
     return Evaluator(
@@ -67,14 +70,6 @@ def make(options: NoOptions, setting: EvaluatorSetting) -> Evaluator:
         ),
         judged="mean_iou",
     )
-
-
-def _mean(hits: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Mean of the ratios over the classes whose total is not zero; NaN for none."""
-    present = total > 0
-    ratio = np.where(present, hits / np.where(present, total, 1), 0)
-    count = present.sum(axis=-1)
-    return np.where(count > 0, ratio.sum(-1) / np.maximum(count, 1), np.nan)
 
 
 SEGMENTATION = Component("mean intersection over union of pixels", NoOptions, make)

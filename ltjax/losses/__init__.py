@@ -40,7 +40,7 @@ from ltjax.losses.logit_adjustment import (
     logit_adjusted,
     pairwise_consistent,
 )
-from ltjax.losses.margins import ldam, ldam_hinge, pairwise_margin
+from ltjax.losses.margins import ldam, ldam_hinge, ldam_margins, pairwise_margin
 from ltjax.losses.moving_average import (
     AveragePrecisionMeans,
     MovingAverageLoss,
@@ -111,6 +111,7 @@ __all__ = [
     "kcl",
     "ldam",
     "ldam_hinge",
+    "ldam_margins",
     "leveraged_weighted",
     "logit_adjusted",
     "moclr",

@@ -11,6 +11,14 @@ from ltjax.metrics.auc import (
     ovo_auc_matrix,
     ovr_auc,
 )
+from ltjax.metrics.averages import (
+    adjusted_balanced_accuracy,
+    balanced_accuracy,
+    balanced_error_rate,
+    g_mean,
+    harmonic_mean,
+    worst_class,
+)
 from ltjax.metrics.balancedness import Balancedness, balancedness
 from ltjax.metrics.bound import (
     BoundTerms,
@@ -42,25 +50,23 @@ from ltjax.metrics.class_geometry import (
     minority_collapse,
 )
 from ltjax.metrics.classification import (
-    ClassificationState,
-    ClassTotals,
     GroupAccuracy,
     accuracy,
-    adjusted_balanced_accuracy,
-    balanced_accuracy,
-    balanced_error_rate,
-    class_totals,
-    g_mean,
     group_accuracy,
-    harmonic_mean,
     macro_f1,
     macro_precision,
     macro_recall,
+    macro_specificity,
+    summarize,
+)
+from ltjax.metrics.confusion import (
+    ClassTotals,
+    class_totals,
+    confusion_matrix,
     per_class_f1,
     per_class_precision,
     per_class_recall,
-    summarize,
-    worst_class,
+    specificity,
 )
 from ltjax.metrics.knn import Neighbors, knn_predict, nearest_neighbors, neighbor_votes
 from ltjax.metrics.neural_collapse import (
@@ -82,10 +88,10 @@ from ltjax.metrics.ranking import (
     top_k_ranking,
 )
 from ltjax.metrics.segmentation import (
-    confusion_matrix,
     group_iou,
     mean_iou,
     per_class_iou,
+    pixel_confusion,
     pixel_groups,
     summarize_segmentation,
 )
@@ -152,6 +158,7 @@ __all__ = [
     "macro_f1",
     "macro_precision",
     "macro_recall",
+    "macro_specificity",
     "maximum_calibration_error",
     "mce",
     "mean_average_precision",
@@ -168,10 +175,12 @@ __all__ = [
     "per_class_iou",
     "per_class_precision",
     "per_class_recall",
+    "pixel_confusion",
     "pixel_groups",
     "pool_classes",
     "ranking_loss",
     "reliability_curve",
+    "specificity",
     "summarize",
     "summarize_segmentation",
     "top_confidence",

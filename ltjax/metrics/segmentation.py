@@ -5,9 +5,9 @@ r"""Segmentation metrics from one confusion matrix over all pixels of a data set
           \mathrm{mIoU} = \mathrm{mean}_k\, \mathrm{IoU}_k
 
 Intersections and unions are summed over the whole data set, never averaged over images
-or batches. `confusion_matrix` leaves the ignored pixels out of both; add the matrices
+or batches. `pixel_confusion` leaves the ignored pixels out of both; add the matrices
 of batches up. Pixel accuracy and mean class accuracy are `accuracy` and
-`balanced_accuracy(per_class_recall(...))` of that matrix.
+`balanced_accuracy` of that matrix.
 """
 
 from collections.abc import Mapping
@@ -17,19 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_counts, shape_of
-from ltjax.metrics.classification import (
-    Counts,
-    GroupAccuracy,
-    accuracy,
-    balanced_accuracy,
-    class_totals,
-    group_accuracy,
-    per_class_recall,
-)
+from ltjax._checks import check_choice, check_counts, shape_of
+from ltjax.metrics.averages import balanced_accuracy
+from ltjax.metrics.classification import GroupAccuracy, accuracy, group_means
+from ltjax.metrics.confusion import Counts, class_totals
 
 
-def confusion_matrix(
+def pixel_confusion(
     labels: ArrayLike,
     predictions: ArrayLike,
     num_classes: int,
@@ -56,11 +50,11 @@ def confusion_matrix(
         TypeError: if labels or predictions are not integers.
 
     Example:
-        >>> confusion_matrix(jnp.array([0, 1, 255]), jnp.array([0, 0, 1]), 2,
+        >>> pixel_confusion(jnp.array([0, 1, 255]), jnp.array([0, 0, 1]), 2,
         ...                  ignore_label=255).tolist()
         [[1, 0], [1, 0]]
     """
-    caller = "confusion_matrix"
+    caller = "pixel_confusion"
     for name, x in (("labels", labels), ("predictions", predictions)):
         if not jnp.issubdtype(jnp.result_type(x), jnp.integer):
             raise TypeError(
@@ -124,7 +118,14 @@ def mean_iou(counts: Counts, *, absent: str = "skip") -> np.ndarray:
         >>> print(mean_iou([[3, 1], [0, 2]]).round(4))
         0.7083
     """
-    return balanced_accuracy(per_class_iou(counts), absent=absent)
+    check_choice("mean_iou", "absent", absent, ("skip", "zero", "nan"))
+    iou = per_class_iou(counts)
+    if absent == "nan":
+        return iou.mean(axis=-1)
+    present = np.isfinite(iou)
+    number = iou.shape[-1] if absent == "zero" else present.sum(axis=-1)
+    total = np.where(present, iou, 0.0).sum(axis=-1)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
 def group_iou(
@@ -147,7 +148,7 @@ def group_iou(
         >>> print(group_iou([[3, 1], [0, 2]], groups)["head"].accuracy)
         0.75
     """
-    return group_accuracy(per_class_iou(counts), groups)
+    return group_means("group_iou", per_class_iou(counts), groups)
 
 
 def pixel_groups(pixel_counts: ArrayLike, *, tail: ArrayLike) -> dict[str, np.ndarray]:
@@ -223,7 +224,7 @@ def summarize_segmentation(
     """
     values = {
         "pixel_accuracy": accuracy(counts),
-        "class_accuracy": balanced_accuracy(per_class_recall(counts)),
+        "class_accuracy": balanced_accuracy(counts),
         "mean_iou": mean_iou(counts),
     }
     for name, group in group_iou(counts, groups or {}).items():

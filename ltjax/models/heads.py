@@ -64,7 +64,7 @@ def etf_columns(key, shape, dtype=jnp.float32):
         [D, K] with unit columns.
     """
     dim, num_classes = shape
-    return jnp.asarray(class_frame(key, num_classes, dim), dtype)
+    return jnp.asarray(class_frame(key, dim=dim, num_classes=num_classes), dtype)
 
 
 FRAMES = {"etf": etf_columns, "random": unit_columns}

@@ -79,6 +79,7 @@ ELSEWHERE = {
     "drauc_radii": "test_aucm.py",
     "expert_losses": "test_experts.py",
     "init_saddle_duals": "test_aucm.py",
+    "ldam_margins": "test_margins.py",
     "partial_auc": "test_partial_auc.py",
     "partial_auc_cvar": "test_partial_auc.py",
     "partial_auc_kl": "test_partial_auc.py",

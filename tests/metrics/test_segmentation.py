@@ -30,7 +30,7 @@ def test_confusion_matrix_is_a_count_of_pairs():
         if y != 255:
             expected[y, p] += 1
     np.testing.assert_array_equal(counted(labels, predictions), expected)
-    masked = jax.jit(lambda y, p, w: M.confusion_matrix(y, p, 5, where=w))
+    masked = jax.jit(lambda y, p, w: M.pixel_confusion(y, p, 5, where=w))
     np.testing.assert_array_equal(masked(labels, predictions, labels != 255), expected)
     # 255 is a class index like any other that is out of range.
     everything = masked(labels, predictions, np.ones(labels.shape, bool))
@@ -83,12 +83,12 @@ def test_groups_and_summary():
     ("call", "message"),
     [
         (
-            lambda y: M.confusion_matrix(y, y[:2], 3),
+            lambda y: M.pixel_confusion(y, y[:2], 3),
             r"predictions have shape \(2,\), expected \(3,\)",
         ),
         (
-            lambda y: M.confusion_matrix(y, y, 3, where=np.ones(2, bool)),
-            r"confusion_matrix: where have shape \(2,\)",
+            lambda y: M.pixel_confusion(y, y, 3, where=np.ones(2, bool)),
+            r"pixel_confusion: where have shape \(2,\)",
         ),
         (lambda y: M.mean_iou(np.ones((2, 3))), r"\(2, 3\), expected \[..., K, K\]"),
         (lambda y: M.mean_iou(np.eye(2), absent="drop"), "absent is 'drop'"),
@@ -100,4 +100,4 @@ def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.array([0, 1, 2]))
     with pytest.raises(TypeError, match="predictions have dtype float32"):
-        M.confusion_matrix(np.arange(2), np.zeros(2, np.float32), 2)
+        M.pixel_confusion(np.arange(2), np.zeros(2, np.float32), 2)

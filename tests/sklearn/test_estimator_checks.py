@@ -8,9 +8,12 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from ltjax.sklearn import (
     COG,
     SMOTE,
+    BorderlineSMOTE,
     LogitAdjustedClassifier,
     PlugInClassifier,
+    RandomUnderSampler,
     ThresholdMover,
+    TunedThreshold,
 )
 
 CLUSTERED = COG(
@@ -18,6 +21,9 @@ CLUSTERED = COG(
 )
 ESTIMATORS = [
     SMOTE(random_state=0),
+    BorderlineSMOTE(random_state=0),
+    RandomUnderSampler(random_state=0),
+    TunedThreshold(num_folds=2),
     COG(random_state=0),
     CLUSTERED,
     PlugInClassifier(),

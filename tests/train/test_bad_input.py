@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ltjax.cli import main
-from ltjax.train.build import build
 from ltjax.options import ConfigError
+from ltjax.train.build import build
 
 CLASSES, PER_CLASS = 3, 12
 NPZ = {

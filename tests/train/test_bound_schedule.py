@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from ltjax.train.bound_schedule import apply_bound_schedule, choose_bound_schedule
 
 from ltjax.methods import presets
-from ltjax.train.bound_schedule import apply_bound_schedule, choose_bound_schedule
 from ltjax.options import ConfigError
 from ltjax.train.config import default_config
 

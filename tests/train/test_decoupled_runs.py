@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from ltjax.options import ConfigError
 from ltjax.train import loop
 from ltjax.train.build import build
-from ltjax.options import ConfigError
+from ltjax.train.check import check
 from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.loop import Preempted
 from ltjax.train.mesh import Layout, make_mesh
-from ltjax.train.check import check
 
 SEEDS = {"replicas.seeds": (0, 1), "eval_every": "0 steps"}
 CRT = {

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.train.build import build
 from ltjax.options import ConfigError
+from ltjax.train.build import build
 
 SHORT = {"total": "10 steps", "eval_every": "0 steps", "log_every": "5 steps"}
 # Summation in another order, over ten steps.

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax.options import ConfigError
 from ltjax.train.build import build
 from ltjax.train.checkpoint import restore_params
-from ltjax.options import ConfigError
 
 SHORT = {"total": "10 steps", "eval_every": "0 steps", "log_every": "5 steps"}
 DR = SHORT | {"loss.name": "dot_regression"}

@@ -9,9 +9,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from ltjax.options import ConfigError
 from ltjax.train import loop, optim
 from ltjax.train.build import build
-from ltjax.options import ConfigError
 from ltjax.train.check import check
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

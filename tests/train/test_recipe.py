@@ -9,11 +9,11 @@ import pytest
 
 from ltjax.cli import load_config
 from ltjax.data import augment
-from ltjax.train.build import build
 from ltjax.options import ConfigError
+from ltjax.train.build import build
+from ltjax.train.check import check
 from ltjax.train.config import OptimizerConfig
 from ltjax.train.optim import lr_factor, make_optimizer
-from ltjax.train.check import check
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 STEPS_PER_EPOCH = 96

@@ -10,14 +10,15 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax.train.checkpoint import restore_params
 from ltjax.options import ConfigError
+from ltjax.train.checkpoint import restore_params
 from ltjax.train.loop import Preempted
 
 # Everything that a step may depend on beside its number: an average, moments, dropout,
 # a deferred weight (from step 15), a deferred sampler (13), a schedule with warm-up.
 RICH = {
-    "model.hidden": (16,), "model.dropout": 0.2,
+    "model.hidden": (16,),
+    "model.dropout": 0.2,
     "loss.name": "la",
     "weights.name": "class_balanced",
     "weights.start": "15 steps",
@@ -109,7 +110,9 @@ def test_a_grid_over_hyper_is_one_program(train):
         }
     )
     assert result.traces == {"step": 1, "eval": 1}
-    assert result.state.hyper["optimizer.lr"].tolist() == pytest.approx([0.01] * 3 + [0.1] * 3)
+    assert result.state.hyper["optimizer.lr"].tolist() == pytest.approx(
+        [0.01] * 3 + [0.1] * 3
+    )
     assert result.state.hyper["loss.tau"].tolist() == pytest.approx([0.5, 1.0, 2.0] * 2)
     # The taus differ in what they learn, so the grid reached the loss.
     kernels = np.asarray(result.state.params["head"]["kernel"])

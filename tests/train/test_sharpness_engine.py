@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from ltjax.cli import load_config, main
-from ltjax.methods.gradients import RULES
-from ltjax.sharpness.compaction import default_buckets
 from ltjax.methods import presets
-from ltjax.train.build import build
+from ltjax.methods.gradients import RULES
 from ltjax.options import ConfigError
+from ltjax.sharpness.compaction import default_buckets
+from ltjax.train.build import build
 from ltjax.train.check import check
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
