@@ -122,6 +122,16 @@ class SectionDict(ml_collections.ConfigDict):
         return values
 
 
+class ReplicaDict(ml_collections.ConfigDict):
+    """The section of the replicas; keys of its grid have dots, as {"loss.tau": ...}."""
+
+    def __setitem__(self, key, value):
+        """Sets an option; a grid may be any mapping."""
+        if key == "grid" and isinstance(value, Mapping | ml_collections.ConfigDict):
+            value = ml_collections.ConfigDict(dict(value), allow_dotted_keys=True)
+        super().__setitem__(key, value)
+
+
 def _nested(value: Any) -> Any:
     """A dict as a plain ConfigDict: only sections know components."""
     return ml_collections.ConfigDict(value) if isinstance(value, dict) else value
@@ -139,10 +149,9 @@ def default_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     for known in options_of(EngineOptions).values():
         config[known.name] = plain(known.default)
-    config.replicas = {
-        known.name: plain(known.default)
-        for known in options_of(ReplicaOptions).values()
-    }
+    config.replicas = ReplicaDict()
+    for known in options_of(ReplicaOptions).values():
+        config.replicas[known.name] = plain(known.default)
     for path, section in SECTIONS.items():
         config[path] = _section(path, section.default)
     config.lock()
