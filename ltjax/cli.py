@@ -192,6 +192,7 @@ def load_config(arguments: list[str]):
 def _choose_components(config, overrides: list[str]) -> list[str]:
     """Applies plugins and the names of sections first: they decide what options exist.
 
+    So it does with the grid of replicas, whose keys have dots, which flags do not take.
     Returns the overrides that are left.
     """
     import ast
@@ -209,6 +210,8 @@ def _choose_components(config, overrides: list[str]) -> list[str]:
                 config.plugins = ast.literal_eval(value)
             except (ValueError, SyntaxError):
                 config.plugins = (value,)
+        elif key == "--config.replicas.grid" and given:
+            config.replicas.grid = _grid(value)
         elif len(path) == 2 and path[0] in SECTIONS and path[1] == "name" and given:
             names.append((path[0], value.strip("'\"")))
         else:
@@ -226,6 +229,19 @@ def _choose_components(config, overrides: list[str]) -> list[str]:
     if faults:
         raise ConfigError(faults)
     return left
+
+
+def _grid(text: str) -> dict:
+    """A mapping from options to values, written as in Python."""
+    import ast
+
+    try:
+        return dict(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
+        raise UsageError(
+            f"ltjax train: --config.replicas.grid is {text!r}, expected a dict such as"
+            " {'loss.tau': (0.5, 1.0)}"
+        ) from None
 
 
 def _check_names(config, overrides: list[str]) -> None:

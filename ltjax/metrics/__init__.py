@@ -95,6 +95,7 @@ from ltjax.metrics.segmentation import (
     pixel_groups,
     summarize_segmentation,
 )
+from ltjax.metrics.streaming import ClassificationState
 from ltjax.metrics.uniformity import (
     CategoryUniformity,
     alignment,
