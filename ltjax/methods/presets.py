@@ -141,6 +141,45 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Data, network and optimizer that the families of weak and self supervision share.
+DATA_PRESETS: dict[str, dict[str, Any]] = {
+    "mnist1d": {
+        "data": {"name": "mnist1d", "max_count": 2000},
+        "model": {"name": "conv1d"},
+        "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 5e-4},
+        "schedule": {"name": "cosine", "warmup": "3%"},
+        "total": "3000 steps",
+        "many": 200,
+        "few": 60,
+    },
+    "mnist": {
+        "data": {"name": "mnist", "max_count": 5000},
+        "augment": {"name": "shift"},
+        "model": {"name": "conv2d"},
+        "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 5e-4},
+        "schedule": {"name": "cosine", "warmup": "3%"},
+        "total": "3000 steps",
+        "many": 1000,
+        "few": 200,
+    },
+    "cifar10": {
+        "data": {"name": "cifar10", "max_count": 5000},
+        "augment": {"name": "cifar"},
+        "model": {"name": "resnet32"},
+        "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 2e-4},
+        "schedule": {"name": "cosine", "warmup": "3%"},
+        "total": "200 epochs",
+    },
+    "cifar100": {
+        "data": {"name": "cifar100", "max_count": 500},
+        "augment": {"name": "cifar"},
+        "model": {"name": "resnet32"},
+        "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 2e-4},
+        "schedule": {"name": "cosine", "warmup": "3%"},
+        "total": "200 epochs",
+    },
+}
+
 # What stands beside a rule's own defaults, and what tables call it.
 GRADIENT_LABELS: dict[str, str] = {
     "plain": "",
@@ -175,6 +214,44 @@ def apply_changes(config: Any, changes: Mapping, *, late: str = "") -> None:
 
 def _late(value: Any, late: str) -> Any:
     return late if value == LATE else value
+
+
+def apply_data(config: Any, name: str, *, imbalance_factor: float) -> None:
+    """Sets data, network and optimizer of a data set in `config`.
+
+    Args:
+        config: changed in place.
+        name: a key of `DATA_PRESETS`.
+        imbalance_factor: of the long-tailed subset.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest one.
+    """
+    if name not in DATA_PRESETS:
+        raise ConfigError([f"data is {name!r}, unknown{nearest(name, DATA_PRESETS)}"])
+    apply_changes(config, DATA_PRESETS[name])
+    config.data.imbalance_factor = imbalance_factor
+
+
+def is_signal(config: Any) -> bool:
+    """Whether the data of a config are 1-D signals."""
+    return config.model.name == "conv1d"
+
+
+def apply_smoke(config: Any, *, steps: int = 6) -> None:
+    """Makes a config a few seconds long; every code path stays.
+
+    Args:
+        config: changed in place.
+        steps: of the run.
+    """
+    if config.data.name == "mnist1d":
+        config.data.train_per_class, config.data.test_per_class = 60, 10
+    config.data.max_count = min(config.data.max_count, 40)
+    config.batch_size = min(config.batch_size, 16)
+    config.total, config.log_every = f"{steps} steps", "2 steps"
+    config.eval_every, config.checkpoint_every = "50%", "50%"
+    config.replicas.seeds = (0,)
 
 
 def apply_preset(config: Any, name: str, *, late: str) -> None:
