@@ -39,8 +39,9 @@ from ltjax._checks import (
 # Halvings of a Newton step before it is given up.
 _HALVINGS = 40
 _LONGEST_STEP = 1e15
-# Numbers of a block of rows: 512 KiB.
-_BLOCK = 1 << 16
+# Numbers of a block of rows, 32 MiB: temporaries stay small, and products of matrices
+# are few enough that their threads have more to do than to wait for each other.
+_BLOCK = 1 << 22
 # Newton steps for the potential of one class, given all rows: it converges from
 # everywhere, at once for equal weights.
 _INNER_STEPS = 60
@@ -291,7 +292,7 @@ class _Dual(NamedTuple):
 
 
 def _dual(logs, inverse, mass, nu, penalty) -> _Dual:
-    """The dual at nu with its derivatives, by blocks of rows that stay in cache."""
+    """The dual at nu with its derivatives, by blocks of rows."""
     goal = _softened(mass, nu, penalty)
     value = nu @ mass if penalty is None else penalty * np.sum(goal - mass)
     gradient, diagonal = goal.copy(), np.zeros_like(nu)

@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.pseudo_labels import (
-    class_evidence,
-    debias,
-    dynamic_prior,
-    moving_mean,
-    prior_posterior,
-    update_prior,
-)
+from ltjax import pseudo_labels
+
+# Compiled, so that a test costs one program and not one per operation.
+class_evidence = jax.jit(pseudo_labels.class_evidence, static_argnames="hard")
+debias = jax.jit(pseudo_labels.debias)
+dynamic_prior = jax.jit(pseudo_labels.dynamic_prior)
+moving_mean = jax.jit(pseudo_labels.moving_mean)
+prior_posterior = jax.jit(pseudo_labels.prior_posterior)
+update_prior = jax.jit(pseudo_labels.update_prior)
 
 KERNEL = np.array([[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, -1.0]])
 BIAS = np.array([0.2, 0.0, 0.0, -0.2])
@@ -124,15 +125,39 @@ def test_simpro_and_acr_targets(x64):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: dynamic_prior(np.ones(3), KERNEL), r"kernel has shape \(2, 4\)"),
-        (lambda: dynamic_prior(np.ones(2), KERNEL, BIAS[:2]), r"bias has shape \(2,\)"),
-        (lambda: moving_mean(np.ones(2), np.ones((4, 3))), r"expected \(B, 2\)"),
-        (lambda: moving_mean(np.ones(2), np.ones((4, 2)), decay=2), "decay is 2"),
-        (lambda: class_evidence(np.ones(3)), r"probabilities has shape \(3,\)"),
-        (lambda: update_prior(np.ones(3), np.ones(2)), r"evidence has shape \(2,\)"),
-        (lambda: debias(LOGITS, np.ones(3)), r"debias: prior has shape \(3,\)"),
-        (lambda: debias(LOGITS, np.ones(4), floor=-1), "floor is -1"),
-        (lambda: prior_posterior(LOGITS, np.ones(4), tau=-1), "tau is -1"),
+        (
+            lambda: pseudo_labels.dynamic_prior(np.ones(3), KERNEL),
+            r"kernel has shape \(2, 4\)",
+        ),
+        (
+            lambda: pseudo_labels.dynamic_prior(np.ones(2), KERNEL, BIAS[:2]),
+            r"bias has shape \(2,\)",
+        ),
+        (
+            lambda: pseudo_labels.moving_mean(np.ones(2), np.ones((4, 3))),
+            r"expected \(B, 2\)",
+        ),
+        (
+            lambda: pseudo_labels.moving_mean(np.ones(2), np.ones((4, 2)), decay=2),
+            "decay is 2",
+        ),
+        (
+            lambda: pseudo_labels.class_evidence(np.ones(3)),
+            r"probabilities has shape \(3,\)",
+        ),
+        (
+            lambda: pseudo_labels.update_prior(np.ones(3), np.ones(2)),
+            r"evidence has shape \(2,\)",
+        ),
+        (
+            lambda: pseudo_labels.debias(LOGITS, np.ones(3)),
+            r"debias: prior has shape \(3,\)",
+        ),
+        (lambda: pseudo_labels.debias(LOGITS, np.ones(4), floor=-1), "floor is -1"),
+        (
+            lambda: pseudo_labels.prior_posterior(LOGITS, np.ones(4), tau=-1),
+            "tau is -1",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -1,9 +1,16 @@
 """How strongly a prior acts: CReST+ and ACR."""
 
+import jax
 import numpy as np
 import pytest
 
-from ltjax.pseudo_labels import acr_divergences, acr_strength, crest_power, temper
+from ltjax import pseudo_labels
+from ltjax.pseudo_labels import crest_power
+
+# Compiled, so that a test costs one program and not one per operation.
+acr_divergences = jax.jit(pseudo_labels.acr_divergences)
+acr_strength = jax.jit(pseudo_labels.acr_strength)
+temper = jax.jit(pseudo_labels.temper)
 
 
 def test_tempered_prior(x64):
@@ -54,8 +61,8 @@ def test_acr_is_stronger_the_farther_from_consistent(x64):
 
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="temper: power is -1"):
-        temper(np.ones(3), -1)
+        pseudo_labels.temper(np.ones(3), -1)
     with pytest.raises(ValueError, match=r"divergences has shape \(2,\)"):
-        acr_strength(np.ones(2))
+        pseudo_labels.acr_strength(np.ones(2))
     with pytest.raises(ValueError, match=r"estimate has shape \(2,\)"):
-        acr_divergences(np.ones(2), np.ones(3))
+        pseudo_labels.acr_divergences(np.ones(2), np.ones(3))

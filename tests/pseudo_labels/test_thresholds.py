@@ -5,13 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax import pseudo_labels
 from ltjax.pseudo_labels import (
     crest_rates,
     crest_sizes,
     keep_best_of_class,
-    keep_confident,
-    solar_sizes,
 )
+
+# Compiled, so that a test costs one program and not one per operation.
+keep_confident = jax.jit(pseudo_labels.keep_confident)
+solar_sizes = jax.jit(pseudo_labels.solar_sizes)
 
 keep = jax.jit(keep_best_of_class)
 
@@ -103,7 +106,7 @@ def test_solar_sizes():
     ("call", "error", "message"),
     [
         (
-            lambda: keep_confident(np.ones((2, 3)), threshold=np.ones(2)),
+            lambda: pseudo_labels.keep_confident(np.ones((2, 3)), threshold=np.ones(2)),
             ValueError,
             r"threshold has shape \(2,\)",
         ),
@@ -121,11 +124,15 @@ def test_solar_sizes():
         (lambda: crest_rates([3, 1], power=-1), ValueError, "power is -1"),
         (lambda: crest_sizes([3, 1], [1.0]), ValueError, "rates has shape"),
         (
-            lambda: solar_sizes(np.ones(2), np.ones(3), rate=0.2),
+            lambda: pseudo_labels.solar_sizes(np.ones(2), np.ones(3), rate=0.2),
             ValueError,
             "prior has shape",
         ),
-        (lambda: solar_sizes([1], [1.0], rate=-1), ValueError, "rate is -1"),
+        (
+            lambda: pseudo_labels.solar_sizes([1], [1.0], rate=-1),
+            ValueError,
+            "rate is -1",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, error, message):
