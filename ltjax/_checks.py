@@ -192,7 +192,7 @@ def check_seed(caller: str, name: str, seed, *, bits: int = 32) -> None:
     """
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise TypeError(f"{caller}: {name} is {seed!r}, expected an integer")
-    if not 0 <= seed < 2**bits:
+    if not 0 <= int(seed) < 2**bits:
         raise ValueError(
             f"{caller}: {name} is {seed}, expected an integer in [0, 2^{bits})"
         )

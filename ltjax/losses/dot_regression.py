@@ -97,7 +97,7 @@ def dot_regression(
     goal = jax.lax.stop_gradient(safe_norm(own)) * length
     loss = 0.5 * jnp.square(jnp.sum(own * features, axis=-1) - goal) / length
     check_range(caller, "norm_penalty", norm_penalty, low=0.0)
-    price = jnp.asarray(norm_penalty).astype(features.dtype) * safe_norm(features)
+    price = jnp.asarray(norm_penalty).astype(loss.dtype) * safe_norm(features)
     if (class_counts is not None) != (class_balance == "global"):
         raise ValueError(
             f"{caller}: class_counts go with class_balance='global', but class_balance"

@@ -152,7 +152,7 @@ def hessian_spectrum(
         _product(loss_fn),
         params,
         batches,
-        key=key,
+        key=as_key("hessian_spectrum", key),
         num_steps=num_steps,
         num_starts=num_starts,
         trace_probes=trace_probes,
@@ -202,6 +202,8 @@ def class_spectra(
     if "all" in class_groups:
         raise ValueError('class_spectra: "all" is the whole loss, expected other names')
     check_integers("class_spectra", "data['label']", data["label"])
+    if "key" in options:
+        options["key"] = as_key("class_spectra", options["key"])
     labels = np.asarray(data["label"])
     product = _product(loss_fn)
     everything = np.ones(infer_num_classes("class_spectra", labels), bool)
@@ -294,7 +296,6 @@ def _spectrum(
             )
     operator, size, count = _operator(product, params, batches, loop)
     dtype = ravel_pytree(params)[0].dtype
-    key = as_key("hessian_spectrum", key)
     start_key, restart_key, trace_key = (jax.random.fold_in(key, k) for k in range(3))
     values, weights = [], []
     for r in range(num_starts):

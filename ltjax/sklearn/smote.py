@@ -43,9 +43,10 @@ class SyntheticSampler(Sampler):
                     f"{type(self).__name__}: {name} is {value!r}, expected an integer"
                     " >= 1"
                 )
-        if getattr(self, "bases", "uniform") not in ("stratified", "uniform"):
+        bases = getattr(self, "bases", "uniform")
+        if bases not in ("stratified", "uniform"):
             raise ValueError(
-                f"{type(self).__name__}: bases is {self.bases!r}, expected 'stratified'"
+                f"{type(self).__name__}: bases is {bases!r}, expected 'stratified'"
                 " or 'uniform'"
             )
 

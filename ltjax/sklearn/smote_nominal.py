@@ -1,6 +1,7 @@
 """SMOTE for nominal features as samplers of imbalanced-learn's interface."""
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import validate_data
@@ -12,6 +13,8 @@ from ltjax.sklearn._sampler import Sampler, appended_columns, back_to
 
 class NominalSampler(Sampler):
     """A sampler of tables in which some columns, or all, are nominal."""
+
+    k_neighbors: Any  # set by the constructor of each sampler
 
     def fit_resample(self, X, y):
         """The table with new rows appended, class by class in label order.

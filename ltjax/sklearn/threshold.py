@@ -82,6 +82,12 @@ class TunedThreshold(WrappedClassifier):
             )
         sample_weight = self._check_weights(sample_weight, X)
         counts = self._class_counts(codes, sample_weight)
+        empty = np.flatnonzero(counts <= 0)
+        if empty.size:
+            raise ValueError(
+                f"TunedThreshold: class {self.classes_.tolist()[empty[0]]!r} has total"
+                " sample_weight 0, expected two classes with a weight"
+            )
         self._positive = self._choose_positive(counts)
         self.positive_ = self.classes_[self._positive]
         base = self._base_estimator()

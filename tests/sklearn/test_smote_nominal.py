@@ -36,9 +36,7 @@ def test_a_data_frame_keeps_its_columns_and_values(frame):
     assert found.dtypes.tolist() == frame.dtypes.tolist() and len(found) == 40
     pd.testing.assert_frame_equal(found[:30], frame)
     assert labels[30:].tolist() == [1] * 10
-    codes = frame[["color", "word"]].apply(
-        lambda c: np.unique(c, return_inverse=True)[1]
-    )
+    codes = codes_of(frame[["color", "word"]])
     expected = resampling.smote_nc(
         key_from(0), frame[["size", "number"]].to_numpy(float), codes, Y, k=3
     )
