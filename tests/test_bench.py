@@ -71,7 +71,7 @@ def test_every_loss_is_measured(bench):
     elsewhere = next(
         ast.literal_eval(node.value)
         for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "ELSEWHERE"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ELSEWHERE"
     )
     assert measured == {"optax", *ltjax.losses.__all__} - set(elsewhere)
     assert all(float(row["ratio"]) > 0 for row in rows)
