@@ -77,7 +77,7 @@ def test_every_loss_of_these_files_is_measured(bench):
         for name in ltjax.losses.__all__
         if getattr(ltjax.losses, name).__module__.rpartition(".")[2] in MEASURED
     }
-    assert measured == {"optax", *public}
+    assert measured == {"optax", *public} - {"ldam_margins"}  # statistics, no loss
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 

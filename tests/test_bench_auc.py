@@ -16,9 +16,11 @@ def auc(monkeypatch):
     return importlib.import_module("experiments.bench.auc")
 
 
-def test_losses_equal_their_sum_over_pairs_and_are_measured(auc):
+def test_losses_equal_their_sum_over_pairs_and_are_measured(auc, monkeypatch):
+    chosen = {name: auc.LOSSES[name] for name in ("auc_square", "auc_hinge[2]")}
+    monkeypatch.setattr(auc, "LOSSES", chosen)
     rows = auc.measure_losses(60, repeats=1)  # asserts that the values agree
-    assert {row["subject"] for row in rows} == set(auc.LOSSES)
+    assert {row["subject"] for row in rows} == set(chosen)
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 

@@ -1,7 +1,10 @@
 """Losses for long-tailed and imbalanced classification.
 
 All of them return one number per example, [B]; weights and means are separate, named
-calls (`ltjax.reduce.weighted_mean`). Needs jax and numpy only.
+calls (`ltjax.reduce.weighted_mean`). Losses of pairs give one number per *anchor*,
+whose mean is the loss of the batch: they couple its rows. Min-max and moving-average
+losses return a named tuple of values and a monitor (and their new averages). Needs jax
+and numpy; `pesg` also optax.
 """
 
 from ltjax.losses.aucm import (

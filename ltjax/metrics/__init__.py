@@ -1,4 +1,8 @@
-"""Metrics of imbalanced classification, streamed on the device, exact on the host."""
+"""Metrics of imbalanced problems, streamed on the device, exact on the host.
+
+Classification, calibration, areas under the ROC curve, rankings of labels, and
+segmentation; and what features and classifiers look like.
+"""
 
 from ltjax.metrics.auc import (
     HistogramAUC,
