@@ -65,7 +65,9 @@ def test_provenance_names_versions_and_hardware(bench):
 def test_every_loss_is_measured(bench):
     rows = bench("losses").measure(8, 5, repeats=1)
     measured = {row["loss"].split("[")[0] for row in rows}
-    assert measured == {"optax", *ltjax.losses.__all__}
+    of_features = set(bench("contrastive").OF_FEATURES)
+    assert of_features < set(ltjax.losses.__all__)
+    assert measured == {"optax", *ltjax.losses.__all__} - of_features
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 
@@ -73,3 +75,14 @@ def test_path_is_measured_against_a_grid(bench):
     row = bench("posthoc").measure(400, 10, repeats=1)
     assert float(row["best_on_path"]) >= float(row["best_on_grid"]) > 0.3
     assert float(row["ratio"]) > 0
+
+
+def test_blocks_neighbors_and_probes_are_measured(bench, compile_quickly):
+    contrastive = bench("contrastive")
+    blocked = contrastive.measure_losses(32, (8,), repeats=1)
+    assert [row["subject"] for row in blocked] == ["nt_xent[8]", "sup_con[8]"]
+    assert all(float(row["gap"]) < 1e-4 for row in blocked)
+    (votes,) = contrastive.measure_knn(8, 120, repeats=1)
+    assert float(votes["gap"]) == 0
+    (probe,) = contrastive.measure_probe(256, 2, 3, repeats=1)
+    assert float(probe["gap"]) > -1e-4
