@@ -74,13 +74,18 @@ def _checked(caller, features, labels, class_weights, num_classes, where):
 
 
 def _inverse(moments, ridge):
-    """Solver of (moments + ridge I) x = b, kept positive definite in rounding."""
+    """Map b -> (moments + ridge I)^-1 b, kept positive definite in rounding.
+
+    The inverse is formed, as a preconditioner may: one product in each inner step is
+    several times faster than two triangular solves.
+    """
     size = moments.shape[0]
     trace = jnp.trace(moments) / size
     slack = 4 * size * jnp.finfo(moments.dtype).eps * trace
-    shifted = moments + (ridge + slack) * jnp.eye(size, dtype=moments.dtype)
-    factor = jax.scipy.linalg.cho_factor(shifted)
-    return lambda b: jax.scipy.linalg.cho_solve(factor, b)
+    eye = jnp.eye(size, dtype=moments.dtype)
+    factor = jax.scipy.linalg.cho_factor(moments + (ridge + slack) * eye)
+    inverse = jax.scipy.linalg.cho_solve(factor, eye)
+    return lambda b: jnp.matmul(inverse, b, precision=_HIGHEST)
 
 
 def logistic_probe(
