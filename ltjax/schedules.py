@@ -161,3 +161,94 @@ def cosine(
         warm = position.astype(jnp.float32) / warmup_steps
         factor = jnp.where(position < warmup_steps, warm, factor)
     return factor
+
+
+def temperature_schedule(
+    step: ArrayLike,
+    *,
+    steps_per_epoch: int,
+    period: float | ArrayLike = 400,
+    low: float | ArrayLike = 0.1,
+    high: float | ArrayLike = 1.0,
+    shape: str = "cosine",
+) -> jax.Array:
+    r"""Oscillating temperature of a contrastive loss (TS), constant within an epoch.
+
+    .. math:: \tau(t) = (\tau_+ - \tau_-)\, \tfrac12 (1 + \cos(2 \pi t / T)) + \tau_-
+
+    with the 1-based epoch t. A high temperature separates groups, which suits the head;
+    a low one separates instances, which suits the tail. The gradient of the loss goes
+    as 1 / temperature, so the schedule moves the effective learning rate too.
+
+    Args:
+        step: int scalar, 0-based.
+        steps_per_epoch: steps.
+        period: T, in *epochs*. The released code counts half periods (t_max = 200).
+        low: :math:`\tau_-`.
+        high: :math:`\tau_+`, about where training starts, and where it ends after
+            whole periods.
+        shape: "cosine", or "step": high in the first half of each period (up to and
+            including epoch T / 2), then low.
+
+    Returns:
+        float32 scalar temperature.
+
+    Raises:
+        ValueError: if a temperature or the period is not positive or the shape is
+            unknown.
+
+    Example:
+        >>> tau = lambda epoch: temperature_schedule(epoch - 1, steps_per_epoch=1)
+        >>> [round(float(tau(e)), 3) for e in (1, 100, 200, 400)]
+        [1.0, 0.55, 0.1, 1.0]
+
+    References:
+        Kukleva, Boehle, Schiele, Kuehne, Rupprecht, "Temperature Schedules for
+        Self-Supervised Contrastive Methods on Long-Tail Data", ICLR 2023, eq. 6.
+    """
+    name = "temperature_schedule"
+    check_choice(name, "shape", shape, ("cosine", "step"))
+    for argument, value in (("period", period), ("low", low), ("high", high)):
+        check_range(name, argument, value, low=0.0, open_low=True)
+    epoch = jnp.asarray(step, jnp.int32) // steps_per_epoch + 1
+    # Reduced to one period first: float32 has no digits to spare for a long run.
+    turn = jnp.mod(epoch.astype(jnp.float32), period) / jnp.asarray(period)
+    if shape == "cosine":
+        share = 0.5 * (1 + jnp.cos(2 * jnp.pi * turn))
+    else:
+        share = jnp.where((turn > 0) & (turn <= 0.5), 1.0, 0.0)
+    top, bottom = jnp.asarray(high), jnp.asarray(low)
+    return (top - bottom) * share + bottom
+
+
+def target_decay(
+    step: ArrayLike, *, total_steps: int, base: float | ArrayLike = 0.996
+) -> jax.Array:
+    r"""Decay of a momentum network that stands still at the end of training (BYOL).
+
+    .. math:: 1 - (1 - \tau_0)\, \tfrac12 (\cos(\pi k / K) + 1)
+
+    Args:
+        step: k, int scalar, 0-based.
+        total_steps: K.
+        base: :math:`\tau_0`, the decay at the start: 0.996 for 1000 epochs of ImageNet,
+            0.99 for 100 to 300, 0.97 for 40.
+
+    Returns:
+        float32 scalar m of :math:`\theta' \leftarrow m \theta' + (1 - m) \theta`.
+
+    Raises:
+        ValueError: if the base is not in [0, 1].
+
+    Example:
+        >>> decay = lambda k: target_decay(k, total_steps=200, base=0.99)
+        >>> [round(float(decay(k)), 5) for k in (0, 100, 200)]
+        [0.99, 0.995, 1.0]
+
+    References:
+        Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, section 3.2.
+    """
+    check_range("target_decay", "base", base, low=0.0, high=1.0)
+    done = jnp.asarray(step, jnp.int32).astype(jnp.float32) / total_steps
+    share = 0.5 * (jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)) + 1)
+    return 1 - (1 - jnp.asarray(base)) * share

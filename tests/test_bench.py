@@ -96,3 +96,14 @@ def test_refinement_is_measured_against_the_published_loop(bench):
     distances = float(passes["distance"]), float(passes["published_distance"])
     assert distances[0] == pytest.approx(distances[1], rel=0.5)
     assert all(float(row["ratio"]) > 0 for row in rows)
+
+
+def test_blocks_neighbors_and_probes_are_measured(bench, compile_quickly):
+    contrastive = bench("contrastive")
+    blocked = contrastive.measure_losses(32, (8,), repeats=1)
+    assert [row["subject"] for row in blocked] == ["nt_xent[8]", "sup_con[8]"]
+    assert all(float(row["gap"]) < 1e-4 for row in blocked)
+    (votes,) = contrastive.measure_knn(8, 120, repeats=1)
+    assert float(votes["gap"]) == 0
+    (probe,) = contrastive.measure_probe(256, 2, 3, repeats=1)
+    assert float(probe["gap"]) > -1e-4

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.schedules import constant, cosine, phase, warmup_multistep
+from ltjax.schedules import (
+    constant,
+    cosine,
+    phase,
+    target_decay,
+    temperature_schedule,
+    warmup_multistep,
+)
 
 
 @pytest.mark.parametrize(
@@ -179,3 +186,44 @@ def test_traced_steps_give_the_same_numbers_from_one_trace(schedule):
         np.testing.assert_allclose(traced(jnp.int32(step)), schedule(step), rtol=1e-6)
     assert traced._cache_size() == 1
     assert traced(jnp.int32(0)).shape == ()
+
+
+def test_temperature_of_a_published_case():
+    """0.05 to 0.8 over 320 epochs; epoch t is step t - 1."""
+    epochs = np.array([0, 1, 40, 80, 120, 160, 240, 320])
+    expected = [0.8, 0.799927715, 0.690165043, 0.425, 0.159834957, 0.05, 0.425, 0.8]
+
+    @jax.jit
+    @jax.vmap
+    def tau(epoch):
+        options = {"period": 320, "low": 0.05, "high": 0.8}
+        return temperature_schedule(epoch - 1, steps_per_epoch=1, **options)
+
+    np.testing.assert_allclose(tau(epochs), expected, rtol=2e-6)
+    period = np.asarray(tau(np.arange(1, 321)))
+    np.testing.assert_allclose(period.mean(), 0.425, rtol=1e-6)
+    np.testing.assert_allclose(period[:159], period[318:159:-1], rtol=1e-5)
+    np.testing.assert_allclose(tau(np.arange(1, 321) + 1600), period, rtol=1e-6)
+
+
+def test_temperature_within_an_epoch_limits_and_steps():
+    tau = lambda step, **options: float(
+        temperature_schedule(step, steps_per_epoch=10, **options)
+    )
+    assert len({tau(step, period=7) for step in range(30, 40)}) == 1
+    assert tau(123, low=0.2, high=0.2) == pytest.approx(0.2)
+    assert tau(123, period=1e9) == pytest.approx(1.0)
+    square = [tau(10 * (e - 1), period=4, shape="step") for e in range(1, 10)]
+    np.testing.assert_allclose(square, [1, 1, 0.1, 0.1, 1, 1, 0.1, 0.1, 1], rtol=1e-6)
+    with pytest.raises(ValueError, match="temperature_schedule: shape is 'linear'"):
+        tau(0, shape="linear")
+    with pytest.raises(ValueError, match="temperature_schedule: low is 0"):
+        tau(0, low=0.0)
+
+
+def test_decay_of_a_momentum_network():
+    """1 - 0.01 (cos(pi k / 200) + 1) / 2."""
+    steps = np.array([0, 50, 100, 150, 200, 300])
+    decay = jax.vmap(lambda k: target_decay(k, total_steps=200, base=0.99))(steps)
+    expected = [0.99, 0.991464466, 0.995, 0.998535534, 1.0, 1.0]
+    np.testing.assert_allclose(decay, expected, rtol=1e-7)

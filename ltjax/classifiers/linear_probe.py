@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 
 from ltjax._checks import (
@@ -26,7 +25,7 @@ from ltjax._checks import (
     check_where,
     shape_of,
 )
-from ltjax._numerics import host, l2_normalize, mask_rows
+from ltjax._numerics import class_lookup, host, l2_normalize, mask_rows
 from ltjax.class_stats import count_labels
 from ltjax.classifiers._newton import newton_cg
 
@@ -74,13 +73,18 @@ def _checked(caller, features, labels, class_weights, num_classes, where):
 
 
 def _inverse(moments, ridge):
-    """Solver of (moments + ridge I) x = b, kept positive definite in rounding."""
+    """Map b -> (moments + ridge I)^-1 b, kept positive definite in rounding.
+
+    The inverse is formed, as a preconditioner may: one product in each inner step is
+    several times faster than two triangular solves.
+    """
     size = moments.shape[0]
     trace = jnp.trace(moments) / size
     slack = 4 * size * jnp.finfo(moments.dtype).eps * trace
-    shifted = moments + (ridge + slack) * jnp.eye(size, dtype=moments.dtype)
-    factor = jax.scipy.linalg.cho_factor(shifted)
-    return lambda b: jax.scipy.linalg.cho_solve(factor, b)
+    eye = jnp.eye(size, dtype=moments.dtype)
+    factor = jax.scipy.linalg.cho_factor(moments + (ridge + slack) * eye)
+    inverse = jax.scipy.linalg.cho_solve(factor, eye)
+    return lambda b: jnp.matmul(inverse, b, precision=_HIGHEST)
 
 
 def logistic_probe(
@@ -157,7 +161,7 @@ def _fit_logistic(x, y, weights, l2, tol, *, num_classes, max_iterations):
 
     def objective(parameters):
         logits = jnp.matmul(x, parameters[:-1], precision=_HIGHEST) + parameters[-1:]
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        losses = jax.nn.logsumexp(logits, axis=1) - class_lookup(logits, y)
         penalty = 0.5 * l2 * jnp.sum(jnp.square(parameters[:-1]))
         return jnp.sum(weights * losses) + penalty
 

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from ltjax._checks import check_floating, check_range, check_where, shape_of
 from ltjax._numerics import class_lookup, class_rows, l2_normalize, mask_values
 from ltjax._similarity_blocks import Side, check_block, everywhere, self_log_sum_exp
-from ltjax.losses._features import check_labels, key_bias, per_view, unit_rows
+from ltjax.losses._features import check_labels, per_view, unit_rows
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -102,7 +102,7 @@ def balanced_contrastive(
     # The anchor is not its own key: one less in its class.
     own_size = jnp.maximum(class_lookup(counts, y), 1)
     boost = class_lookup(log_sizes, y) - jnp.log(own_size)
-    bias = key_bias(keep, units) - jnp.where(keep, class_lookup(log_sizes, y), 0.0)
+    bias = jnp.where(keep, -class_lookup(log_sizes, y), -jnp.inf)
     side = Side(
         bias=jax.lax.stop_gradient(bias),
         ids=jnp.arange(size * views, dtype=jnp.int32),

@@ -205,8 +205,7 @@ def geometric_harmonization(
         first: [B, D] float, projections of the first views.
         second: [B, D] float, of the second views.
         frame: [D, K] fixed unit columns of `ltjax.classifiers`: `simplex_etf`, or
-            `grassmannian_frame` where K > D + 1. All published runs have K = 100 and
-            D = 128.
+            `grassmannian_frame` where K > D + 1. Published runs: K = 100, D = 128.
         prior: [K] >= 0, estimated proportions of the latent classes (`latent_prior`).
         temperature: :math:`\gamma > 0` of the predictions.
         strength: :math:`\lambda` of the surrogate labels.

@@ -54,10 +54,10 @@ def momentum_loss(
         raise ValueError(
             f"{name}: memory has shape {shape_of(memory)}, expected {shape_of(losses)}"
         )
-    losses = jax.lax.stop_gradient(at_least_float32(losses))
-    old = mask_rows(seen, jnp.asarray(memory).astype(losses.dtype))
-    beta = jnp.asarray(beta).astype(losses.dtype)
-    return jnp.where(seen, beta * old + (1 - beta) * losses, losses)
+    new = jax.lax.stop_gradient(at_least_float32(losses))
+    old = mask_rows(seen, jnp.asarray(memory).astype(new.dtype))
+    beta = jnp.asarray(beta).astype(new.dtype)
+    return jnp.where(jnp.asarray(seen), beta * old + (1 - beta) * new, new)
 
 
 def memorization_scores(
@@ -96,15 +96,15 @@ def memorization_scores(
     check_rank(name, "memory", memory, 1, "[N]")
     check_where(f"{name} (seen)", seen, shape_of(memory))
     check_range(name, "unseen", unseen, low=0.0, high=1.0)
-    memory = mask_rows(seen, at_least_float32(memory))
-    count = jnp.maximum(jnp.sum(jnp.asarray(seen)), 1).astype(memory.dtype)
-    mean = jnp.sum(memory) / count
-    away = jnp.where(seen, memory - mean, 0.0)
+    values = mask_rows(seen, at_least_float32(memory))
+    seen = jnp.asarray(seen)
+    count = jnp.maximum(jnp.sum(seen), 1).astype(values.dtype)
+    away = jnp.where(seen, values - jnp.sum(values) / count, 0.0)
     most = jnp.max(jnp.abs(away))
     # Deviations of a constant are rounding; as scores they would be noise.
-    rounding = 4 * jnp.finfo(memory.dtype).eps * jnp.max(jnp.abs(memory))
+    rounding = 4 * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))
     scores = 0.5 * jnp.where(most > rounding, away / jnp.maximum(most, 1e-30), 0.0)
-    return jnp.where(seen, scores + 0.5, jnp.asarray(unseen).astype(memory.dtype))
+    return jnp.where(seen, scores + 0.5, jnp.asarray(unseen).astype(values.dtype))
 
 
 def standardize_losses(losses: ArrayLike, *, where: ArrayLike | None = None):
@@ -130,9 +130,9 @@ def standardize_losses(losses: ArrayLike, *, where: ArrayLike | None = None):
     name = "standardize_losses"
     check_rank(name, "losses", losses, 1, "[N]")
     check_where(name, where, shape_of(losses))
-    losses = mask_rows(where, at_least_float32(losses))
-    keep = jnp.ones(losses.shape, bool) if where is None else jnp.asarray(where)
-    count = jnp.maximum(jnp.sum(keep), 1).astype(losses.dtype)
-    away = jnp.where(keep, losses - jnp.sum(losses) / count, 0.0)
+    values = mask_rows(where, at_least_float32(losses))
+    keep = jnp.ones(values.shape, bool) if where is None else jnp.asarray(where)
+    count = jnp.maximum(jnp.sum(keep), 1).astype(values.dtype)
+    away = jnp.where(keep, values - jnp.sum(values) / count, 0.0)
     deviation = jnp.sqrt(jnp.sum(jnp.square(away)) / count)
     return jnp.where(deviation > 0, away / jnp.maximum(deviation, 1e-30), 0.0)

@@ -64,8 +64,8 @@ def alignment(
         )
     check_range("alignment", "alpha", alpha, low=0.0, open_low=True)
     check_where("alignment", where, shape_of(first)[:1])
-    first, second = mask_rows(where, at_least_float32(first), at_least_float32(second))
-    squared = jnp.sum(jnp.square(first - second), axis=1)
+    x, y = mask_rows(where, at_least_float32(first), at_least_float32(second))
+    squared = jnp.sum(jnp.square(x - y), axis=1)
     # The root has no slope at 0, where its gradient counts as 0.
     apart = squared > 0
     power = jnp.where(apart, squared, 1.0) ** (0.5 * jnp.asarray(alpha))
