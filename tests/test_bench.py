@@ -73,3 +73,10 @@ def test_path_is_measured_against_a_grid(bench):
     row = bench("posthoc").measure(400, 10, repeats=1)
     assert float(row["best_on_path"]) >= float(row["best_on_grid"]) > 0.3
     assert float(row["ratio"]) > 0
+
+
+def test_augmentation_is_measured_against_pillow(bench):
+    augment = bench("augment")
+    assert augment.PEERS.keys() == {change.op for change in augment.FIXMATCH}
+    row, *_ = augment.measure(2, 16, repeats=1, names=["distort_color"])
+    assert float(row["ratio"]) > 0 and float(row["images_per_second"]) > 0

@@ -17,6 +17,7 @@ time over Pillow's; below 1 is faster.
 import functools
 import random
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ from ltjax.data import image_ops, photometric
 from ltjax.data.randaugment import FIXMATCH, rand_augment
 from ltjax.data.views import two_views, weak_strong
 
+SUBJECTS = ("rand_augment", "switch", "weak_strong", "simclr_cifar", "distort_color")
 PEERS = {
     "autocontrast": lambda image, _: PIL.ImageOps.autocontrast(image),
     "brightness": lambda image, v: PIL.ImageEnhance.Brightness(image).enhance(v),
@@ -91,7 +93,9 @@ def switch_rand_augment(key: jax.Array, image: jax.Array) -> jax.Array:
     return image
 
 
-def measure(batch: int, size: int, repeats: int) -> list[dict[str, str]]:
+def measure(
+    batch: int, size: int, repeats: int, names: Sequence[str] = SUBJECTS
+) -> list[dict[str, str]]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, size, size, 3)).astype(np.uint8)
     on_device = jnp.asarray(images)
@@ -115,6 +119,7 @@ def measure(batch: int, size: int, repeats: int) -> list[dict[str, str]]:
             lambda key, image: photometric.distort_color(key, image / 255)
         ),
     }
+    subjects = {name: subjects[name] for name in names}
     draws = random.Random(0)
 
     def baseline():
