@@ -107,3 +107,10 @@ def test_blocks_neighbors_and_probes_are_measured(bench, compile_quickly):
     assert float(votes["gap"]) == 0
     (probe,) = contrastive.measure_probe(256, 2, 3, repeats=1)
     assert float(probe["gap"]) > -1e-4
+
+
+def test_augmentation_is_measured_against_pillow(bench):
+    augment = bench("augment")
+    assert augment.PEERS.keys() == {change.op for change in augment.FIXMATCH}
+    row, *_ = augment.measure(2, 16, repeats=1, names=["distort_color"])
+    assert float(row["ratio"]) > 0 and float(row["images_per_second"]) > 0

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ltjax.data.randaugment import Change
 from ltjax.data.views import Boost, signal_view, two_views, weak_strong
@@ -145,16 +146,20 @@ def test_signal_view_takes_every_step_and_none():
     )
 
 
-def test_views_are_the_same_on_eight_devices():
-    from jax.sharding import AxisType, NamedSharding, PartitionSpec
-
+def test_eight_devices_make_the_same_views_without_talking_to_each_other():
     mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    make = compiled(weak_strong, recipe="signal")
-    one = make(KEY, signals(8))
-    many = make(KEY, jax.device_put(signals(8), rows))
+    pool = (Change("equalize"), Change("rotate", 0, 30, signed=True))
+    views = functools.partial(weak_strong, strong={"pool": pool, "probability": 1.0})
+    one = jax.jit(views)(KEY, images(8))
+    batch = jax.device_put(images(8), rows)
+    program = jax.jit(views, out_shardings=rows).lower(KEY, batch).compile()
+    many = program(KEY, batch)
     for name in one:
-        np.testing.assert_allclose(one[name], many[name], rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(one[name], many[name])
+    text = program.as_text()
+    for collective in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert f" {collective}(" not in text
 
 
 def test_bad_arguments_are_refused():
