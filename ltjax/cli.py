@@ -125,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
         "--grouping", default="head_tail", help="head_tail, shots or classes"
     )
     spectrum.add_argument(
+        "--eta",
+        type=int,
+        help="head_tail: fewer training examples are tail; default: the gradient's own",
+    )
+    spectrum.add_argument(
         "--checkpoint", type=int, help="training step of it; default: the newest"
     )
     spectrum.add_argument("--steps", type=int, default=64, help="Lanczos steps")
@@ -398,6 +403,7 @@ def _spectrum(args, rest) -> int:
     spectra = run_spectra(
         args.workdir,
         grouping=args.grouping,
+        eta=args.eta,
         replica=args.replica,
         step=args.checkpoint,
         num_steps=args.steps,

@@ -233,6 +233,7 @@ def spectra(loss: str) -> None:
         config.checkpoint_every = f"{switch} steps"
         built = build(check(config))
         workdir = RUNS / f"{loss}-{rule}"
+        chosen = {**LANCZOS, "eta": rarer_half(config.data.max_count, 100)}
         run(built, workdir, tensorboard=False)
         for step in (switch, STEPS):
             for replica, seed in enumerate(config.replicas.seeds):
@@ -240,7 +241,7 @@ def spectra(loss: str) -> None:
                 key["imf"] = "100"
                 if any(key.items() <= row.items() for row in read_rows(SPECTRA)):
                     continue
-                found = run_spectra(workdir, replica=replica, step=step, **LANCZOS)
+                found = run_spectra(workdir, replica=replica, step=step, **chosen)
                 for group, spectrum in found.items():
                     numbers = {c: f"{getattr(spectrum, c):.5g}" for c in CURVATURES}
                     made_by = provenance_row(built, one.command, seeds=[seed])

@@ -91,13 +91,13 @@ def _check_info(path: pathlib.Path, info: dict) -> None:
 
 
 def _check_column(path: pathlib.Path, column: object) -> None:
-    needed, more = {"key", "title", "best", "meaning"}, {"percent"}
-    if isinstance(column, dict) and needed <= set(column) <= needed | more:
+    needed = {"key", "title", "best", "meaning"}
+    if isinstance(column, dict) and needed <= set(column):
         if column["best"] in ("max", "min"):
             return
     raise ReportError(
         f"{path} lists the column {column!r}, expected key, title, best ('max' or"
-        " 'min'), meaning and percent"
+        " 'min') and meaning"
     )
 
 

@@ -141,7 +141,12 @@ class Run:
         if told is None:
             known = CLASSIFICATION
         else:
-            known = tuple(Column(**column) for column in told)
+            # A newer engine may say more of a column than this report shows.
+            fields = Column._fields
+            known = tuple(
+                Column(**{key: value for key, value in column.items() if key in fields})
+                for column in told
+            )
         return tuple(column for column in known if column.key in self.summary)
 
     @property

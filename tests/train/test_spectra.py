@@ -1,13 +1,16 @@
 """Spectra of a run's checkpoint: those of its own parameters, data and groups."""
 
 import json
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from ltjax.losses import softmax_cross_entropy
+from ltjax.methods.gradients import plain
 from ltjax.sharpness import hessian_spectrum, padded_batches
+from ltjax.train import spectra
 from ltjax.train.build import build, load_data
 from ltjax.train.spectra import run_spectra
 
@@ -140,3 +143,13 @@ def test_errors_name_what_came(finished, tmp_path):
         run_spectra(finished[1], replica=2)
     with pytest.raises(FileNotFoundError, match="holds no run"):
         run_spectra(tmp_path)
+
+
+def test_a_threshold_serves_rules_without_a_tail():
+    info = types.SimpleNamespace(class_counts=np.array([40, 15, 14]), groups={})
+    run = types.SimpleNamespace(info=info, rule=plain(), config=None)
+    found = spectra._groups(run, "head_tail", 15)
+    assert found["tail"].tolist() == [False, False, True]
+    assert found["head"].tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="eta is 15, but the grouping is 'shots'"):
+        spectra._groups(run, "shots", 15)
