@@ -68,6 +68,7 @@ def get_config(arg=""):
     config.log_every = "1 epochs"
     config.eval_every = "10 epochs"
     config.checkpoint_every = "10 epochs"
+    config.init_from = args.init_from
     presets.apply_preset(config, args.method, late="160 epochs")
     if args.method == "tla_adrw":
         published = _TLA_ADRW.get((args.classes, args.profile, int(args.imf)))
@@ -90,7 +91,6 @@ def get_config(arg=""):
         changes["eta"] = 200 if args.classes == 10 else 20
     if args.gradient == "focal_sam" and args.classes == 100:
         changes |= {"rho": 0.3, "focal_gamma": 3.2, "focal_lambda": 0.8}
-    config.init_from = args.init_from
     presets.apply_gradient(config, args.gradient, **changes)
     if args.smoke:
         config.data.max_count = 200

@@ -78,8 +78,8 @@ def get_config(arg=""):
         config.schedule.choose("cosine", per_epoch=True)
     config.log_every, config.eval_every = "50 steps", "5 epochs"
     config.checkpoint_every, config.keep_best = "1 epochs", True
-    presets.apply_preset(config, args.method, late=f"{epochs * 8 // 10} epochs")
     config.init_from = args.init_from
+    presets.apply_preset(config, args.method, late=f"{epochs * 8 // 10} epochs")
     if args.recipe == "cb":
         if config.weights.name == "class_balanced":
             config.weights.beta = 0.999

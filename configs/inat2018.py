@@ -65,10 +65,10 @@ def get_config(arg=""):
         config.schedule.choose("cosine", per_epoch=True)
     config.log_every, config.eval_every = "100 steps", "10 epochs"
     config.checkpoint_every = "1 epochs"
+    config.init_from = args.init_from
     presets.apply_preset(config, args.method, late=f"{args.epochs * 8 // 10} epochs")
     if args.method == "crt":
         config.total = "30 epochs"
-    config.init_from = args.init_from
     if args.recipe == "cb":
         if config.weights.name == "class_balanced":
             config.weights.beta = 0.999

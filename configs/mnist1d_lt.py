@@ -42,10 +42,10 @@ def get_config(arg=""):
     config.replicas.seeds = (0, 1, 2)
     config.log_every = "250 steps"
     config.eval_every = "20%"
+    config.init_from = args.init_from
     presets.apply_preset(config, args.method, late="80%")
     if args.bound_from:
         apply_bound_schedule(config, args.bound_from)
-    config.init_from = args.init_from
     presets.apply_gradient(config, args.gradient)
     if args.gradient in ("imbsam", "sse_sam"):
         config.gradient.eta = 200  # the five largest classes are head

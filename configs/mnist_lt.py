@@ -45,10 +45,10 @@ def get_config(arg=""):
     config.log_every = "100 steps"
     config.eval_every = "50%"
     config.many, config.few = 1000, 200  # 4 many, 3 medium, 3 few at ratio 100
+    config.init_from = args.init_from
     presets.apply_preset(config, args.method, late="80%")
     if args.bound_from:
         apply_bound_schedule(config, args.bound_from)
-    config.init_from = args.init_from
     presets.apply_gradient(config, args.gradient)
     if args.gradient in ("imbsam", "sse_sam"):
         config.gradient.eta = 200

@@ -9,7 +9,6 @@ parameters (`config.init_from`), or another classifier on its outputs.
 
 import collections
 import contextlib
-import csv
 import datetime
 import importlib
 import logging
@@ -26,6 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
+from ltjax.report.tables import Cell, append_csv, cell_text, read_rows  # noqa: E402
+
 METRICS = ("balanced_accuracy", "many", "medium", "few", "worst", "ece")
 PROVENANCE = ("seeds", "steps", "config", "code", "jax", "hardware", "minutes", "date")
 
@@ -39,7 +40,7 @@ class Point(NamedTuple):
         command: how to get that config by hand.
         workdir: where the run is kept, "" for nowhere.
         classifier: a classifier to put on the finished run of `workdir` in place of its
-            own head (see `ltjax.train.posthoc.CLASSIFIERS`); nothing is trained then.
+            own head (`ltjax options classifiers`); nothing is trained then.
         options: of the classifier.
     """
 
@@ -66,23 +67,15 @@ def small_config(dataset: str, arg: str, *, tuning: bool):
     """
     config = importlib.import_module(f"configs.{dataset}_lt").get_config(arg)
     if dataset == "mnist":
-        config.model.name, config.model.kwargs = "mlp", {"hidden": (256, 256)}
-        config.data.augment = "none"
+        config.model.name, config.model.hidden = "mlp", (256, 256)
+        config.augment.name = "none"
     config.log_every = config.eval_every = config.checkpoint_every = "100%"
     config.replicas.seeds = (100, 101) if tuning else (0, 1, 2, 3, 4)
     if tuning and dataset == "mnist1d":
-        config.data.options = {"seed": 7}
+        config.data.seed = 7
     elif tuning:
         config.data.subset_seed = 7
     return config
-
-
-def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, none if it does not exist."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def run_points(
@@ -93,14 +86,15 @@ def run_points(
 ) -> list[dict[str, str]]:
     """Runs every point that has no row yet; returns all rows.
 
-    A point with a grid over `hyper` gives one row per setting; the varied names are
-    columns of the key. `more` names further columns and the metrics, not in percent,
-    that they show. A point that diverges for any seed gives a row of NaN: that too is
-    a result. A run that a pending point builds on is made again where it is gone.
+    A point with a grid of replicas gives one row per setting; the varied options,
+    without their sections, are columns of the key. `more` names further columns and the
+    metrics, not in percent, that they show. A setting that diverges for any seed gives
+    a row of NaN: that too is a result. A run that a pending point builds on is made
+    again where it is gone.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     from ltjax.train.build import build
-    from ltjax.train.validate import validate
+    from ltjax.train.check import check
 
     points = list(points)
     pending = [not _is_done(point, path) for point in points]
@@ -112,7 +106,7 @@ def run_points(
         key = {name: str(value) for name, value in point.key.items()}
         print(f"[{k}/{len(points)}] {' '.join(key.values())}", flush=True)
         started = time.perf_counter()
-        config = validate(point.config)
+        config = check(point.config)
         built = build(config)
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
             metrics = _metrics(point, built)
@@ -134,7 +128,7 @@ def run_points(
                 row[name] = f"{metrics[metric][members].mean():.4f}"
             seeds = [built.info.replicas[r]["seed"] for r in members]
             row |= provenance_row(built, point.command, seeds=seeds, minutes=minutes)
-            append_row(path, row)
+            append_csv(path, [row])
     return read_rows(path)
 
 
@@ -149,12 +143,13 @@ def _base(point: Point) -> str:
 
 
 def _metrics(point: Point, built) -> Mapping[str, np.ndarray]:
-    """What the point is measured by, nothing if it diverged.
+    """What the point is measured by, nothing if all of it diverged.
 
     Trains unless the run is kept already.
     """
-    from ltjax.train.loop import NonFinite, run
+    from ltjax.train.loop import run
     from ltjax.train.posthoc import evaluate_classifier
+    from ltjax.train.records import NonFinite
 
     if point.classifier:
         return evaluate_classifier(point.workdir, point.classifier, **point.options)
@@ -166,10 +161,12 @@ def _metrics(point: Point, built) -> Mapping[str, np.ndarray]:
 
 
 def _settings(replicas, grid):
-    """(varied hyper-parameters, indices of their replicas) of every grid setting."""
+    """(varied options, indices of their replicas) of every grid setting."""
     found: dict[tuple, list[int]] = {}
     for r, replica in enumerate(replicas):
-        setting = tuple((name, f"{replica['hyper'][name]:g}") for name in grid)
+        setting = tuple(
+            (name.rpartition(".")[2], f"{replica['hyper'][name]:g}") for name in grid
+        )
         found.setdefault(setting, []).append(r)
     return [(dict(setting), np.asarray(rows)) for setting, rows in found.items()]
 
@@ -180,14 +177,13 @@ def provenance_row(
     """The columns `PROVENANCE` of what `built` gave."""
     from ltjax.train import provenance
 
-    versions = provenance.versions()
-    hardware = provenance.hardware()["hardware"]
+    found, hardware = provenance.versions(), provenance.hardware()["hardware"]
     return {
         "seeds": " ".join(map(str, seeds)),
         "steps": str(built.info.total_steps),
         "config": command,
-        "code": str(versions["code"]),
-        "jax": versions["versions"]["jax"],
+        "code": str(found["code"]),
+        "jax": found["versions"]["jax"],
         "hardware": f"{hardware['cpu']}, {hardware['cores']} cores"
         if hardware["platform"] == "cpu"
         else f"{hardware['devices']} x {hardware['device']}",
@@ -196,23 +192,15 @@ def provenance_row(
     }
 
 
-def append_row(path: pathlib.Path, row: dict[str, str]) -> None:
-    """Adds a row to a CSV file, with a header if it is the first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def cell(row: Mapping[str, str], name: str) -> str:
     """ "mean ± std" of a metric, an en dash if the group is empty."""
-    mean, std = float(row[f"{name}_mean"]), float(row[f"{name}_std"])
-    if np.isnan(mean):
-        return "–"
-    return f"{mean:.1f}" if np.isnan(std) else f"{mean:.1f} ± {std:.1f}"
+    return mean_std(float(row[f"{name}_mean"]), float(row[f"{name}_std"]))
+
+
+def mean_std(mean: float, std: float, digits: int = 1) -> str:
+    """A mean and its deviation as tables show them; NaN where there is none."""
+    known = [None if np.isnan(value) else value for value in (mean, std)]
+    return cell_text(Cell(*known), digits)
 
 
 def score(row: Mapping[str, str]) -> float:

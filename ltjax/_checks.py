@@ -185,6 +185,19 @@ def check_range(
         )
 
 
+def check_seed(caller: str, name: str, seed, *, bits: int = 32) -> None:
+    """Checks that `seed` is an integer that its generator can hold.
+
+    JAX would cut the seed 2^32 + 5 (a time in milliseconds, say) to 5 without a word.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(f"{caller}: {name} is {seed!r}, expected an integer")
+    if not 0 <= int(seed) < 2**bits:
+        raise ValueError(
+            f"{caller}: {name} is {seed}, expected an integer in [0, 2^{bits})"
+        )
+
+
 def check_choice(caller: str, name: str, value, choices) -> None:
     if value not in choices:
         raise ValueError(

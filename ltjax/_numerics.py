@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax._checks import is_concrete
+from ltjax._checks import check_seed, is_concrete
 
 
 def namespace(*values) -> Any:
@@ -23,6 +23,40 @@ def at_least_float32(x) -> jax.Array:
     """Upcasts half precision, so that exp, log and sums are taken in float32."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def as_key(caller: str, key) -> jax.Array:
+    """A typed random key from whatever people have at hand.
+
+    Args:
+        caller: function named in messages.
+        key: a typed key, the legacy `jax.random.PRNGKey(seed)` (uint32 words), or an
+            int seed in [0, 2^32).
+
+    Returns:
+        A typed key of shape ().
+
+    Raises:
+        TypeError: for anything else, several keys included.
+        ValueError: for a seed out of range.
+    """
+    dtype, shape = getattr(key, "dtype", None), np.shape(key)
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if shape == ():
+            return key
+    elif dtype == np.uint32 and len(shape) == 1 and shape[0] in (2, 4):
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    elif isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        check_seed(caller, "key", key)
+        return jax.random.key(int(key))
+    elif dtype is not None and shape == () and jnp.issubdtype(dtype, jnp.integer):
+        if is_concrete(key):
+            return as_key(caller, int(key))
+        return jax.random.key(key)
+    raise TypeError(
+        f"{caller}: key is {key!r}, expected one jax.random.key(seed), a PRNGKey or an"
+        " integer seed"
+    )
 
 
 def class_indices(labels) -> jax.Array:

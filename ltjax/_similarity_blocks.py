@@ -123,7 +123,7 @@ def self_log_sum_exp(
     return _self(points, side, block or points.shape[0])
 
 
-def _split(arrays, block: int):
+def split(arrays, block: int):
     """Arrays [N, ...] as [N / block, block, ...], padded with zeros."""
     count = jax.tree.leaves(arrays)[0].shape[0]
     spare = -count % block
@@ -140,7 +140,7 @@ def _blocks(keys, columns: Side, block: int):
     count = keys.shape[0]
     if count % block and columns.bias is None:
         columns = columns._replace(bias=jnp.zeros((count,), keys.dtype))
-    keys, columns = _split((keys, columns), block)
+    keys, columns = split((keys, columns), block)
     if count % block:
         real = (jnp.arange(keys.shape[0] * block) < count).reshape(-1, block)
         columns = columns._replace(bias=jnp.where(real, columns.bias, -jnp.inf))
@@ -263,7 +263,7 @@ def _self_backward(block, kept, cotangent):
         weights += given_j[None, :] * jnp.exp(back - base_j[None, :])
         return total + jnp.matmul(weights, keys, precision=_HIGHEST), None
 
-    parts = (*_blocks(keys, columns, block), *_split((bases, given), block))
+    parts = (*_blocks(keys, columns, block), *split((bases, given), block))
     total, _ = _over(add, jnp.zeros_like(points), parts)
     return total, None
 

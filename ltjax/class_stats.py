@@ -354,6 +354,42 @@ def shot_groups(
     return {"many": is_many, "medium": ~is_many & ~is_few, "few": is_few}
 
 
+def third_groups(class_counts: ArrayLike) -> dict[str, np.ndarray]:
+    """Splits the classes into thirds by their rank, as done for CIFAR-LT features.
+
+    Args:
+        class_counts: [K] concrete, K >= 3. Classes of equal count rank by their index.
+
+    Returns:
+        {"many", "medium", "few"}, each bool [K]: few and medium have floor(K / 3)
+        classes each, many has the rest.
+
+    Raises:
+        ValueError: for fewer than three classes.
+
+    Example:
+        >>> groups = third_groups([500, 100, 20, 5])
+        >>> {name: members.tolist() for name, members in groups.items()}["many"]
+        [True, True, False, False]
+
+    References:
+        Jiang et al., "Self-Damaging Contrastive Learning", ICML 2021, released code
+        (whose sort does not keep the order of equal counts).
+    """
+    counts = _counts("third_groups", class_counts)
+    if not is_concrete(counts):
+        raise TypeError(
+            "third_groups: class_counts are traced, expected concrete counts"
+        )
+    num_classes = len(counts)
+    third = num_classes // 3
+    if not third:
+        raise ValueError(f"third_groups: {num_classes} classes, expected at least 3")
+    rank = np.argsort(np.argsort(counts, kind="stable"), kind="stable")
+    is_few, is_many = rank < third, rank >= 2 * third
+    return {"many": is_many, "medium": ~is_many & ~is_few, "few": is_few}
+
+
 def imbalance_factor(class_counts: ArrayLike) -> float:
     r"""Imbalance factor :math:`\rho = n_{\max} / n_{\min} \ge 1`.
 

@@ -5,6 +5,7 @@ message, 75 stopped on request with all saved (start it again), 1 training faile
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ import warnings
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
+EXIT_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: what schedulers requeue on
 
 
@@ -46,11 +48,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `ltjax list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except (ValueError, TypeError, OSError, LookupError, ImportError) as error:
         if os.environ.get("LTJAX_TRACEBACK"):
             raise
         print(f"error: {_message(error)}", file=sys.stderr)
-        return EXIT_USAGE
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        return EXIT_FAILED if full else EXIT_USAGE
 
 
 def _message(error: Exception) -> str:
@@ -117,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
     spectrum.add_argument("workdir")
     spectrum.add_argument(
         "--grouping", default="head_tail", help="head_tail, shots or classes"
+    )
+    spectrum.add_argument(
+        "--eta",
+        type=int,
+        help="head_tail: fewer training examples are tail; default: the gradient's own",
     )
     spectrum.add_argument(
         "--checkpoint", type=int, help="training step of it; default: the newest"
@@ -186,6 +197,7 @@ def load_config(arguments: list[str]):
 def _choose_components(config, overrides: list[str]) -> list[str]:
     """Applies plugins and the names of sections first: they decide what options exist.
 
+    So it does with the grid of replicas, whose keys have dots, which flags do not take.
     Returns the overrides that are left.
     """
     import ast
@@ -203,6 +215,8 @@ def _choose_components(config, overrides: list[str]) -> list[str]:
                 config.plugins = ast.literal_eval(value)
             except (ValueError, SyntaxError):
                 config.plugins = (value,)
+        elif key == "--config.replicas.grid" and given:
+            config.replicas.grid = _grid(value)
         elif len(path) == 2 and path[0] in SECTIONS and path[1] == "name" and given:
             names.append((path[0], value.strip("'\"")))
         else:
@@ -220,6 +234,19 @@ def _choose_components(config, overrides: list[str]) -> list[str]:
     if faults:
         raise ConfigError(faults)
     return left
+
+
+def _grid(text: str) -> dict:
+    """A mapping from options to values, written as in Python."""
+    import ast
+
+    try:
+        return dict(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
+        raise UsageError(
+            f"ltjax train: --config.replicas.grid is {text!r}, expected a dict such as"
+            " {'loss.tau': (0.5, 1.0)}"
+        ) from None
 
 
 def _check_names(config, overrides: list[str]) -> None:
@@ -281,22 +308,21 @@ def _run_config_file(path: str, arg: str):
 
 def _train(args, rest: list[str]) -> int:
     config = load_config(rest)
-    from ltjax.train.check import check
-    from ltjax.train.loop import Preempted, run
+    from ltjax.train.checkpoint import SaveFailed
+    from ltjax.train.loop import Preempted
     from ltjax.train.mesh import initialize
     from ltjax.train.records import NonFinite
+    from ltjax.train.stages import check_stages, train_stages
 
-    checked = check(config)
+    stages = check_stages(config)
     if args.multihost:
         initialize(args.coordinator, args.num_processes, args.process_id)
-    from ltjax.train.build import build
-
     try:
-        result = run(build(checked), args.workdir, tensorboard=not args.no_tensorboard)
+        result = train_stages(stages, args.workdir, tensorboard=not args.no_tensorboard)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         return EXIT_PREEMPTED
-    except NonFinite as failure:
+    except (NonFinite, SaveFailed) as failure:
         print(f"error: {failure}", file=sys.stderr)
         return EXIT_FAILED
     import jax
@@ -377,6 +403,7 @@ def _spectrum(args, rest) -> int:
     spectra = run_spectra(
         args.workdir,
         grouping=args.grouping,
+        eta=args.eta,
         replica=args.replica,
         step=args.checkpoint,
         num_steps=args.steps,

@@ -247,8 +247,9 @@ def read_options(
 def check_value(known: Option, value: Any) -> tuple[str, Any]:
     """(what is wrong with a value of an option, or ""; the value with its type)."""
     rule = known.rule
+    checked: Any = value
     try:
-        value = _typed(known.kind, value)
+        value = checked = _typed(known.kind, value)
     except ValueError:
         return f"expected {_kind_name(known.kind)}", None
     for part in value if isinstance(value, tuple) else (value,):
@@ -261,10 +262,10 @@ def check_value(known: Option, value: Any) -> tuple[str, Any]:
             return f"unknown{nearest(part, rule.choices)}", None
     if rule.duration:
         try:
-            duration_steps(value, steps_per_epoch=1, batch_size=1, total_steps=100)
+            duration_steps(checked, steps_per_epoch=1, batch_size=1, total_steps=100)
         except ValueError as error:
-            return str(error).replace(repr(value), "which", 1), None
-    if rule.file and value and not os.path.isfile(value):
+            return str(error).replace(repr(checked), "which", 1), None
+    if rule.file and value and not os.path.isfile(checked):
         return "but there is no such file", None
     return "", value
 

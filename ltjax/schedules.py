@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range
+from ltjax._checks import check_choice, check_range
 
 
 def phase(step: ArrayLike, boundaries: tuple[int, ...]) -> jax.Array:
@@ -42,27 +42,36 @@ def warmup_multistep(
     step: ArrayLike,
     *,
     steps_per_epoch: int,
-    warmup_epochs: int = 5,
+    warmup_epochs: float = 5,
     milestones: tuple[int, ...] = (160, 180),
     factors: tuple[float, ...] = (1e-2, 1e-4),
+    warmup_by: str = "epoch",
 ) -> jax.Array:
-    r"""Epoch-wise warm-up, then constant pieces: the CIFAR-LT recipe.
+    r"""Warm-up, then constant pieces: the CIFAR-LT recipes.
 
-    With :math:`e = \lfloor step / steps\_per\_epoch \rfloor`: :math:`(e+1)/W` for
-    :math:`e < W`, then 1, then `factors[j]` from epoch `milestones[j]` on.
+    With S = `steps_per_epoch` and :math:`e = \lfloor step / S \rfloor` the factor is
+
+    .. math:: \text{by epoch: } \frac{e + 1}{W} \;\; (e < W), \qquad
+              \text{by step: } \frac{step}{W S} \;\; (step < W S)
+
+    then 1, then `factors[j]` from epoch `milestones[j]` on.
 
     Args:
         step: int scalar, 0-based.
         steps_per_epoch: steps.
-        warmup_epochs: W, in epochs; 0 for none.
+        warmup_epochs: W, in epochs; 0 for none. A fraction is good by step only.
         milestones: epochs at which the factor changes.
         factors: absolute factors of the base rate (not cumulative).
+        warmup_by: "epoch" holds the factor within an epoch, as LDAM and its followers
+            do; "step" raises it in every step, from 0, as the class-balanced loss and
+            logit adjustment do.
 
     Returns:
         float32 scalar factor of the base learning rate.
 
     Raises:
-        ValueError: if milestones and factors differ in length.
+        ValueError: if milestones and factors differ in length, `warmup_by` is unknown,
+            or W is no whole number of epochs.
 
     Example:
         >>> f = lambda e: warmup_multistep(e, steps_per_epoch=1)
@@ -70,18 +79,29 @@ def warmup_multistep(
         [0.02, 0.1, 0.1, 0.1, 0.001, 1e-05]
 
     References:
-        Cao et al., NeurIPS 2019, released code.
+        Cao et al., NeurIPS 2019, released code (by epoch); Cui et al., CVPR 2019, and
+        Menon et al., ICLR 2021, released code (by step).
     """
+    check_choice("warmup_multistep", "warmup_by", warmup_by, ("epoch", "step"))
+    if warmup_by == "epoch" and warmup_epochs != int(warmup_epochs):
+        raise ValueError(
+            f"warmup_multistep: warmup_epochs is {warmup_epochs}, expected whole epochs"
+            " with warmup_by='epoch'"
+        )
     if len(milestones) != len(factors):
         raise ValueError(
             f"warmup_multistep: {len(milestones)} milestones but {len(factors)} factors"
         )
-    epoch = jnp.asarray(step, jnp.int32) // steps_per_epoch
+    step = jnp.asarray(step, jnp.int32)
+    epoch = step // steps_per_epoch
     table = jnp.asarray(np.asarray((1.0, *factors), np.float32))
     factor = table[phase(epoch, milestones)]
-    if warmup_epochs:
+    if warmup_epochs and warmup_by == "epoch":
         warm = (epoch + 1).astype(jnp.float32) / warmup_epochs
         factor = jnp.where(epoch < warmup_epochs, warm, factor)
+    elif warmup_epochs:
+        warm = step.astype(jnp.float32) / (warmup_epochs * steps_per_epoch)
+        factor = jnp.where(warm < 1, warm, factor)
     return factor
 
 
@@ -95,16 +115,20 @@ def cosine(
 ) -> jax.Array:
     r"""Linear warm-up, then half a cosine down to `final`.
 
-    .. math:: f(t) = f_\infty + (1 - f_\infty)\,\tfrac12 (1 + \cos(\pi\, t / T))
+    .. math:: f = p / W \;\; (p < W), \qquad f_\infty + (1 - f_\infty)\,
+              \tfrac12 \Big(1 + \cos\Big(\pi\, \frac{p - W}{T - W}\Big)\Big)
+              \;\; (p \ge W)
 
-    with t, T counted after the warm-up. `steps_per_epoch` > 1 holds the factor constant
-    within an epoch, :math:`t = S\lfloor step/S \rfloor`: the first epoch trains at the
-    full rate and the last one not at zero.
+    After a warm-up of W steps p is the number of the step from 1 on, as in the papers:
+    step W has the full rate, the next one is on the cosine, and the last one is at its
+    end. Without a warm-up p counts from 0: the first step has the full rate, and the
+    last one is not at the end. `steps_per_epoch` S > 1 holds the factor within an
+    epoch, at the p of its last step (its first one without a warm-up).
 
     Args:
         step: int scalar, 0-based.
-        total_steps: warm-up included.
-        warmup_steps: linear from 1/warmup_steps to 1.
+        total_steps: T, warm-up included.
+        warmup_steps: W, linear from 1/W to 1; 0 for none.
         steps_per_epoch: granularity in steps; 1 changes the factor every step.
         final: factor at the end.
 
@@ -117,15 +141,114 @@ def cosine(
     Example:
         >>> [round(float(cosine(s, total_steps=4)), 4) for s in range(4)]
         [1.0, 0.8536, 0.5, 0.1464]
+        >>> f = lambda s: cosine(s, total_steps=6, warmup_steps=2)
+        >>> [round(float(f(s)), 4) for s in range(6)]
+        [0.5, 1.0, 0.8536, 0.5, 0.1464, 0.0]
+
+    References:
+        Without a warm-up: Kang et al., ICLR 2020, by epoch. With one: Jiang et al.,
+        "Self-Damaging Contrastive Learning", ICML 2021, released code, by step.
     """
     check_range("cosine", "total_steps", total_steps, low=warmup_steps, open_low=True)
-    step = jnp.asarray(step, jnp.int32)
-    held = (step // steps_per_epoch) * steps_per_epoch
-    done = (held - warmup_steps).astype(jnp.float32) / (total_steps - warmup_steps)
+    epoch = jnp.asarray(step, jnp.int32) // steps_per_epoch
+    # Counted from 1 after a warm-up: its last step is where the cosine begins.
+    position = (epoch + 1 if warmup_steps else epoch) * steps_per_epoch
+    done = (position - warmup_steps).astype(jnp.float32) / (total_steps - warmup_steps)
     factor = final + (1 - final) * 0.5 * (
         1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0))
     )
     if warmup_steps:
-        warm = (step + 1).astype(jnp.float32) / warmup_steps
-        factor = jnp.where(step < warmup_steps, jnp.minimum(warm, 1.0), factor)
+        warm = position.astype(jnp.float32) / warmup_steps
+        factor = jnp.where(position < warmup_steps, warm, factor)
     return factor
+
+
+def temperature_schedule(
+    step: ArrayLike,
+    *,
+    steps_per_epoch: int,
+    period: float | ArrayLike = 400,
+    low: float | ArrayLike = 0.1,
+    high: float | ArrayLike = 1.0,
+    shape: str = "cosine",
+) -> jax.Array:
+    r"""Oscillating temperature of a contrastive loss (TS), constant within an epoch.
+
+    .. math:: \tau(t) = (\tau_+ - \tau_-)\, \tfrac12 (1 + \cos(2 \pi t / T)) + \tau_-
+
+    with the 1-based epoch t. A high temperature separates groups, which suits the head;
+    a low one separates instances, which suits the tail. The gradient of the loss goes
+    as 1 / temperature, so the schedule moves the effective learning rate too.
+
+    Args:
+        step: int scalar, 0-based.
+        steps_per_epoch: steps.
+        period: T, in *epochs*. The released code counts half periods (t_max = 200).
+        low: :math:`\tau_-`.
+        high: :math:`\tau_+`, about where training starts, and where it ends after
+            whole periods.
+        shape: "cosine", or "step": high in the first half of each period (up to and
+            including epoch T / 2), then low.
+
+    Returns:
+        float32 scalar temperature.
+
+    Raises:
+        ValueError: if a temperature or the period is not positive or the shape is
+            unknown.
+
+    Example:
+        >>> tau = lambda epoch: temperature_schedule(epoch - 1, steps_per_epoch=1)
+        >>> [round(float(tau(e)), 3) for e in (1, 100, 200, 400)]
+        [1.0, 0.55, 0.1, 1.0]
+
+    References:
+        Kukleva, Boehle, Schiele, Kuehne, Rupprecht, "Temperature Schedules for
+        Self-Supervised Contrastive Methods on Long-Tail Data", ICLR 2023, eq. 6.
+    """
+    name = "temperature_schedule"
+    check_choice(name, "shape", shape, ("cosine", "step"))
+    for argument, value in (("period", period), ("low", low), ("high", high)):
+        check_range(name, argument, value, low=0.0, open_low=True)
+    epoch = jnp.asarray(step, jnp.int32) // steps_per_epoch + 1
+    # Reduced to one period first: float32 has no digits to spare for a long run.
+    turn = jnp.mod(epoch.astype(jnp.float32), period) / jnp.asarray(period)
+    if shape == "cosine":
+        share = 0.5 * (1 + jnp.cos(2 * jnp.pi * turn))
+    else:
+        share = jnp.where((turn > 0) & (turn <= 0.5), 1.0, 0.0)
+    top, bottom = jnp.asarray(high), jnp.asarray(low)
+    return (top - bottom) * share + bottom
+
+
+def target_decay(
+    step: ArrayLike, *, total_steps: int, base: float | ArrayLike = 0.996
+) -> jax.Array:
+    r"""Decay of a momentum network that stands still at the end of training (BYOL).
+
+    .. math:: 1 - (1 - \tau_0)\, \tfrac12 (\cos(\pi k / K) + 1)
+
+    Args:
+        step: k, int scalar, 0-based.
+        total_steps: K.
+        base: :math:`\tau_0`, the decay at the start: 0.996 for 1000 epochs of ImageNet,
+            0.99 for 100 to 300, 0.97 for 40.
+
+    Returns:
+        float32 scalar m of :math:`\theta' \leftarrow m \theta' + (1 - m) \theta`.
+
+    Raises:
+        ValueError: if the base is not in [0, 1].
+
+    Example:
+        >>> decay = lambda k: target_decay(k, total_steps=200, base=0.99)
+        >>> [round(float(decay(k)), 5) for k in (0, 100, 200)]
+        [0.99, 0.995, 1.0]
+
+    References:
+        Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, section 3.2.
+    """
+    check_range("target_decay", "base", base, low=0.0, high=1.0)
+    done = jnp.asarray(step, jnp.int32).astype(jnp.float32) / total_steps
+    share = 0.5 * (jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)) + 1)
+    return 1 - (1 - jnp.asarray(base)) * share

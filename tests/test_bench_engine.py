@@ -72,7 +72,7 @@ def test_images_take_the_recipe_of_cifar(bench, tmp_path):
     assert run.info.num_params == 464_154
     optimizer = run.config.optimizer
     assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 2e-4)
-    assert optimizer.decay == "all" and run.config.data.augment == "cifar"
+    assert optimizer.decay == "all" and run.config.augment.name == "cifar"
     assert run.feed.arrays["inputs"].dtype == np.uint8
 
 

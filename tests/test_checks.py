@@ -134,6 +134,16 @@ def test_concrete_and_traced():
             r"f: tau is -1, expected a number in \[0.0, 2\)",
         ),
         (
+            lambda: checks.check_seed("f", "seed", 1732700000000),
+            ValueError,
+            r"f: seed is 1732700000000, expected an integer in \[0, 2\^32\)",
+        ),
+        (
+            lambda: checks.check_seed("f", "seed", 1.0),
+            TypeError,
+            r"f: seed is 1.0, expected an integer",
+        ),
+        (
             lambda: checks.check_choice("f", "base", "hinge", ("softmax", "focal")),
             ValueError,
             r"f: base is 'hinge', expected one of \['softmax', 'focal'\]",

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ltjax.train.validate import validate
+from ltjax.train.check import check
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -24,26 +24,26 @@ def factorial():
 def test_every_cell_is_a_run_that_differs_from_the_others(factorial, dataset):
     points = list(factorial.points(dataset, 100, 0, 30, 3))
     assert len(points) == 4 * 3 * 2 * 2 * 2
-    configs = [validate(point.config) for point in points]
+    configs = [check(point.config) for point in points]
     assert len(set(map(repr, configs))) == 96
     assert len({tuple(point.key.values()) for point in points}) == 96
     for point, config in zip(points, configs, strict=True):
-        key, options = point.key, config.model.head_options
+        key, head = point.key, config.head
         fixed = key["head"].startswith("fixed")
-        assert config.model.head == ("etf" if fixed else "linear")
-        assert options["batch_norm"] == (key["features"] == "BN+l2")
-        assert fixed or options["use_bias"] is False  # a frame has no bias either
+        assert head.name == ("etf" if fixed else "linear")
+        assert head.batch_norm == (key["features"] == "BN+l2")
+        assert fixed or head.use_bias is False  # a frame has no bias either
         scaled = key["features"] == "BN+l2" and key["loss"] != "DR"
-        assert options.get("scale", 1.0) == (10.0 if scaled else 1.0)
-        assert config.loss.mixup == (1.0 if key["mixup"] == "yes" else 0.0)
+        assert head.scale == (10.0 if scaled else 1.0)
+        assert config.method.mixup == (1.0 if key["mixup"] == "yes" else 0.0)
         assert config.weights.name == key["balance"]
         assert key["steps"] == int(config.total.split()[0])
 
 
 def test_narrow_features_leave_no_room_for_a_simplex(factorial):
     point = next(iter(factorial.points("mnist1d", 100, 6, 50, 2)))
-    config = validate(point.config)
-    assert config.model.kwargs["widths"] == (32, 64, 6)
+    config = check(point.config)
+    assert config.model.widths == (32, 64, 6)
     assert config.total == "50 steps" and point.key["width"] == 6
 
 
@@ -94,8 +94,10 @@ def test_effects_are_means_over_pairs(factorial):
     assert factorial.effect(ROWS, "loss", "DR", "few")[::2] == (69.0, 1)
     diverged = row("fixed ETF", "CE", float("nan"), mixup="yes")
     assert factorial.effect([*ROWS, diverged], "mixup", "yes", "few")[2] == 0
-    assert factorial.cells_table([diverged, *ROWS])[-1].startswith(
-        "| fixed ETF | CE | none | plain | yes | – |"
+    assert (
+        factorial.cells_table([diverged, *ROWS])
+        .splitlines()[-1]
+        .startswith("| fixed ETF | CE | none | plain | yes | – |")
     )
     none = factorial.effect(ROWS, "mixup", "yes", "few")
     assert np.isnan(none[0]) and none[2] == 0

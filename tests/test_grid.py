@@ -19,13 +19,12 @@ def grid():
 
 @pytest.fixture
 def small(grid):
-    def config(**changes):
+    def config():
         config = grid.small_config("mnist1d", "method=ce,smoke", tuning=False)
         config.total = "4 steps"
         config.replicas.seeds = (0, 1)
         config.model.name = "mlp"
-        for name, value in changes.items():
-            config.optimizer[name] = value
+        config.schedule.name = "constant"
         return config
 
     return config
@@ -70,12 +69,24 @@ def test_a_lost_run_is_made_again_for_what_builds_on_it(grid, small, tmp_path):
 
 
 def test_a_diverged_point_is_a_row_too(grid, small, tmp_path):
-    config = small(lr=1e30, warmup="0 steps")
+    config = small()
+    config.optimizer.lr = 1e30
     (row,) = grid.run_points([grid.Point({"m": "x"}, config, "x")], tmp_path / "r.csv")
     assert np.isnan(float(row["balanced_accuracy_mean"]))
     assert grid.cell(row, "few") == "–"
     rows = [row, {"balanced_accuracy_mean": "12.5"}]
     assert max(rows, key=grid.score) is rows[1]  # never chosen
+
+
+def test_a_setting_of_a_grid_diverges_alone(grid, small, tmp_path):
+    config = small()
+    config.replicas.seeds = (0,)
+    config.replicas.grid = {"optimizer.lr": (0.05, 1e30)}
+    points = [grid.Point({"m": "x"}, config, "x")]
+    fine, lost = grid.run_points(points, tmp_path / "r.csv")
+    assert (fine["lr"], lost["lr"]) == ("0.05", "1e+30")  # without their section
+    assert 0 <= float(fine["balanced_accuracy_mean"]) <= 100
+    assert np.isnan(float(lost["balanced_accuracy_mean"]))
 
 
 def test_tuning_never_sees_the_final_data(grid):
@@ -84,4 +95,4 @@ def test_tuning_never_sees_the_final_data(grid):
         final = grid.small_config(dataset, "method=ce", tuning=False)
         assert not set(tuning.replicas.seeds) & set(final.replicas.seeds)
         differ = {name for name in final.data if final.data[name] != tuning.data[name]}
-        assert differ == {{"mnist1d": "options", "mnist": "subset_seed"}[dataset]}
+        assert differ == {{"mnist1d": "seed", "mnist": "subset_seed"}[dataset]}

@@ -16,8 +16,11 @@ ROOT = pathlib.Path(ltjax.__file__).parent
 # floor, and nobody imports them but the roof.
 FLOORS = [
     ["_checks", "_numerics", "_similarity_blocks"],
-    ["class_stats", "reduce", "schedules", "durations", "options"],
-    ["losses", "metrics", "classifiers", "resampling", "sharpness"],
+    ["class_stats", "reduce", "schedules", "pruning", "durations", "options"],
+    [
+        *("losses", "metrics", "classifiers", "resampling", "sharpness"),
+        *("pseudo_labels", "optimizers"),
+    ],
     ["data", "models", "methods", "evaluators"],
     ["train"],
     ["cli", "__main__"],
@@ -161,6 +164,7 @@ import ltjax.losses, ltjax.class_stats, ltjax.reduce, ltjax.schedules, ltjax.opt
 import ltjax.metrics, ltjax.classifiers, ltjax.resampling, ltjax.sharpness
 import ltjax.methods.registry, ltjax.methods.classifiers, ltjax.methods.presets
 import ltjax.evaluators.registry, ltjax.data, ltjax.data.components
+import ltjax.pseudo_labels
 
 logits, labels = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1])
 values = ltjax.losses.logit_adjusted(logits, labels, jnp.array([90, 10]))

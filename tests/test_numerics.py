@@ -37,6 +37,43 @@ def test_at_least_float32(x64):
     assert numerics.at_least_float32(np.ones(2)).dtype == jnp.float64
 
 
+@pytest.mark.parametrize(
+    "given",
+    [7, np.int32(7), np.uint32(7), np.array(7), jnp.int32(7)]
+    + [jax.random.key(7), jax.random.PRNGKey(7), np.asarray(jax.random.PRNGKey(7))],
+    ids=str,
+)
+def test_everything_that_is_a_key(given):
+    key = numerics.as_key("f", given)
+    assert key.shape == () and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    assert jax.random.key_data(key).tolist() == [0, 7]
+
+
+def test_keys_may_be_traced():
+    bits = jax.jit(lambda key: jax.random.key_data(numerics.as_key("f", key)))
+    for given in (jax.random.key(7), jax.random.PRNGKey(7), 7):
+        assert bits(given).tolist() == [0, 7]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, 1.5, True, "7", jax.random.split(jax.random.key(0)), np.arange(3)]
+    + [np.random.default_rng(0)],
+    ids=lambda g: type(g).__name__,
+)
+def test_other_keys_are_refused(given):
+    with pytest.raises(
+        TypeError, match=r"(?s)^f: key is .*expected one jax.random.key"
+    ):
+        numerics.as_key("f", given)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1732700000000])
+def test_seeds_that_jax_would_cut_are_refused(seed):
+    with pytest.raises(ValueError, match=rf"f: key is {seed}, expected an integer in"):
+        numerics.as_key("f", seed)
+
+
 @pytest.mark.parametrize("on_device", [False, True])
 def test_class_indices(x64, on_device):
     for dtype in "int8 int16 int32 int64 uint8 uint16 uint32 uint64".split():

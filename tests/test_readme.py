@@ -1,4 +1,4 @@
-"""The README: its code runs, its commands parse, the names and files it gives exist."""
+"""README and docs: code runs, commands parse, names and files that they give exist."""
 
 import argparse
 import importlib
@@ -13,15 +13,18 @@ import tomllib
 import pytest
 
 from ltjax import cli
-from ltjax.train import recipes
+from ltjax.methods import presets
 from ltjax.train.config import default_config
-from ltjax.train.validate import validate
+from ltjax.train.stages import check_stages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-PROGRAMS = [text for language, text in _FENCED.findall(README) if language == "python"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
+CODE = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+PROGRAMS = [text for language, text in _FENCED.findall(CODE) if language == "python"]
 SHELL = "".join(
     text for language, text in _FENCED.findall(README) if language in ("", "bash", "sh")
 )
@@ -99,8 +102,8 @@ def _check_ltjax(words):
     if args.command != "train":
         assert rest == []
         return
-    config = validate(cli.load_config(rest))
-    assert config.total
+    for stage in check_stages(cli.load_config(rest)):
+        assert stage.config.total
 
 
 def _check_pip(words):
@@ -164,28 +167,53 @@ def _method_rows() -> list[list[str]]:
 
 @pytest.mark.parametrize("row", _method_rows(), ids=lambda row: row[0])
 def test_functions_and_presets_of_a_method_exist(row):
-    _, _, functions, presets = row
+    _, _, functions, named = row
     module = None
     for name in re.findall(r"`([^`]+)`", functions):
         *place, attribute = name.split(".")
         if place:
             module = importlib.import_module(".".join(["ltjax", *place]))
         assert hasattr(module, attribute), name
-    known = recipes.METHODS | recipes.GRADIENTS
-    for name in re.findall(r"`([\w.]+)`", presets):
+    known = presets.PRESETS | presets.GRADIENT_LABELS
+    for name in re.findall(r"`([\w.]+)`", named):
         section, _, field = name.rpartition(".")
         assert field in (default_config()[section] if section else known), name
 
 
-def test_links_and_paths_lead_somewhere():
-    headings = re.findall(r"^#+ (.+)$", PROSE, re.M)
-    anchors = {re.sub(r"\W+", "-", heading.lower()) for heading in headings}
-    for target in re.findall(r"\]\(([^)\s]+)\)", PROSE):
+def _anchors(prose: str) -> set[str]:
+    return {
+        re.sub(r"\W+", "-", h.lower()) for h in re.findall(r"^#+ (.+)$", prose, re.M)
+    }
+
+
+def _page_id(path: pathlib.Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_links_and_paths_lead_somewhere(page):
+    prose = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
         path, _, anchor = target.partition("#")
         if path.startswith("http"):
             continue
-        assert (ROOT / path).exists(), target
-        assert path or anchor in anchors, target
+        assert (page.parent / path).exists(), target
+        assert path or anchor in _anchors(prose), target
+    quoted = " ".join(re.findall(r"`([^`\n]+)`", prose))
     top = "|".join(p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] != ".")
-    for path in re.findall(rf"\b(?:{top})/[\w./-]*\w", " ".join(QUOTED)):
+    for path in re.findall(rf"\b(?:{top})/[\w./-]*\w", quoted):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs/methods").glob("*.md")), ids=_page_id
+)
+def test_numbers_of_a_method_are_those_that_tests_check(page):
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    numbers = re.findall(r"\d*\.\d{5,}", page.read_text(encoding="utf-8"))
+    assert len(numbers) > 5
+    assert [n for n in numbers if n.lstrip("0") not in tests] == []
+
+
+def test_the_readme_stays_short():
+    assert README.count("\n") < 250

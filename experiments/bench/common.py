@@ -5,67 +5,48 @@ baseline in turn, in one process, and reports the median of the ratios.
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
-import os
 import pathlib
-import platform
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-import ltjax
+from ltjax.report.tables import append_csv
+from ltjax.train import provenance as made_by
+
+__all__ = [
+    "Ratio",
+    "append_csv",
+    "argument_parser",
+    "interleaved_ratios",
+    "provenance",
+]
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def provenance() -> dict[str, str]:
     """Where and with what a number was measured."""
-    device = jax.devices()[0]
+    found, hardware = made_by.versions(), made_by.hardware()["hardware"]
+    versions = found["versions"]
+    on_cpu = hardware["platform"] == "cpu"
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "ltjax": ltjax.__version__,
-        "commit": _commit(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "optax": optax.__version__,
-        "python": platform.python_version(),
-        "backend": device.platform,
-        "device": device.device_kind if device.platform != "cpu" else _cpu_model(),
-        "devices": str(jax.device_count()),
-        "cores": str(os.cpu_count()),
+        "ltjax": versions["ltjax"],
+        "commit": str(found["code"]),
+        "jax": versions["jax"],
+        "numpy": versions["numpy"],
+        "optax": versions["optax"],
+        "python": versions["python"],
+        "backend": hardware["platform"],
+        "device": hardware["cpu" if on_cpu else "device"],
+        "devices": str(hardware["devices"]),
+        "cores": str(hardware["cores"]),
     }
-
-
-def _commit() -> str:
-    """Short commit of the working tree, "+" if it has changes, empty outside git."""
-    git = ["git", "-C", str(pathlib.Path(__file__).parent)]
-    try:
-        commit = subprocess.check_output(
-            [*git, "rev-parse", "--short", "HEAD"], text=True
-        )
-        changes = subprocess.check_output(
-            [*git, "status", "--porcelain", "--untracked-files=no", "--", ":/ltjax"],
-            text=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return commit.strip() + ("+" if changes.strip() else "")
-
-
-def _cpu_model() -> str:
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,30 +142,6 @@ def _summary(times: np.ndarray) -> Ratio:
         len(times),
         fastest / baseline_fastest,
     )
-
-
-def append_csv(path: pathlib.Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Appends rows of equal keys, with a header if the file is new.
-
-    Raises:
-        ValueError: if the file has other columns.
-    """
-    path = pathlib.Path(path)
-    columns = list(rows[0])
-    exists = path.exists()
-    if exists:
-        with path.open(newline="") as file:
-            header = next(csv.reader(file))
-        if header != columns:
-            raise ValueError(
-                f"append_csv: {path} has the columns {header}, but the rows {columns}"
-            )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        if not exists:
-            writer.writeheader()
-        writer.writerows(rows)
 
 
 def argument_parser(description: str, *, output: str) -> argparse.ArgumentParser:

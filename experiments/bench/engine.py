@@ -33,11 +33,13 @@ import optax
 
 from experiments.bench import common
 from experiments.bench.engine_torch import TorchPeer
-from ltjax.train.build import Run, build
+from ltjax.train.build import build
+from ltjax.train.check import check
 from ltjax.train.config import TrainConfig, default_config
-from ltjax.train.mesh import Layout, make_mesh
-from ltjax.train.step import empty_sums, make_program, replica_mode
-from ltjax.train.validate import validate
+from ltjax.train.lanes import training_lanes
+from ltjax.train.records import zero_sums
+from ltjax.train.run import Run
+from ltjax.train.step import make_program
 
 NUM_CLASSES = 10
 NUM_IMAGES = 2560
@@ -79,21 +81,23 @@ def config_of(case: Case, folder: str) -> TrainConfig:
         inputs = rng.integers(0, 256, shape, dtype=np.uint8)
     else:
         inputs = rng.normal(size=shape).astype(np.float32)
-    path = pathlib.Path(folder) / f"{case.model}.npz"
-    np.savez(path, inputs=inputs, labels=np.arange(NUM_IMAGES) % NUM_CLASSES)
+    labels = np.arange(NUM_IMAGES) % NUM_CLASSES
+    place = pathlib.Path(folder) / case.model
+    np.savez(f"{place}_train.npz", inputs=inputs, labels=labels)
+    few = slice(NUM_CLASSES)  # nothing is evaluated
+    np.savez(f"{place}_test.npz", inputs=inputs[few], labels=labels[few])
     config = default_config()
-    config.data.name = f"npz:{path}"
+    config.data.name = f"npz:{place}_{{split}}.npz"
     config.data.profile = "none"
     if case.images:
-        config.data.augment = "cifar"
-        config.data.augment_options = {"mean": list(MEAN), "std": list(STD)}
+        config.augment.choose("cifar", mean=MEAN, std=STD)
     config.model.name = case.model
     config.batch_size = case.batch
     config.optimizer.lr = LR
     config.optimizer.momentum = MOMENTUM
     config.optimizer.weight_decay = WEIGHT_DECAY
     config.replicas.seeds = tuple(range(case.replicas))
-    return validate(config)
+    return check(config)
 
 
 class Ours:
@@ -101,30 +105,16 @@ class Ours:
 
     def __init__(self, run: Run, steps: int):
         self._run, self._steps, self._step = run, steps, 0
-        replicas = run.info.replicas
-        self._layout = layout = Layout(make_mesh())
-        seeds = np.asarray([r["seed"] for r in replicas], np.int32)
-        hyper = {
-            name: np.asarray([r["hyper"][name] for r in replicas], np.float32)
-            for name in replicas[0]["hyper"]
-        }
-        init = jax.vmap(run.init)
-        shardings = layout.state(jax.eval_shape(init, seeds, hyper))
-        self._state = jax.jit(init, out_shardings=shardings)(seeds, hyper)
+        lanes = training_lanes(run.config, len(run.info.replicas))
+        self._layout = layout = lanes.layout
+        shardings = layout.state(run.shapes)
+        init = jax.jit(jax.vmap(run.init), out_shardings=shardings)
+        self._state = init(run.info.seeds, run.info.hypers)
         self._arrays = layout.put(run.feed.arrays, layout.replicated)
-        self._zeros = jax.tree.map(
-            lambda x: np.stack([np.asarray(x)] * len(replicas)),
-            empty_sums(("loss", "accuracy", "grad_norm", "lr")),
-        )
-        program = make_program(
-            run.step,
-            lambda arrays, rows, key: run.feed.batch(arrays, rows, key, train=True),
-            count=len(replicas),
-            layout=layout,
-            mode=replica_mode(run.config.replicas.layout, len(replicas)),
-        )
+        with jax.set_mesh(layout.mesh):
+            self._zeros = zero_sums(run, lanes, run.shapes, self._arrays)
         self._compiled = jax.jit(
-            program,
+            make_program(run, lanes),
             static_argnames="program",
             donate_argnums=(0, 1),
             out_shardings=(shardings, layout.replicated),

@@ -18,10 +18,10 @@ from collections.abc import Iterable
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]
 
-from bench.common import append_csv, provenance  # noqa: E402
-from grid import read_rows, replace_block  # noqa: E402
+from bench.common import provenance  # noqa: E402
+from grid import mean_std, replace_block  # noqa: E402
 
 from ltjax.consistency import (  # noqa: E402
     CASES,
@@ -39,6 +39,7 @@ from ltjax.report.style import (  # noqa: E402
     method_styles,
     new_figure,
 )
+from ltjax.report.tables import append_csv, markdown_grid, read_rows  # noqa: E402
 
 RESULTS = HERE / "results"
 POPULATION = RESULTS / "population.csv"
@@ -158,20 +159,17 @@ def _word(flag: bool) -> str:
 def _population_table() -> str:
     rows = read_rows(POPULATION)
     sizes = sorted({int(row["classes"]) for row in rows})
-    titles = [f"worst regret, K = {size}" for size in sizes]
-    lines = [
-        "| loss and rule | theory | found | " + " | ".join(titles) + " | reason |",
-        "| :-- | :-- | :-- |" + " --: |" * len(sizes) + " :-- |",
-    ]
+    lines = []
     for name in CASES:
         mine = {int(row["classes"]): row for row in rows if row["case"] == name}
         found = _word(all(row["found"] == "yes" for row in mine.values()))
         first = mine[sizes[0]]
         regrets = [f"{100 * float(mine[size]['worst_regret']):.2f}" for size in sizes]
         reason = first["why"].replace("|", r"\|")
-        cells = [name, first["theory"], found, *regrets, reason]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, first["theory"], found, *regrets, reason])
+    titles = [f"worst regret, K = {size}" for size in sizes]
+    head = ["loss and rule", "theory", "found", *titles, "reason"]
+    return markdown_grid(head, lines, align="lll" + "r" * len(sizes) + "l")
 
 
 def _regrets(rows: Iterable[dict[str, str]], mixture: str, case: str) -> np.ndarray:
@@ -194,20 +192,17 @@ def _samples_tables() -> str:
     blocks = []
     for mixture, problem in MIXTURES.items():
         best = 100 * problem.bayes_balanced_error
-        lines = [
-            f"### {mixture}: {ABOUT[mixture]}, best balanced error {best:.2f}",
-            "",
-            "| loss and rule | consistent | "
-            + " | ".join(f"N = {number:,}" for number in NUMBERS)
-            + " |",
-            "| :-- | :-- |" + " --: |" * len(NUMBERS),
-        ]
+        lines = []
         for case in FITTED:
             values = _regrets(rows, mixture, case)
-            cells = [f"{v.mean():.2f} ± {v.std(ddof=1):.2f}" for v in values]
-            word = _word(CASES[case].consistent)
-            lines.append(f"| {case} | {word} | " + " | ".join(cells) + " |")
-        blocks.append("\n".join(lines))
+            cells = [mean_std(v.mean(), v.std(ddof=1), 2) for v in values]
+            lines.append([case, _word(CASES[case].consistent), *cells])
+        sizes = [f"N = {number:,}" for number in NUMBERS]
+        head, align = ["loss and rule", "consistent", *sizes], "ll" + "r" * len(sizes)
+        blocks.append(
+            f"### {mixture}: {ABOUT[mixture]}, best balanced error {best:.2f}\n\n"
+            + markdown_grid(head, lines, align=align).rstrip()
+        )
     return "\n\n".join(blocks)
 
 

@@ -37,15 +37,15 @@ def main(argv=None) -> int:
     from configs.mnist1d_lt import get_config
     from ltjax.report import write_report
     from ltjax.train.build import build
+    from ltjax.train.check import check
     from ltjax.train.loop import run
-    from ltjax.train.validate import validate
 
     workdir = pathlib.Path(args.workdir)
     workdirs = []
     for k, (method, gradient) in enumerate(RUNS, start=1):
         smoke = ",smoke" if args.smoke else ""
         config = get_config(f"method={method},gradient={gradient}{smoke}")
-        built = build(validate(config))
+        built = build(check(config))
         if k == 1:
             info = built.info
             print(

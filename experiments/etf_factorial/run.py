@@ -25,7 +25,8 @@ from grid import (  # noqa: E402
     small_config,
 )
 
-from ltjax.train.recipes import FRAME_SCALE  # noqa: E402
+from ltjax.methods.presets import FRAME_SCALE  # noqa: E402
+from ltjax.report.tables import markdown_grid  # noqa: E402
 
 # Every level is what it changes in a config; the first of each factor is the baseline.
 HEADS = {
@@ -69,15 +70,15 @@ def point(dataset: str, imf: int, width: int, steps: int, seeds: int, levels) ->
         options["use_bias"] = False  # a frame has none either
     if features == "BN+l2" and loss != "DR":
         options["scale"] = FRAME_SCALE  # of unit features, learnable heads' too
-    config.model.head, config.model.head_options = kind, options
-    config.loss.name, config.loss.mixup = LOSSES[loss], MIXUP[mixup]
+    config.head.choose(kind, **options)
+    config.loss.name, config.method.mixup = LOSSES[loss], MIXUP[mixup]
     config.weights.name = BALANCE[balance]
     name, widths = WIDTHS[dataset]
     if width:
-        config.model.kwargs = {name: (*widths[:-1], width)}
+        config.model[name] = (*widths[:-1], width)
     config.total = f"{steps} steps"
     config.replicas.seeds = tuple(range(seeds))
-    config.collapse = True
+    config.evaluators = {"classification": {}, "collapse": {}}
     key = {
         "dataset": dataset,
         "profile": "exp",
@@ -132,11 +133,8 @@ def _number(mean: float, error: float) -> str:
     return f"{mean:+.1f}" + ("" if np.isnan(error) else f" ± {error:.1f}")
 
 
-def effects_table(rows: list[dict]) -> list[str]:
-    lines = [
-        "| factor | level | against | pairs | all | many | few |",
-        "| :-- | :-- | :-- | --: | --: | --: | --: |",
-    ]
+def effects_table(rows: list[dict]) -> str:
+    lines = []
     for factor, levels in FACTORS.items():
         baseline = baseline_of(rows, factor)
         for level in levels:
@@ -148,10 +146,9 @@ def effects_table(rows: list[dict]) -> list[str]:
             }
             pairs = found["few"][2]
             cells = [_number(*value[:2]) for value in found.values()]
-            lines.append(
-                f"| {' | '.join([factor, level, baseline, str(pairs), *cells])} |"
-            )
-    return lines
+            lines.append([factor, level, baseline, pairs, *cells])
+    head = ("factor", "level", "against", "pairs", "all", "many", "few")
+    return markdown_grid(head, lines, align="lllrrrr")
 
 
 def parts(rows: list[dict]) -> dict[str, list[dict]]:
@@ -168,20 +165,18 @@ def parts(rows: list[dict]) -> dict[str, list[dict]]:
     }
 
 
-def cells_table(rows: list[dict]) -> list[str]:
+def cells_table(rows: list[dict]) -> str:
     names = ("balanced_accuracy", "many", "medium", "few")
-    lines = [
-        f"| {' | '.join(FACTORS)} | all | many | medium | few | NC1 | few cosine |",
-        "| " + ":-- | " * len(FACTORS) + "--: | --: | --: | --: | --: | --: |",
-    ]
+    lines = []
     score = {id(r): float(r["balanced_accuracy_mean"]) for r in rows}
     best_first = sorted(rows, key=lambda r: np.nan_to_num(-score[id(r)], nan=1.0))
     for row in best_first:
         cells = [row[name] for name in FACTORS] + [cell(row, name) for name in names]
         numbers = (float(row[name]) for name in ("nc1", "few_cosine"))
         cells += ["–" if np.isnan(x) else f"{x:.2f}" for x in numbers]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append(cells)
+    head = [*FACTORS, "all", "many", "medium", "few", "NC1", "few cosine"]
+    return markdown_grid(head, lines, align="l" * len(FACTORS) + "rrrrrr")
 
 
 def table() -> None:
@@ -197,8 +192,8 @@ def table() -> None:
             f"{len(mine)} of 96 cells, {seeds} seeds, {setting[4]} steps.",
         ]
         for title, part in parts(mine).items():
-            blocks += [f"{title}:", "\n".join(effects_table(part))]
-        blocks.append("\n".join(cells_table(mine)))
+            blocks += [f"{title}:", effects_table(part).rstrip()]
+        blocks.append(cells_table(mine).rstrip())
     replace_block(HERE / "README.md", "results", "\n\n".join(blocks) or "No rows yet.")
 
 

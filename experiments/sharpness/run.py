@@ -23,8 +23,9 @@ import numpy as np  # noqa: E402
 from grid import (  # noqa: E402
     ROOT,
     Point,
-    append_row,
+    append_csv,
     cell,
+    mean_std,
     provenance_row,
     read_rows,
     replace_block,
@@ -32,6 +33,8 @@ from grid import (  # noqa: E402
     score,
     small_config,
 )
+
+from ltjax.report.tables import markdown_grid  # noqa: E402
 
 # Presets, and what they change in the loss: VS as published over-corrects here, so that
 # it also runs with the gamma that was tuned for ../supervised_lt.
@@ -49,8 +52,8 @@ class Rule(NamedTuple):
 
     Attributes:
         gradient: its name in a config.
-        changes: further fields of the config's gradient.
-        dial: the field that is tuned, "" for nothing.
+        changes: further options of the rule.
+        dial: the option that is tuned, as rows call it; "" for nothing.
         values: its candidates.
         losses: what it is combined with.
     """
@@ -67,7 +70,7 @@ class Rule(NamedTuple):
 RULES = {
     "plain": Rule("plain", dial="", values=()),
     "sam": Rule("sam"),
-    "asam": Rule("asam", {"asam": "all"}, values=(0.5, 1.0, 2.0)),
+    "asam": Rule("asam", {"tensors": "all"}, values=(0.5, 1.0, 2.0)),
     "imbsam": Rule("imbsam"),
     "imbsam_doubled": Rule("imbsam", {"tail_scale": 2.0}),
     "imbsam_group_mean": Rule("imbsam", {"group_normalize": "group_mean"}),
@@ -78,7 +81,9 @@ RULES = {
         "cc_sam", dial="cc_max_rho", values=(0.0, 0.05, 0.1, 0.2), losses=("ce",)
     ),
 }
+OPTIONS = {"cc_max_rho": "max_rho"}  # dials that rows call otherwise than a config does
 STATIC = ("cc_max_rho",)  # dials that no replica grid can vary
+WITH_TAIL = ("imbsam", "sse_sam")  # rules that ask which classes are tail
 RESULTS = HERE / "results"
 SPECTRA = RESULTS / "spectra.csv"
 RUNS = ROOT / "runs" / "sharpness"
@@ -107,21 +112,22 @@ def point(
         config.gradient[name] = value
     if rule == "rwsam":
         config.gradient.density_weights = str(density_file(dataset, imf, tuning))
-    config.gradient.eta = rarer_half(config.data.max_count, imf)
+    if chosen.gradient in WITH_TAIL:
+        config.gradient.eta = rarer_half(config.data.max_count, imf)
     config.total = f"{STEPS} steps"
     command = f"configs/{dataset}_lt.py:{arg}"
     command += "".join(f" loss.{k}={v}" for k, v in loss_changes.items())
     key = {"dataset": dataset, "imf": imf, "loss": loss, "rule": rule}
+    option = OPTIONS.get(chosen.dial, chosen.dial)
     if not tuning:
-        if chosen.dial:
-            config.gradient[chosen.dial] = tuned
+        if option:
+            config.gradient[option] = tuned
         key["radius"] = f"{tuned:g}"
     elif candidate is not None:
-        config.gradient[chosen.dial] = candidate
+        config.gradient[option] = candidate
         key[chosen.dial] = f"{candidate:g}"
     else:
-        with config.unlocked():
-            config.replicas.grid = {chosen.dial: chosen.values}
+        config.replicas.grid = {f"gradient.{option}": chosen.values}
     return Point(key, config, command)
 
 
@@ -137,14 +143,14 @@ def make_density(dataset: str, imf: int, tuning: bool) -> None:
         return
     from ltjax.sharpness import density_weights
     from ltjax.train.build import build
+    from ltjax.train.check import check
     from ltjax.train.loop import run
     from ltjax.train.restore import split_outputs
-    from ltjax.train.validate import validate
 
     config = small_config(dataset, f"method=ce,imf={imf}", tuning=tuning)
     config.total = f"{STEPS} steps"
     config.replicas.seeds = config.replicas.seeds[:1]
-    built = build(validate(config))
+    built = build(check(config))
     with tempfile.TemporaryDirectory() as nowhere:
         state = run(built, nowhere, tensorboard=False).state
     found, _ = split_outputs(built, state, "train", outputs=("features",))
@@ -212,9 +218,9 @@ def spectra(loss: str) -> None:
     and SAM runs at the same two steps.
     """
     from ltjax.train.build import build
+    from ltjax.train.check import check
     from ltjax.train.loop import run
     from ltjax.train.spectra import run_spectra
-    from ltjax.train.validate import validate
 
     switch = STEPS * 7 // 10
     for rule in ("plain", "sam", "sse_sam"):
@@ -222,10 +228,12 @@ def spectra(loss: str) -> None:
         one = point("mnist1d", rule, loss, 100, tuned=radius)
         config = one.config
         config.replicas.seeds = (0, 1, 2)
-        config.gradient.switch = f"{switch} steps"
+        if rule == "sse_sam":
+            config.gradient.switch = f"{switch} steps"
         config.checkpoint_every = f"{switch} steps"
-        built = build(validate(config))
+        built = build(check(config))
         workdir = RUNS / f"{loss}-{rule}"
+        chosen = {**LANCZOS, "eta": rarer_half(config.data.max_count, 100)}
         run(built, workdir, tensorboard=False)
         for step in (switch, STEPS):
             for replica, seed in enumerate(config.replicas.seeds):
@@ -233,11 +241,12 @@ def spectra(loss: str) -> None:
                 key["imf"] = "100"
                 if any(key.items() <= row.items() for row in read_rows(SPECTRA)):
                     continue
-                found = run_spectra(workdir, replica=replica, step=step, **LANCZOS)
+                found = run_spectra(workdir, replica=replica, step=step, **chosen)
                 for group, spectrum in found.items():
                     numbers = {c: f"{getattr(spectrum, c):.5g}" for c in CURVATURES}
                     made_by = provenance_row(built, one.command, seeds=[seed])
-                    append_row(SPECTRA, {**key, "group": group, **numbers, **made_by})
+                    row = {**key, "group": group, **numbers, **made_by}
+                    append_csv(SPECTRA, [row])
     draw_switch(RUNS / f"{loss}-sse_sam", loss, (switch, STEPS))
 
 
@@ -260,12 +269,9 @@ def draw_switch(workdir: pathlib.Path, loss: str, steps: tuple[int, int]) -> Non
     figure.savefig(RESULTS / "spectra.png", dpi=130)
 
 
-def spectra_table(rows: list[dict]) -> list[str]:
-    lines = [
-        "| loss | rule | step | group | λ min | λ max | trace | −λ min / λ max |",
-        "| :-- | :-- | --: | :-- | --: | --: | --: | --: |",
-    ]
+def spectra_table(rows: list[dict]) -> str:
     names = ("loss", "rule", "step", "group")
+    lines = []
     for cells in dict.fromkeys(tuple(row[n] for n in names) for row in rows):
         if cells[-1] == "all":
             continue
@@ -273,21 +279,19 @@ def spectra_table(rows: list[dict]) -> list[str]:
         numbers = []
         for name in CURVATURES:
             values = np.asarray([float(row[name]) for row in mine])
+            spread = values.std(ddof=1) if len(values) > 1 else float("nan")
             digits = 3 if name == "nonconvexity" else 2 if name == "lambda_min" else 1
-            numbers.append(
-                f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
-                if len(values) > 1
-                else f"{values[0]:.{digits}f}"
-            )
-        lines.append(f"| {' | '.join([*cells, *numbers])} |")
-    return lines
+            numbers.append(mean_std(values.mean(), spread, digits))
+        lines.append([*cells, *numbers])
+    head = [*names, "λ min", "λ max", "trace", "−λ min / λ max"]
+    return markdown_grid(head, lines, align="llrlrrrr")
 
 
 def table() -> None:
     """Writes everything of the README that is a number, from the CSV files."""
     found = read_rows(SPECTRA)
-    lines = spectra_table(found) if found else ["No rows yet."]
-    replace_block(HERE / "README.md", "spectra", "\n".join(lines))
+    text = spectra_table(found) if found else "No rows yet."
+    replace_block(HERE / "README.md", "spectra", text)
     rows = read_rows(RESULTS / "final.csv")
     place = {name: k for k, name in enumerate((*LOSSES, *RULES))}
     rows.sort(key=lambda r: (place[r["loss"]], place[r["rule"]]))
@@ -301,35 +305,27 @@ def table() -> None:
         ]
         for dataset, imf in settings
     }
-    blocks = ["\n".join(gains_table(by_setting))] if rows else ["No rows yet."]
+    blocks = [gains_table(by_setting).rstrip()] if rows else ["No rows yet."]
+    names = ("balanced_accuracy", "many", "medium", "few", "worst")
+    head = ("loss", "rule", "radius", "all", *names[1:])
     for (dataset, imf), mine in by_setting.items():
         lines = [
-            f"### {dataset}, ratio {imf}",
-            "",
-            "| loss | rule | radius | all | many | medium | few | worst |",
-            "| :-- | :-- | --: | --: | --: | --: | --: | --: |",
+            [row["loss"], row["rule"], row["radius"], *(cell(row, n) for n in names)]
+            for row in mine
         ]
-        for row in mine:
-            names = ("balanced_accuracy", "many", "medium", "few", "worst")
-            cells = [row["loss"], row["rule"], row["radius"]]
-            cells += [cell(row, name) for name in names]
-            lines.append(f"| {' | '.join(cells)} |")
-        blocks.append("\n".join(lines))
+        grid = markdown_grid(head, lines, align="llrrrrrr")
+        blocks.append(f"### {dataset}, ratio {imf}\n\n{grid.rstrip()}")
     replace_block(HERE / "README.md", "results", "\n\n".join(blocks))
 
 
-def gains_table(by_setting: dict[tuple, list[dict]]) -> list[str]:
+def gains_table(by_setting: dict[tuple, list[dict]]) -> str:
     """Balanced accuracy of the plain gradient, and what every rule adds to it."""
     found = {
         (r["loss"], r["rule"], setting): float(r["balanced_accuracy_mean"])
         for setting, rows in by_setting.items()
         for r in rows
     }
-    titles = " | ".join(f"{dataset} {imf}" for dataset, imf in by_setting)
-    lines = [
-        f"| loss | rule | {titles} |",
-        "| :-- | :-- |" + " --: |" * len(by_setting),
-    ]
+    lines = []
     for loss, rule in dict.fromkeys(key[:2] for key in found):
         cells = [loss, rule]
         for setting in by_setting:
@@ -339,8 +335,10 @@ def gains_table(by_setting: dict[tuple, list[dict]]) -> list[str]:
             else:
                 plain = found.get((loss, "plain", setting), np.nan)
                 cells.append(f"{round(value - plain, 1) + 0.0:+.1f}")  # no -0.0
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append(cells)
+    titles = [f"{dataset} {imf}" for dataset, imf in by_setting]
+    align = "ll" + "r" * len(titles)
+    return markdown_grid(["loss", "rule", *titles], lines, align=align)
 
 
 def main(argv=None) -> int:

@@ -29,6 +29,8 @@ from grid import (  # noqa: E402
     small_config,
 )
 
+from ltjax.report.tables import markdown_grid  # noqa: E402
+
 RESULTS = HERE / "results" / "supervised.csv"
 TUNING = HERE / "results" / "tune.csv"
 RUNS = ROOT / "runs" / "supervised_lt"  # finished runs that others build on
@@ -41,10 +43,10 @@ class Method(NamedTuple):
 
     Attributes:
         preset: a named method of the config family.
-        dial: what is tuned: a place in the config, or an option of the classifier; ""
-            for nothing.
+        dial: what is tuned: an option of the config, or of the classifier; "" for
+            nothing.
         values: its candidates.
-        changes: further places in the config.
+        changes: further options of the config.
         classifier: put on the finished CE run; nothing is trained then.
         second_stage: whether training starts from the finished CE run.
     """
@@ -62,6 +64,8 @@ GAMMA = ("loss.gamma", (0.1, 0.2, 0.3))
 MARGIN = ("loss.max_margin", (0.25, 0.5, 1.0))
 TAU = (0.5, 1.0, 1.5)
 RATE = ("optimizer.lr", (0.01, 0.05, 0.25))  # of the second stage
+# Dials that the published rows call otherwise than a config does.
+PLACES = {"loss.mixup": "method.mixup"}
 
 METHODS = {
     "CE": Method("ce"),
@@ -101,7 +105,7 @@ def point(dataset: str, imf: int, profile: str, name: str, value, *, tuning: boo
     config = small_config(dataset, arg, tuning=tuning)
     changes = dict(method.changes)
     if method.dial and not method.classifier:
-        changes[method.dial] = value
+        changes[PLACES.get(method.dial, method.dial)] = value
     for place, wanted in changes.items():
         section, _, field = place.rpartition(".")
         (config[section] if section else config)[field] = wanted
@@ -154,16 +158,13 @@ def train(dataset: str, imf: int, profile: str) -> None:
     )
 
 
-def setting_table(rows: list[dict]) -> list[str]:
-    lines = [
-        "| method | dial | all | many | medium | few | worst | ECE |",
-        "| :-- | :-- | --: | --: | --: | --: | --: | --: |",
-    ]
+def setting_table(rows: list[dict]) -> str:
+    head = ("method", "dial", "all", "many", "medium", "few", "worst", "ECE")
+    lines = []
     for row in rows:
         dial = "" if row["dial"] == "none" else _dial(row["dial"])
-        cells = [row["method"], dial, *(cell(row, name) for name in COLUMNS)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append([row["method"], dial, *(cell(row, name) for name in COLUMNS)])
+    return markdown_grid(head, lines, align="llrrrrrr")
 
 
 def _dial(text: str) -> str:
@@ -176,18 +177,15 @@ def _all_and_few(row: dict) -> str:
     return f"{balanced:.1f}" + ("" if math.isnan(few) else f" ({few:.1f})")
 
 
-def summary_table(rows: list[dict], settings: list[tuple]) -> list[str]:
+def summary_table(rows: list[dict], settings: list[tuple]) -> str:
     """Balanced and few-shot accuracy of every method, a column per setting."""
     table = {(tuple(r[n] for n in SETTING), r["method"]): r for r in rows}
-    titles = [f"{d} {p} {imf}" for d, p, imf in settings]
-    lines = [f"| method | {' | '.join(titles)} |", "| :-- |" + " --: |" * len(titles)]
+    lines = []
     for method in METHODS:
-        cells = []
-        for setting in settings:
-            row = table.get((setting, method))
-            cells.append(_all_and_few(row) if row else "")
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return lines
+        found = [table.get((setting, method)) for setting in settings]
+        lines.append([method, *(_all_and_few(row) if row else "" for row in found)])
+    titles = [f"{d} {p} {imf}" for d, p, imf in settings]
+    return markdown_grid(["method", *titles], lines)
 
 
 def figure(rows: list[dict], settings: list[tuple], path: pathlib.Path) -> None:
@@ -269,12 +267,12 @@ def table() -> None:
     settings.sort(key=lambda s: (s[0] != "mnist1d", s[1], int(s[2])))
     order = list(METHODS)
     rows.sort(key=lambda r: order.index(r["method"]))
-    blocks = ["\n".join(summary_table(rows, settings))] if rows else ["No rows yet."]
+    blocks = [summary_table(rows, settings).rstrip()] if rows else ["No rows yet."]
     for setting in settings:
         mine = [r for r in rows if tuple(r[n] for n in SETTING) == setting]
         blocks.append(
             f"### {setting[0]}, {setting[1]} profile, ratio {setting[2]}\n\n"
-            + "\n".join(setting_table(mine))
+            + setting_table(mine).rstrip()
         )
     replace_block(HERE / "README.md", "results", "\n\n".join(blocks))
     if rows:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, is_concrete
-from ltjax._numerics import host, l2_normalize
+from ltjax._numerics import as_key, host, l2_normalize
 
 Array = np.ndarray | jax.Array
 
@@ -47,14 +48,14 @@ def _check_sizes(caller: str, num_classes: int, dim: int) -> None:
         raise ValueError(f"{caller}: dim is {dim}, expected at least 1")
 
 
-def orthonormal_columns(key: jax.Array, rows: int, columns: int) -> Array:
+def orthonormal_columns(key: ArrayLike, rows: int, columns: int) -> Array:
     r"""Haar-distributed matrix with orthonormal columns.
 
     The Q of a Gaussian matrix is Haar-distributed only once the signs of R's diagonal
     are fixed; without that, the distribution is an accident of the QR routine.
 
     Args:
-        key: typed key.
+        key: typed key, PRNGKey or int seed.
         rows: D.
         columns: C <= D.
 
@@ -77,6 +78,7 @@ def orthonormal_columns(key: jax.Array, rows: int, columns: int) -> Array:
         raise ValueError(
             f"orthonormal_columns: {columns} columns do not fit into {rows} rows"
         )
+    key = as_key("orthonormal_columns", key)
     gaussian = jax.random.normal(key, (rows, columns), jnp.float32)
     if is_concrete(gaussian):
         q, r = np.linalg.qr(host(gaussian).astype(np.float64))
@@ -102,7 +104,7 @@ def _sum_zero_basis(num_classes: int) -> np.ndarray:
     return basis
 
 
-def simplex_etf(key: jax.Array, num_classes: int, dim: int) -> Array:
+def simplex_etf(key: ArrayLike, dim: int, num_classes: int) -> Array:
     r"""Simplex equiangular tight frame in a random orientation.
 
     K unit vectors with pairwise inner product -1/(K-1), the largest common separation
@@ -115,9 +117,9 @@ def simplex_etf(key: jax.Array, num_classes: int, dim: int) -> Array:
     basis of the complement of 1. Both have the same Gram matrix.
 
     Args:
-        key: typed key; it fixes the orientation (Haar).
-        num_classes: K >= 2.
+        key: typed key, PRNGKey or int seed; it fixes the orientation (Haar).
         dim: feature width D >= K - 1.
+        num_classes: K >= 2.
 
     Returns:
         [D, K] with unit columns that sum to 0: numpy float64, or jax float32 if `key`
@@ -127,7 +129,7 @@ def simplex_etf(key: jax.Array, num_classes: int, dim: int) -> Array:
         ValueError: if D < K - 1; `grassmannian_frame` solves that case.
 
     Example:
-        >>> frame = simplex_etf(jax.random.key(0), 3, 8)
+        >>> frame = simplex_etf(jax.random.key(0), 8, 3)
         >>> np.round(frame.T @ frame, 6).tolist()
         [[1.0, -0.5, -0.5], [-0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]]
 
@@ -187,9 +189,9 @@ def _solve_restarts(starts, steps, stages):
 
 
 def grassmannian_frame(
-    key: jax.Array,
-    num_classes: int,
+    key: ArrayLike,
     dim: int,
+    num_classes: int,
     *,
     features: str = "tied",
     restarts: int = 32,
@@ -213,9 +215,10 @@ def grassmannian_frame(
     D = 2.
 
     Args:
-        key: concrete typed key: starts of the solver and orientation of closed forms.
-        num_classes: K >= 2.
+        key: concrete typed key, PRNGKey or int seed: starts of the solver and
+            orientation of closed forms.
         dim: D >= 1.
+        num_classes: K >= 2.
         features: "tied" or "free".
         restarts: random starts; the best one is returned.
         steps: iterations per stage.
@@ -229,7 +232,7 @@ def grassmannian_frame(
         TypeError: if `key` is traced: solve before jit, then pass the array.
 
     Example:
-        >>> frame = grassmannian_frame(jax.random.key(0), 5, 2)
+        >>> frame = grassmannian_frame(jax.random.key(0), 2, 5)
         >>> print(f"{frame.max_inner_product:.6f}")
         0.309017
 
@@ -240,6 +243,7 @@ def grassmannian_frame(
         ours.
     """
     _check_sizes("grassmannian_frame", num_classes, dim)
+    key = as_key("grassmannian_frame", key)
     check_choice("grassmannian_frame", "features", features, ("tied", "free"))
     if not is_concrete(key):
         raise TypeError("grassmannian_frame: key is traced, expected a concrete key")
@@ -254,7 +258,7 @@ def grassmannian_frame(
             " directions, expected dim >= 2"
         )
     if num_classes <= dim + 1:
-        return _closed_form(host(simplex_etf(key, num_classes, dim)))
+        return _closed_form(host(simplex_etf(key, dim, num_classes)))
     if dim == 2:
         angles = 2 * np.pi * np.arange(num_classes) / num_classes
         polygon = np.stack([np.cos(angles), np.sin(angles)])
@@ -275,16 +279,16 @@ def grassmannian_frame(
 def _solved_columns(num_classes: int, dim: int) -> np.ndarray:
     # The solver wants concrete numbers, also while something else is being traced.
     with jax.ensure_compile_time_eval():
-        return grassmannian_frame(jax.random.key(0), num_classes, dim).vectors
+        return grassmannian_frame(jax.random.key(0), dim, num_classes).vectors
 
 
-def class_frame(key: jax.Array, num_classes: int, dim: int) -> Array:
+def class_frame(key: ArrayLike, dim: int, num_classes: int) -> Array:
     """The best fixed classifier of these sizes, in a random orientation.
 
     Args:
-        key: typed key of the orientation (Haar); may be traced.
-        num_classes: K >= 2.
+        key: typed key, PRNGKey or int seed of the orientation (Haar); may be traced.
         dim: D >= 1.
+        num_classes: K >= 2.
 
     Returns:
         [D, K] with unit columns: a simplex ETF for D >= K - 1, else the columns of
@@ -295,13 +299,13 @@ def class_frame(key: jax.Array, num_classes: int, dim: int) -> Array:
         ValueError: for sizes that leave nothing to choose.
 
     Example:
-        >>> square = class_frame(jax.random.key(0), 4, 2)
+        >>> square = class_frame(jax.random.key(0), 2, 4)
         >>> np.round(np.abs(square.T @ square)[0], 6).tolist()
         [1.0, 0.0, 1.0, 0.0]
     """
     _check_sizes("class_frame", num_classes, dim)
     if dim >= num_classes - 1:
-        return simplex_etf(key, num_classes, dim)
+        return simplex_etf(key, dim, num_classes)
     rotation = orthonormal_columns(key, dim, dim)
     return _matmul(rotation, _solved_columns(num_classes, dim))
 

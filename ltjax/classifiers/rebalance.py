@@ -23,7 +23,7 @@ from ltjax._checks import (
     check_rank,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, safe_norm
+from ltjax._numerics import as_key, at_least_float32, safe_norm
 
 # Columns up to this norm count as zero: never updated, not merely small.
 ZERO_NORM = 1e-12
@@ -213,12 +213,12 @@ def init_weight_scaling(
 
 
 def fresh_linear_head(
-    key: jax.Array, dim: int, num_classes: int, *, use_bias: bool = True
+    key: ArrayLike, dim: int, num_classes: int, *, use_bias: bool = True
 ) -> dict[str, jax.Array]:
     r"""New parameters of a linear head, :math:`U(-1/\sqrt D, 1/\sqrt D)`.
 
     Args:
-        key: typed key.
+        key: typed key, PRNGKey or int seed.
         dim: feature width D.
         num_classes: K.
         use_bias: whether the head has a bias.
@@ -243,7 +243,7 @@ def fresh_linear_head(
             " at least 1 each"
         )
     bound = 1 / math.sqrt(dim)
-    kernel_key, bias_key = jax.random.split(key)
+    kernel_key, bias_key = jax.random.split(as_key("fresh_linear_head", key))
 
     def draw(key, *shape):
         return jax.random.uniform(key, shape, jnp.float32, -bound, bound)

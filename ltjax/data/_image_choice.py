@@ -83,28 +83,29 @@ def apply_one_of(
     slopes, pivots, bases = _tones(x, argument, chosen, whole)
     if slopes:
         slope, pivot, base = pick(1.0, slopes), pick(0.0, pivots), pick(0.0, bases)
-        y = families.tone(y, slope, pivot, base, whole)
+        y = families.tone(y, slope, pivot, base)
     if "solarize" in chosen:
         threshold = pick(jnp.inf, {"solarize": argument})
         y = jnp.where(y < threshold, y, 255.0 - y)
     if "solarize_add" in chosen:
-        added = families.clipped(y + pick(0.0, {"solarize_add": argument}), whole)
-        y = jnp.where(y < 128, added, y)
+        y = jnp.where(y < 128, y + pick(0.0, {"solarize_add": argument}), y)
     if "posterize" in chosen:
         step = pick(1.0, {"posterize": families.posterize_step(argument)})
         y = families.coarse(y, step)
     if "color" in chosen:
-        mixed = families.blend(families.gray(x, whole), x, argument, whole)
+        mixed = families.mixed(families.gray(x, whole), x, argument)
         y = jnp.where(chosen["color"], mixed, y)
     if {"sharpness", "smooth"} & chosen.keys():
-        smoothed = families.smooth(x, whole)
-        mixed = families.blend(smoothed, x, pick(argument, {"smooth": 0.0}), whole)
+        weight = pick(argument, {"smooth": 0.0})
+        mixed = families.mixed(families.smooth(x, whole), x, weight)
         y = jnp.where(pick(False, {"sharpness": True, "smooth": True}), mixed, y)
     if "blur" in chosen:
         y = jnp.where(chosen["blur"], families.ring_blur(x, whole), y)
     if "rescale" in chosen:
         zoomed = families.zoomed(x, argument, kernel, whole)
         y = jnp.where(chosen["rescale"], zoomed, y)
+    # Only one family has changed the image, so it is clipped and rounded once for all.
+    y = families.clipped(y, whole)
     if amount is not None:
         y = families.blend(x, y, amount, whole)
     if "erase" in chosen:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax.data.transforms import (
@@ -158,7 +159,7 @@ def normalizer(options: NormalizeOptions, setting: PipelineSetting) -> Callable:
             " expected one number per channel (augment.mean, augment.std), or the"
             " pipeline 'none'"
         )
-    return functools.partial(normalize, mean=mean, std=std)
+    return functools.partial(normalize, mean=np.asarray(mean), std=np.asarray(std))
 
 
 def unit(inputs: ArrayLike) -> jax.Array:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ltjax.data.feed import Batch, Feed, Planner, Rows
+from ltjax.data.feed import Batch, Feed, Planner
 from ltjax.resampling.samplers import Plan
 
 _ALL = slice(None)
@@ -42,7 +42,7 @@ def accompanied(main: Feed, others: Mapping[str, Stream]) -> Feed:
     feeds = (main, *(stream.feed for stream in others.values()))
     take = [functools.partial(part_of, ratios, k) for k in range(len(feeds))]
 
-    def rows(indices: np.ndarray, mask: np.ndarray) -> Rows:
+    def rows(indices: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
         first, *rest = (
             feed.rows(*pick((indices, mask)))
             for feed, pick in zip(feeds, take, strict=True)
@@ -62,7 +62,7 @@ def accompanied(main: Feed, others: Mapping[str, Stream]) -> Feed:
 
     def iterate(
         plan: Planner, start: int, stop: int, *, local: slice = _ALL
-    ) -> Iterator[Rows]:
+    ) -> Iterator[dict[str, Any]]:
         streams = []
         for feed, pick, m in zip(feeds, take, (1, *ratios), strict=True):
             bounds = (local.start, local.stop)

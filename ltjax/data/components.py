@@ -8,6 +8,7 @@ from ltjax.data.catalog import DATASETS, Dataset
 from ltjax.data.folders import open_folder
 from ltjax.data.mnist1d import open_mnist1d
 from ltjax.data.records import open_records
+from ltjax.data.scenes import digit_scenes
 from ltjax.data.source import Source, load_source
 from ltjax.options import Component, option, options_of
 
@@ -62,6 +63,20 @@ class MNIST1DOptions(DataOptions):
     train_per_class: int = option(2500, "training signals of a class", low=1)
     test_per_class: int = option(500, "test signals of a class", low=1)
     seed: int = option(42, "of the generator", low=0, below=2**31)
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneOptions(OwnDataOptions):
+    """Of procedural scenes, whose pixel counts are long-tailed by themselves."""
+
+    train_size: int = option(1000, "training scenes", low=1)
+    test_size: int = option(200, "test scenes", low=1)
+    size: int = option(32, "height and width in pixels", low=16)
+    num_digits: int = option(5, "D; there are D + 1 classes", low=1, high=10)
+    per_scene: int = option(3, "digits of a scene", low=1)
+    rarity: float = option(20.0, "how much rarer the last digit is", low=1)
+    noise: float = option(0.1, "deviation of the pixels' noise", low=0)
+    seed: int = option(0, "of the scenes", low=0, below=2**31)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +203,29 @@ def _catalogued(name: str, dataset: Dataset) -> Component:
     return _component(name, dataset, about + classes, options)
 
 
+def _scenes(options: SceneOptions, split: str) -> Source:
+    test = split == options.test_split
+    return digit_scenes(
+        options.test_size if test else options.train_size,
+        size=options.size,
+        num_digits=options.num_digits,
+        per_scene=options.per_scene,
+        imbalance_factor=options.rarity,
+        noise=options.noise,
+        seed=options.seed,
+        split=split,
+    )
+
+
+DIGIT_SCENES = Component(
+    "scenes of digits with a class for every pixel, made on the spot",
+    SceneOptions,
+    _scenes,
+    _needs,
+    lambda options: DataFacts(("targets",)),
+)
+
+
 class DataTable(Mapping[str, Component]):
     """The data sets of the catalog, and every "tfds:NAME" and "npz:PATH"."""
 
@@ -198,7 +236,7 @@ class DataTable(Mapping[str, Component]):
 
     def __init__(self, datasets: dict[str, Dataset]):
         self._datasets = datasets
-        self._more: dict[str, Component] = {}
+        self._more: dict[str, Component] = {"digit_scenes": DIGIT_SCENES}
 
     def __getitem__(self, name: str) -> Component:
         """The component of a data set."""

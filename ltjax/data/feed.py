@@ -8,7 +8,10 @@ no iterator state to save, and both feeds make the same batch from the same plan
 """
 
 import functools
+import multiprocessing
+import os
 import pickle
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -166,7 +169,7 @@ def streaming(
             " num_workers >= 0 and prefetch >= 1 (or 0 and 0)"
         )
     rows = functools.partial(_read_rows, source)
-    running: list[Any] = []
+    running = _Running()
     return Feed(
         arrays={},
         rows=rows,
@@ -174,7 +177,7 @@ def streaming(
         iterate=functools.partial(
             _iterate_streaming, rows, running, num_workers, prefetch
         ),
-        close=functools.partial(_close_all, running),
+        close=running.close,
     )
 
 
@@ -190,6 +193,24 @@ def _read_rows(source: Source, indices: np.ndarray, mask: np.ndarray) -> Rows:
 def _streaming_batch(pipeline, arrays, rows, key, *, train: bool, **hints) -> Batch:
     batch = {name: jnp.asarray(value) for name, value in rows.items()}
     return pipeline.train(key, batch, **hints) if train else pipeline.eval(batch)
+
+
+class _Running:
+    """The iterators of a feed that are still running.
+
+    They belong to this process. A copy that is sent to another one has none, so that a
+    plan may refer to the feed, or to a run that has it, and still travel to workers.
+    """
+
+    def __init__(self):
+        self.iterators: list[Any] = []
+
+    def __reduce__(self):
+        return _Running, ()
+
+    def close(self) -> None:
+        while self.iterators:
+            self.iterators.pop().close()
 
 
 class _Steps:
@@ -211,7 +232,7 @@ class _Steps:
 
 def _iterate_streaming(
     rows: Callable[..., Rows],
-    running: list[Any],
+    running: _Running,
     num_workers: int,
     prefetch: int,
     plan: Planner,
@@ -236,21 +257,33 @@ def _iterate_streaming(
         dataset = dataset.mp_prefetch(
             grain.multiprocessing.MultiprocessingOptions(
                 num_workers=min(num_workers, len(steps)), per_worker_buffer_size=each
-            )
+            ),
+            worker_init_fn=_end_with_parent,
         )
     iterator = iter(dataset)
-    running.append(iterator)
+    running.iterators.append(iterator)
     try:
         yield from iterator
     finally:
-        if iterator in running:
-            running.remove(iterator)
+        if iterator in running.iterators:
+            running.iterators.remove(iterator)
         iterator.close()
 
 
-def _close_all(running: list[Any]) -> None:
-    while running:
-        running.pop().close()
+def _end_with_parent(index: int, count: int) -> None:
+    """Makes a worker process end when the one that started it has, however it ended.
+
+    A killed process cannot stop its workers. They would fill their queues and wait, and
+    the shared memory in the queues is only given back when the last of them is gone.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
 def _parse_flags() -> None:

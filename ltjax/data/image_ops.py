@@ -38,7 +38,7 @@ def autocontrast(image: ArrayLike) -> jax.Array:
     """
     x, whole = families.pixels("autocontrast", image)
     slope, pivot = families.stretch(x)
-    stretched = families.tone(x, slope, pivot, jnp.zeros_like(pivot), whole)
+    stretched = families.clipped(families.tone(x, slope, pivot, 0.0), whole)
     return families.image_like(stretched, whole)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, check_rank
+from ltjax._checks import check_choice, check_range, check_rank, check_seed
 from ltjax.class_stats import count_labels
 
 PROFILES = ("exp", "step", "pareto", "balanced")
@@ -156,6 +156,7 @@ def long_tail_indices(
             " counts",
             stacklevel=2,
         )
+    check_seed(caller, "seed", seed)
     generator = np.random.RandomState(seed)  # noqa: NPY002 - the published stream
     chosen = []
     for k, count in enumerate(counts):

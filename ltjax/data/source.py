@@ -117,7 +117,17 @@ class Source:
 
     @functools.cached_property
     def class_counts(self) -> np.ndarray:
-        """[K] int64, number of examples of each class; unknown labels do not count."""
+        """[K] int64, number of examples of each class; unknown labels do not count.
+
+        With a column "targets" the positives (multi-hot [N, K]) or the pixels (dense
+        [N, H, W], without those that are ignored) of each class.
+        """
+        targets = self.columns.get("targets")
+        if targets is not None and targets.ndim == 2:
+            return (targets > 0).sum(axis=0).astype(np.int64)
+        if targets is not None:
+            counts = np.bincount(targets.ravel(), minlength=self.num_classes)
+            return counts[: self.num_classes].astype(np.int64)
         return np.asarray(count_labels(known_labels(self.labels), self.num_classes))
 
     @functools.cached_property
@@ -127,6 +137,13 @@ class Source:
         For subsets, groups and measurement; what a method sees are the `labels`.
         """
         return np.asarray(self.columns.get("truth", self.labels), np.int32)
+
+    @functools.cached_property
+    def true_counts(self) -> np.ndarray:
+        """`class_counts` by the clean labels, for groups and measurement."""
+        if "truth" not in self.columns:
+            return self.class_counts
+        return np.asarray(count_labels(known_labels(self.truth), self.num_classes))
 
     def read(self, indices: ArrayLike) -> np.ndarray:
         """Reads inputs by position in this source.

@@ -59,8 +59,7 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
     if options.holdout:
         train, others["val"] = _hold_out(train, options)
     train = labels.make(train)
-    realised = np.bincount(train.truth[train.truth >= 0], minlength=classes)
-    empty = np.flatnonzero(realised == 0)
+    empty = np.flatnonzero(train.true_counts == 0)
     if empty.size:
         raise ConfigError(
             [

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_rank, shape_of
+from ltjax._checks import check_choice, check_rank, shape_of
 
 # Luma weights of ITU-R BT.601, as PIL and torchvision convert to gray.
 _LUMA = (0.299, 0.587, 0.114)
 _CROP_ATTEMPTS = 10
+# "cubic" is Keys' kernel with a = -1/2, Pillow's bicubic filter.
+_RESIZING = {"bilinear": "linear", "bicubic": "cubic"}
 
 
 def normalize(images: ArrayLike, *, mean: ArrayLike, std: ArrayLike) -> jax.Array:
@@ -54,15 +56,18 @@ def normalize(images: ArrayLike, *, mean: ArrayLike, std: ArrayLike) -> jax.Arra
     return (images.astype(jnp.float32) / scale - mean) / std
 
 
-def pad_crop(key: jax.Array, image: ArrayLike, *, pad: int = 4) -> jax.Array:
-    """Pads with zeros and cuts out a random window of the original size.
+def pad_crop(
+    key: jax.Array, image: ArrayLike, *, pad: int = 4, border: str = "zero"
+) -> jax.Array:
+    """Pads and cuts out a random window of the original size.
 
-    Apply it before `normalize`: padding is black, so it becomes -mean/std, not 0.
+    Apply it before `normalize`: zero padding is black and becomes -mean/std, not 0.
 
     Args:
         key: of this example.
         image: [H, W, C].
         pad: pixels added on every side.
+        border: "zero", or "reflect" to mirror the image at its outermost pixels.
 
     Returns:
         [H, W, C] of the same dtype; the (2 pad + 1)^2 offsets are equally likely.
@@ -72,11 +77,14 @@ def pad_crop(key: jax.Array, image: ArrayLike, *, pad: int = 4) -> jax.Array:
         (8, 8, 3)
 
     References:
-        Cao et al., NeurIPS 2019, released code (32x32 crop after padding by 4).
+        Cao et al., NeurIPS 2019, released code (32x32 crop after padding by 4);
+        reflection as in FixMatch's.
     """
     check_rank("pad_crop", "image", image, 3, "[H, W, C]")
+    check_choice("pad_crop", "border", border, ("zero", "reflect"))
     image = jnp.asarray(image)
-    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    mode = "constant" if border == "zero" else "reflect"
+    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode=mode)
     top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
@@ -107,6 +115,7 @@ def random_resized_crop(
     size: int,
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    method: str = "bilinear",
 ) -> jax.Array:
     """Cuts out a window of random area and shape and resizes it to a square.
 
@@ -120,10 +129,11 @@ def random_resized_crop(
         size: side of the result in pixels.
         area: smallest and largest window, as fractions of the image.
         ratio: narrowest and widest window, width / height.
+        method: "bilinear" or "bicubic", which may overshoot the range of the pixels.
 
     Returns:
         [size, size, C] float32 in the units of the image, resized with an antialiased
-        bilinear filter.
+        filter.
 
     Example:
         >>> image = np.ones((16, 16, 3), np.uint8)
@@ -136,6 +146,7 @@ def random_resized_crop(
         here pixels just outside of it may enter the outermost ones.
     """
     check_rank("random_resized_crop", "image", image, 3, "[H, W, C]")
+    check_choice("random_resized_crop", "method", method, _RESIZING)
     image = jnp.asarray(image).astype(jnp.float32)
     rows, columns, channels = image.shape
     top, left, height, width = _crop_window(key, rows, columns, area, ratio)
@@ -146,7 +157,7 @@ def random_resized_crop(
         (0, 1),
         scale,
         -jnp.stack([top, left]) * scale,
-        method="linear",
+        method=_RESIZING[method],
     )
 
 

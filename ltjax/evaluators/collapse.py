@@ -48,7 +48,7 @@ def make(options: NoOptions, setting: EvaluatorSetting) -> Evaluator:
         return sums.update(geometry, features, logits, batch["label"], batch["mask"])
 
     def class_vectors(state):
-        return vectors(*averaged(state, ema=setting.evaluate_ema)).T
+        return vectors(*averaged(state, ema=setting.evaluate_ema))
 
     def arrays(found, geometry, rows):
         metrics = collapse_metrics(geometry, found, rows, few=setting.groups["few"])

@@ -1,10 +1,20 @@
 """Every evaluator by name."""
 
-from ltjax.evaluators import bound, classification, collapse
+from ltjax.evaluators import (
+    auc,
+    bound,
+    classification,
+    collapse,
+    representation,
+    segmentation,
+)
 from ltjax.options import Component
 
 EVALUATORS: dict[str, Component] = {
     "classification": classification.CLASSIFICATION,
     "collapse": collapse.COLLAPSE,
     "bound": bound.BOUND,
+    "knn": representation.KNN,
+    "auc": auc.AUC,
+    "segmentation": segmentation.SEGMENTATION,
 }

@@ -236,12 +236,21 @@ def sum_over_pairs(
 ) -> jax.Array:
     """Weighted sum of surrogate(s_p - s_q, shift_p) over all opponents, [B], in blocks.
 
-    Costs B^2 evaluations (not B^2 K: an anchor reads only its own column) and memory
-    for block^2 of them, forward and backward. `idle` is a gap at which the surrogate
-    does not overflow, whatever the shift.
+    Costs B^2 evaluations (not B^2 K: an anchor reads only its own column; in a binary
+    problem N_+ N_-) and memory for block^2 of them, forward and backward. `idle` is a
+    gap at which the surrogate does not overflow, whatever the shift.
     """
     size, num_classes = pairs.scores.shape
     block = max(1, min(block, size))
+    back = None
+    if num_classes == 1:
+        # Positives first: then most blocks hold no anchor or no opponent.
+        order = jnp.argsort(pairs.label)
+        back = jnp.zeros_like(order).at[order].set(jnp.arange(size))
+        column = pairs.column
+        pairs = Pairs(*(x if x is column else x[order] for x in pairs))
+        shift = None if shift is None else shift[order]
+
     pad = -size % block
 
     def split(array, fill):
@@ -250,6 +259,7 @@ def sum_over_pairs(
         return padded.reshape(-1, block, *array.shape[1:])
 
     scores, row = split(pairs.scores, 0), split(pairs.row, 0)
+    wanted = jnp.any(split(pairs.factor != 0, False), axis=1)
     label, picked = split(pairs.label, num_classes), split(pairs.picked, 0)
     shift = split(jnp.zeros_like(pairs.picked) if shift is None else shift, 0)
 
@@ -262,12 +272,18 @@ def sum_over_pairs(
         return jnp.sum(weight * surrogate(gap, shift[:, None]), axis=1)
 
     @jax.checkpoint
-    def anchor_block(anchor):
+    def anchor_block(wanted, *anchor):
+        nothing = jnp.zeros_like(anchor[1])
+
         def add(total, rivals):
-            return total + block_sum(*anchor, *rivals), None
+            some = wanted & jnp.any(rivals[2] != 0)
+            part = jax.lax.cond(
+                some, lambda: block_sum(*anchor, *rivals), lambda: nothing
+            )
+            return total + part, None
 
-        total = jnp.zeros_like(anchor[1])
-        return jax.lax.scan(add, total, (scores, label, row))[0]
+        return jax.lax.scan(add, nothing, (scores, label, row))[0]
 
-    total = jax.lax.map(anchor_block, (label, picked, shift)).reshape(-1)[:size]
-    return pairs.at_anchor(pairs.column) * total
+    total = jax.lax.map(lambda x: anchor_block(*x), (wanted, label, picked, shift))
+    total = pairs.at_anchor(pairs.column) * total.reshape(-1)[:size]
+    return total if back is None else total[back]

@@ -226,7 +226,9 @@ def drauc_radii(
     )
     check_range("drauc_radii", "radius", radius, low=0.0)
     check_range("drauc_radii", "ratio", ratio, low=0.0)
-    share = jnp.asarray(positive_share, float)
+    share, radius, ratio = (
+        jnp.asarray(x, float) for x in (positive_share, radius, ratio)
+    )
     return ratio * radius, (1 - ratio * share) / (1 - share) * radius
 
 

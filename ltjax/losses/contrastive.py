@@ -210,7 +210,7 @@ def sup_con(
 
     Example:
         >>> features = jnp.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
-        >>> loss = sup_con(features, jnp.array([0, 0, 1]), temperature=1.0)
+        >>> loss = jax.jit(sup_con)(features, jnp.array([0, 0, 1]), temperature=1.0)
         >>> print(loss.round(4))
         [0.1269 0.1269 0.    ]
 

@@ -8,6 +8,7 @@ from ltjax._checks import (
     check_choice,
     check_floating,
     check_integers,
+    check_range,
     check_rank,
     check_where,
     shape_of,
@@ -34,17 +35,20 @@ def dot_regression(
     *,
     class_balance: str = "none",
     class_counts: ArrayLike | None = None,
+    norm_penalty: float | ArrayLike = 0.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Dot-regression loss: pulls a feature to its own class vector, pushes from none.
 
     .. math:: \ell = \frac{w_y}{2\,\bar h}
-              \big(m_y^\top h - \|m_y\|\,\bar h\big)^2, \qquad \bar h = \|h\|
+              \big(m_y^\top h - \|m_y\|\,\bar h\big)^2 + p\,\|h\|,
+              \qquad \bar h = \|h\|
 
-    with no gradient through the two lengths. For unit features and class vectors this
-    is :math:`\frac{w_y}{2}(1 - \cos)^2`. The released code rescales the class vectors
-    by the class frequencies in the batch, which is a class weight w; it is explicit
-    here, with c the counts in the batch, b their sum and U the classes present:
+    with no gradient through the two lengths in the first term. For unit features and
+    class vectors and p = 0 this is :math:`\frac{w_y}{2}(1 - \cos)^2`. The released code
+    rescales the class vectors by the class frequencies in the batch, which is a class
+    weight w; it is explicit here, with c the counts in the batch, b their sum and U the
+    classes present:
 
     - "none": w = 1, the formula of the paper;
     - "batch": :math:`w_k = b / (U c_k)`, the released code (its default);
@@ -58,14 +62,17 @@ def dot_regression(
         class_balance: see above. The "batch" forms couple the examples of a batch;
             under jit with a sharded batch the counts are global.
         class_counts: [K] positive training counts, for "global" only.
+        norm_penalty: p >= 0; the released code has 0.01 on ImageNet, where features are
+            not normalized, and 0 elsewhere. The class weight does not touch it.
         where: optional [B] bool; False entries cost 0 and are not counted.
 
     Returns:
         [B] float32 loss, not reduced; NaN for a label outside [0, K).
 
     Raises:
-        ValueError: if shapes disagree, `class_balance` is unknown, or `class_counts` is
-            missing for "global" or given without it.
+        ValueError: if shapes disagree, `class_balance` is unknown, `class_counts` is
+            missing for "global" or given without it, or a readable `norm_penalty` is
+            negative.
 
     Example:
         >>> frame = jnp.sqrt(1.5) * (jnp.eye(3) - 1 / 3)
@@ -73,13 +80,14 @@ def dot_regression(
         >>> print(f"{dot_regression(features, labels, frame)[0]:.4f}")
         0.1751
 
-    Limits: 0 iff the feature lies along its class vector; in a batch of one class every
-    balance but "global" is "none".
+    Limits: without a penalty 0 iff the feature lies along its class vector; in a batch
+    of one class every balance but "global" is "none".
 
     References:
         Yang et al., "Inducing Neural Collapse in Imbalanced Learning: Do We Really Need
         a Learnable Classifier at the End of Deep Neural Network?", NeurIPS 2022, eq.
-        12-13 and released code (the stopped lengths and the weight).
+        12-13 and released code (the stopped lengths, the weight and the penalty, which
+        the paper does not have).
     """
     caller = "dot_regression"
     check_choice(caller, "class_balance", class_balance, CLASS_BALANCE)
@@ -88,6 +96,8 @@ def dot_regression(
     length = jax.lax.stop_gradient(safe_norm(features, floor=1e-8))
     goal = jax.lax.stop_gradient(safe_norm(own)) * length
     loss = 0.5 * jnp.square(jnp.sum(own * features, axis=-1) - goal) / length
+    check_range(caller, "norm_penalty", norm_penalty, low=0.0)
+    price = jnp.asarray(norm_penalty).astype(loss.dtype) * safe_norm(features)
     if (class_counts is not None) != (class_balance == "global"):
         raise ValueError(
             f"{caller}: class_counts go with class_balance='global', but class_balance"
@@ -99,7 +109,7 @@ def dot_regression(
         check_positive_counts(caller, class_counts, num_classes)
         weights = 1 / (num_classes * prior(class_counts))
     elif class_balance == "none":
-        return mask_values(loss, where)
+        return mask_values(loss + price, where)
     else:
         weights = batch_balanced_weights(
             labels, num_classes, where=where, dtype=loss.dtype
@@ -107,7 +117,7 @@ def dot_regression(
         if class_balance == "sqrt_batch":
             weights = jnp.sqrt(weights)
     weights = jnp.asarray(weights).astype(loss.dtype)
-    return mask_values(class_lookup(weights, labels) * loss, where)
+    return mask_values(class_lookup(weights, labels) * loss + price, where)
 
 
 def _prepare(caller, features, labels, frame, where):

@@ -301,7 +301,7 @@ def partial_auc_kl(
     positive_temperature: float | ArrayLike | None = None,
     margin: float | ArrayLike = 1.0,
     power: int = 2,
-    block: int = 1024,
+    block: int = 256,
     where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Partial AUC with KL-regularized worst-case weights of the negatives.

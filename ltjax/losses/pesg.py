@@ -5,15 +5,20 @@ in most of it, ascends in some, and projects onto bounds, so the loss needs no o
 of its own: the auxiliary variables are one more subtree.
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, check_range
 from ltjax.losses.aucm import SaddleDuals
+
+if TYPE_CHECKING:
+    # Inside the functions otherwise: optax brings absl, which a loss does not need.
+    import optax
 
 
 class SaddleVariables(NamedTuple):
@@ -60,20 +65,23 @@ def projected_descent_ascent(
         ValueError: by `update`, if params are missing.
 
     Example:
+        >>> import optax
         >>> transform = projected_descent_ascent(0.1, low=0.0)  # a multiplier
         >>> state = transform.init(jnp.array(0.5))
         >>> step, _ = transform.update(jnp.array(9.0), state, jnp.array(0.5))
         >>> print(optax.apply_updates(jnp.array(0.5), step))
         0.0
     """
+    import optax
 
     def update(updates, state, params=None):
         if params is None:
             raise ValueError("projected_descent_ascent: update needs params")
         trees = [_prefix(x, params) for x in (ascend, low, high)]
+        rate = jnp.asarray(learning_rate)
 
         def step(gradient, value, up, least, most):
-            moved = value + (learning_rate if up else -learning_rate) * gradient
+            moved = value + (rate if up else -rate) * gradient
             return (jnp.clip(moved, least, most) - value).astype(value.dtype)
 
         return jax.tree.map(step, updates, params, *trees), state
@@ -146,6 +154,8 @@ def pesg(
     check_choice("pesg", "alpha_step", alpha_step, ("gradient", "published"))
     check_range("pesg", "momentum", momentum, low=0.0, high=1.0, open_high=True)
     check_range("pesg", "clip", clip, low=0.0, open_low=True)
+    import optax
+
     given = reference
 
     def primal(variables):
@@ -171,13 +181,14 @@ def pesg(
         buffer = jax.tree.map(
             direction, primal(updates), values, state.reference, state.buffer
         )
-        steps = jax.tree.map(lambda u: (-learning_rate * u).astype(u.dtype), buffer)
+        rate = jnp.asarray(learning_rate)
+        steps = jax.tree.map(lambda u: (-rate * u).astype(u.dtype), buffer)
         moved = jax.tree.map(jnp.add, values, steps)
         alpha = params.duals.alpha
         slope = updates.duals.alpha
         if alpha_step == "published":
             slope = 2 * (margin + moved[2] - moved[1]) - 2 * alpha
-        ascended = jnp.clip(alpha + learning_rate * slope, *alpha_bounds)
+        ascended = jnp.clip(alpha + rate * slope, *alpha_bounds)
         duals = SaddleDuals(steps[1], steps[2], (ascended - alpha).astype(alpha.dtype))
         total = jax.tree.map(jnp.add, state.total, moved)
         new = PESGState(buffer, state.reference, total, state.steps + 1)

@@ -78,12 +78,14 @@ class RuleFacts(NamedTuple):
         compacts: whether a term may run on some rows only.
         has_auxiliary: whether it brings a second loss.
         couples_batch: whether what it adds couples the rows of the batch.
+        reads_labels: whether it tells classes apart by their counts.
     """
 
     groups_rows: bool = False
     compacts: bool = False
     has_auxiliary: bool = False
     couples_batch: bool = False
+    reads_labels: bool = False
 
 
 # ------------------------------------------------------------------------- options
@@ -184,7 +186,7 @@ class FocalSAMOptions(SharpOptions):
 # --------------------------------------------------------------------------- rules
 
 
-def _columns(parts: Parts):
+def _columns(parts: Parts) -> tuple[Any, Any]:
     """Labels and base weights: vectors for one part, dicts by part for several."""
     if len(parts) == 1:
         (part,) = parts.values()
@@ -193,7 +195,7 @@ def _columns(parts: Parts):
     return labels, {name: part.base for name, part in parts.items()}
 
 
-def _classes(caller: str, parts: Parts):
+def _classes(caller: str, parts: Parts) -> tuple[Any, Any]:
     """`_columns` for rules that need to know each row's class."""
     missing = [name for name, part in parts.items() if part.labels is None]
     if missing:
@@ -377,7 +379,8 @@ def _pass_options(options: SharpOptions) -> dict[str, Any]:
 
 def _facts(options: SharpOptions) -> RuleFacts:
     compacts = isinstance(options, TailOptions) and options.compaction
-    return RuleFacts(options.scope != "global", compacts)
+    by_class = isinstance(options, (TailOptions, FocalSAMOptions))
+    return RuleFacts(options.scope != "global", compacts, reads_labels=by_class)
 
 
 def _needs(options: SharpOptions, config) -> list[str]:

@@ -80,6 +80,61 @@ class DotRegressionOptions:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class PairwiseOptions:
+    """Of the surrogates of the area under the ROC curve."""
+
+    pairs: str = option(
+        "ovo",
+        "classes count alike (one against one), or examples do (one against the rest)",
+        choices=("ovo", "ovr"),
+    )
+    scores: str = option(
+        "softmax", "what is ranked", choices=("softmax", "sigmoid", "logits")
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MarginOptions(PairwiseOptions):
+    """Of the square and the hinge surrogate."""
+
+    margin: float = option(1.0, "in units of the scores", above=0, sweep=True)
+
+
+_SCORES = {
+    "softmax": jax.nn.softmax,
+    "sigmoid": jax.nn.sigmoid,
+    "logits": lambda logits: logits,
+}
+
+
+def pairwise(surrogate, **fixed) -> Loss:
+    """A loss over pairs of examples, one value per anchor."""
+
+    def fn(outputs, labels, options, context: LossContext):
+        margin = {"margin": options.margin} if hasattr(options, "margin") else {}
+        return surrogate(
+            _SCORES[options.scores](outputs["logits"]),
+            labels,
+            pairs=options.pairs,
+            where=context.mask,
+            **margin,
+            **fixed,
+        )
+
+    return Loss(fn)
+
+
+def _pairs(about: str, surrogate, options: type) -> Component:
+    facts = LossFacts(couples_batch=True)
+    return Component(
+        about,
+        options,
+        lambda options, setting: pairwise(surrogate),
+        facts=lambda options: facts,
+    )
+
+
 def _affine(options, context: LossContext) -> tuple[jax.Array, jax.Array]:
     """(n / n_max)^gamma and tau log pi, of whichever of the two the options have."""
     gamma, tau = getattr(options, "gamma", 0.0), getattr(options, "tau", 0.0)
@@ -210,4 +265,14 @@ DOT_REGRESSION = Component(
     facts=lambda options: LossFacts(
         "etf", ("linear", "cosine"), couples_batch=_couples(options)
     ),
+)
+AUC_SQUARE = _pairs(
+    "square surrogate of the AUC (Gao 2013, Yang 2021)",
+    losses.auc_square,
+    MarginOptions,
+)
+AUC_HINGE = _pairs("hinge surrogate of the AUC", losses.auc_hinge, MarginOptions)
+AUC_EXP = _pairs("exponential surrogate of the AUC", losses.auc_exp, PairwiseOptions)
+AUC_LOGISTIC = _pairs(
+    "logistic surrogate of the AUC", losses.auc_logistic, PairwiseOptions
 )

@@ -139,30 +139,36 @@ class MethodFacts(NamedTuple):
     Attributes:
         head: the head that its network gets when the config says "auto"; "" for what
             the loss is meant for.
+        reads_labels: whether it needs the label of each training example.
         reads_loss: whether it trains the loss of the config's `loss` section.
         reads_weights: whether it uses the class weights of the `weights` section.
         couples_batch: whether the losses of a row depend on the other rows, beyond what
             the loss itself says.
+        dense: whether it needs a network with a feature for every pixel.
         mixes: whether a row of the batch is not one example (mixup).
         companions: whether it needs an unlabelled stream.
         columns: columns that it needs of the training source.
         views: views that it needs of the augmentation.
         takes_features: whether it can train on the features of a frozen backbone.
         takes_auxiliary: whether it adds the second loss of a gradient rule.
+        takes_memory: whether the loss may keep something between steps.
         uncorrected: values of swept options with which it predicts by the network's
             own logits.
     """
 
     head: str = ""
+    reads_labels: bool = True
     reads_loss: bool = True
     reads_weights: bool = True
     couples_batch: bool = False
+    dense: bool = False
     mixes: bool = False
     companions: bool = False
     columns: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     takes_features: bool = False
     takes_auxiliary: bool = False
+    takes_memory: bool = False
     uncorrected: Mapping[str, float] = {}
 
 

@@ -5,6 +5,7 @@ to its data. Hyper-parameters are those of the methods' CIFAR-10-LT settings, un
 config file knows better.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ltjax.options import ConfigError, nearest
@@ -32,13 +33,25 @@ _POWER_DRW = {
     }
 }
 
-# Kang et al. 2020: ten (LWS: five) epochs of class-balanced batches on top of a
-# finished run, cosine, no warm-up; needs `init_from`.
-_SECOND_STAGE = {
-    "sampler": {"name": "class_balanced"},
-    "schedule.name": "cosine",  # by epoch where the data set's recipe is
-    "schedule.warmup": "0 steps",
-}
+
+def _decoupled(name: str, **second: Any) -> dict[str, Any]:
+    """Two stages: plain training, then something of the head trained again.
+
+    Kang et al. 2020: ten (LWS: five) epochs of class-balanced batches, cosine, no
+    warm-up.
+    """
+    balanced = {
+        "sampler": {"name": "class_balanced"},
+        # By dotted name, so that a recipe's cosine by epoch stays one.
+        "schedule.name": "cosine",
+        "schedule.warmup": "0 steps",
+    }
+    return {
+        "label": "CE",
+        "stages": ({"name": "first"}, {"name": name, **second, **balanced}),
+    }
+
+
 _FIXED = {"head": {"name": "etf", "scale": FRAME_SCALE}}
 
 # Section -> values; a section is made anew, a bare value is the engine's.
@@ -89,21 +102,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "loss": {"name": "cvs", "gamma": 0.15, "tau": 0.9},
         **_POWER_DRW,
     },
-    "crt": {
-        "label": "cRT",
-        "total": "10 epochs",
-        "optimizer.train": "head",
-        "init_skip": ("head",),
-        **_SECOND_STAGE,
-    },
-    "lws": {
-        "label": "LWS",
-        "total": "5 epochs",
-        "head.class_scale": "ones",
-        "optimizer.train": "class_scale",
-        "init_skip": ("class_scale",),
-        **_SECOND_STAGE,
-    },
+    "crt": _decoupled(
+        "crt",
+        label="cRT",
+        total="10 epochs",
+        **{"optimizer.train": "head", "init_skip": ("head",)},
+    ),
+    "lws": _decoupled(
+        "lws",
+        label="LWS",
+        total="5 epochs",
+        **{
+            "head.class_scale": "ones",
+            "optimizer.train": "class_scale",
+            "init_skip": ("class_scale",),
+        },
+    ),
     "etf_dr": {
         "label": "ETF+DR",
         "loss": {"name": "dot_regression", "class_balance": "batch"},
@@ -127,6 +141,45 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Data, network and optimizer that the families of weak and self supervision share.
+DATA_PRESETS: dict[str, dict[str, Any]] = {
+    "mnist1d": {
+        "data": {"name": "mnist1d", "max_count": 2000},
+        "model": {"name": "conv1d"},
+        "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 5e-4},
+        "schedule": {"name": "cosine", "warmup": "3%"},
+        "total": "3000 steps",
+        "many": 200,
+        "few": 60,
+    },
+    "mnist": {
+        "data": {"name": "mnist", "max_count": 5000},
+        "augment": {"name": "shift"},
+        "model": {"name": "conv2d"},
+        "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 5e-4},
+        "schedule": {"name": "cosine", "warmup": "3%"},
+        "total": "3000 steps",
+        "many": 1000,
+        "few": 200,
+    },
+    "cifar10": {
+        "data": {"name": "cifar10", "max_count": 5000},
+        "augment": {"name": "cifar"},
+        "model": {"name": "resnet32"},
+        "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 2e-4},
+        "schedule": {"name": "cosine", "warmup": "3%"},
+        "total": "200 epochs",
+    },
+    "cifar100": {
+        "data": {"name": "cifar100", "max_count": 500},
+        "augment": {"name": "cifar"},
+        "model": {"name": "resnet32"},
+        "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 2e-4},
+        "schedule": {"name": "cosine", "warmup": "3%"},
+        "total": "200 epochs",
+    },
+}
+
 # What stands beside a rule's own defaults, and what tables call it.
 GRADIENT_LABELS: dict[str, str] = {
     "plain": "",
@@ -140,24 +193,75 @@ GRADIENT_LABELS: dict[str, str] = {
 }
 
 
-def _set(config: Any, values: dict, late: str) -> None:
-    for path, value in values.items():
+def apply_changes(config: Any, changes: Mapping, *, late: str = "") -> None:
+    """Sets options by dotted name, and makes sections anew.
+
+    Args:
+        config: a config of `ltjax.train.config`, changed in place.
+        changes: "optimizer.train" -> value, or "sampler" -> {"name": ..., options}.
+        late: what `LATE` stands for.
+    """
+    for path, value in changes.items():
         *sections, name = path.split(".")
         place = config
         for section in sections:
             place = place[section]
-        if isinstance(value, dict):
-            value = {k: late if v == LATE else v for k, v in value.items()}
-            place[name].choose(**value)
+        if isinstance(value, Mapping) and hasattr(place[name], "choose"):
+            place[name].choose(**{k: _late(v, late) for k, v in value.items()})
         else:
-            place[name] = late if value == LATE else value
+            place[name] = _late(value, late)
+
+
+def _late(value: Any, late: str) -> Any:
+    return late if value == LATE else value
+
+
+def apply_data(config: Any, name: str, *, imbalance_factor: float) -> None:
+    """Sets data, network and optimizer of a data set in `config`.
+
+    Args:
+        config: changed in place.
+        name: a key of `DATA_PRESETS`.
+        imbalance_factor: of the long-tailed subset.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest one.
+    """
+    if name not in DATA_PRESETS:
+        raise ConfigError([f"data is {name!r}, unknown{nearest(name, DATA_PRESETS)}"])
+    apply_changes(config, DATA_PRESETS[name])
+    config.data.imbalance_factor = imbalance_factor
+
+
+def is_signal(config: Any) -> bool:
+    """Whether the data of a config are 1-D signals."""
+    return config.model.name == "conv1d"
+
+
+def apply_smoke(config: Any, *, steps: int = 6) -> None:
+    """Makes a config a few seconds long; every code path stays.
+
+    Args:
+        config: changed in place.
+        steps: of the run.
+    """
+    if config.data.name == "mnist1d":
+        config.data.train_per_class, config.data.test_per_class = 60, 10
+    config.data.max_count = min(config.data.max_count, 40)
+    config.batch_size = min(config.batch_size, 16)
+    config.total, config.log_every = f"{steps} steps", "2 steps"
+    config.eval_every, config.checkpoint_every = "50%", "50%"
+    config.replicas.seeds = (0,)
 
 
 def apply_preset(config: Any, name: str, *, late: str) -> None:
     """Sets loss, class weights, sampler and label of a named method in `config`.
 
+    A preset of two stages becomes `config.stages`; with `config.init_from`, a finished
+    run takes the place of the first, and the second is the run itself.
+
     Args:
-        config: a `ltjax.train.config.Config`, changed in place.
+        config: from `ltjax.train.config.default_config`, changed in place.
         name: a key of `PRESETS`.
         late: duration after which deferred methods switch, such as "160 epochs".
 
@@ -166,7 +270,11 @@ def apply_preset(config: Any, name: str, *, late: str) -> None:
     """
     if name not in PRESETS:
         raise ConfigError([f"method is {name!r}, unknown{nearest(name, PRESETS)}"])
-    _set(config, PRESETS[name], late)
+    changes = PRESETS[name]
+    if "stages" in changes and config.init_from:
+        last = changes["stages"][-1]
+        changes = {key: value for key, value in last.items() if key != "name"}
+    apply_changes(config, changes, late=late)
 
 
 def apply_gradient(config: Any, name: str, **changes) -> None:

@@ -6,6 +6,10 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 """
 
 from ltjax.methods import gradients, losses, samplers, weights
+from ltjax.methods.partial_label import proden
+from ltjax.methods.segmentation import pixelwise
+from ltjax.methods.self_supervised import simclr
+from ltjax.methods.semi_supervised import fixmatch
 from ltjax.methods.supervised import cc_sam, cvs, supervised
 from ltjax.options import Component
 
@@ -23,6 +27,10 @@ LOSSES: dict[str, Component] = {
     "tla_adrw": losses.TLA_ADRW,
     "cvs": cvs.CVS,
     "dot_regression": losses.DOT_REGRESSION,
+    "auc_square": losses.AUC_SQUARE,
+    "auc_hinge": losses.AUC_HINGE,
+    "auc_exp": losses.AUC_EXP,
+    "auc_logistic": losses.AUC_LOGISTIC,
 }
 
 WEIGHTS: dict[str, Component] = {
@@ -55,4 +63,8 @@ GRADIENTS: dict[str, Component] = {
 
 METHODS: dict[str, Component] = {
     "supervised": supervised.SUPERVISED,
+    "fixmatch": fixmatch.FIXMATCH,
+    "proden": proden.PRODEN,
+    "simclr": simclr.SIMCLR,
+    "pixelwise": pixelwise.PIXELWISE,
 }

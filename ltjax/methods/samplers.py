@@ -14,9 +14,11 @@ class SamplerFacts(NamedTuple):
 
     Attributes:
         padded: whether its batches may hold padding rows.
+        reads_labels: whether it draws by class.
     """
 
     padded: bool = False
+    reads_labels: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ INSTANCE = Component(
     "every example once per epoch",
     InstanceOptions,
     _instance,
-    facts=lambda options: SamplerFacts(padded=options.remainder == "pad"),
+    facts=lambda options: SamplerFacts(options.remainder == "pad", reads_labels=False),
 )
 CLASS_BALANCED = Component(
     "classes uniformly",

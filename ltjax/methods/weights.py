@@ -35,9 +35,11 @@ class WeightsFacts(NamedTuple):
 
     Attributes:
         of_batch: whether they change with the batch.
+        reads_labels: whether they differ by class.
     """
 
     of_batch: bool = False
+    reads_labels: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,12 @@ def _of_batch(options, setting) -> ClassWeights:
     return _make(_ones)(options, setting)._replace(of_batch=weights)
 
 
-NONE = Component("every example counts 1", WeightsOptions, _make(_ones))
+NONE = Component(
+    "every example counts 1",
+    WeightsOptions,
+    _make(_ones),
+    facts=lambda options: WeightsFacts(reads_labels=False),
+)
 CLASS_BALANCED = Component(
     "inverse effective number of examples (Cui 2019)",
     ClassBalancedOptions,

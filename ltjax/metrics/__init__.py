@@ -1,4 +1,8 @@
-"""Metrics of imbalanced classification, streamed on the device, exact on the host."""
+"""Metrics of imbalanced problems, streamed on the device, exact on the host.
+
+Classification, calibration, areas under the ROC curve, rankings of labels, and
+segmentation; and what features and classifiers look like.
+"""
 
 from ltjax.metrics.auc import (
     HistogramAUC,
@@ -11,6 +15,15 @@ from ltjax.metrics.auc import (
     ovo_auc_matrix,
     ovr_auc,
 )
+from ltjax.metrics.averages import (
+    adjusted_balanced_accuracy,
+    balanced_accuracy,
+    balanced_error_rate,
+    g_mean,
+    harmonic_mean,
+    worst_class,
+)
+from ltjax.metrics.balancedness import Balancedness, balancedness
 from ltjax.metrics.bound import (
     BoundTerms,
     bound_terms,
@@ -41,26 +54,25 @@ from ltjax.metrics.class_geometry import (
     minority_collapse,
 )
 from ltjax.metrics.classification import (
-    ClassificationState,
-    ClassTotals,
     GroupAccuracy,
     accuracy,
-    adjusted_balanced_accuracy,
-    balanced_accuracy,
-    balanced_error_rate,
-    class_totals,
-    g_mean,
     group_accuracy,
-    harmonic_mean,
     macro_f1,
     macro_precision,
     macro_recall,
+    macro_specificity,
+    summarize,
+)
+from ltjax.metrics.confusion import (
+    ClassTotals,
+    class_totals,
+    confusion_matrix,
     per_class_f1,
     per_class_precision,
     per_class_recall,
-    summarize,
-    worst_class,
+    specificity,
 )
+from ltjax.metrics.knn import Neighbors, knn_predict, nearest_neighbors, neighbor_votes
 from ltjax.metrics.neural_collapse import (
     ClassMeanState,
     CollapseGeometry,
@@ -70,10 +82,36 @@ from ltjax.metrics.neural_collapse import (
     collapse_metrics,
 )
 from ltjax.metrics.partial_auc import PartialAUC, partial_auc, two_way_partial_auc
+from ltjax.metrics.ranking import (
+    TopKRanking,
+    autkc,
+    coverage,
+    label_ranking_average_precision,
+    mean_average_precision,
+    ranking_loss,
+    top_k_ranking,
+)
+from ltjax.metrics.segmentation import (
+    group_iou,
+    mean_iou,
+    per_class_iou,
+    pixel_confusion,
+    pixel_groups,
+    summarize_segmentation,
+)
+from ltjax.metrics.streaming import ClassificationState
+from ltjax.metrics.uniformity import (
+    CategoryUniformity,
+    alignment,
+    category_uniformity,
+    uniformity,
+)
 
 __all__ = [
+    "Balancedness",
     "BinSums",
     "BoundTerms",
+    "CategoryUniformity",
     "ClassMeanState",
     "ClassTotals",
     "ClassificationState",
@@ -82,17 +120,23 @@ __all__ = [
     "CollapseState",
     "GroupAccuracy",
     "HistogramAUC",
+    "Neighbors",
     "PartialAUC",
     "ReliabilityCurve",
+    "TopKRanking",
     "accuracy",
     "adjusted_balanced_accuracy",
+    "alignment",
     "auc",
+    "autkc",
     "average_precision",
     "balanced_accuracy",
     "balanced_error_rate",
+    "balancedness",
     "bin_index",
     "bin_sums",
     "bound_terms",
+    "category_uniformity",
     "choose_switch_epoch",
     "choose_weight_power",
     "class_bins",
@@ -100,7 +144,9 @@ __all__ = [
     "class_totals",
     "collapse_geometry",
     "collapse_metrics",
+    "confusion_matrix",
     "contraction_factor",
+    "coverage",
     "ece",
     "equiangle_deviation",
     "equinorm_deviation",
@@ -108,28 +154,44 @@ __all__ = [
     "g_mean",
     "group_accuracy",
     "group_auc",
+    "group_iou",
     "harmonic_mean",
     "histogram_auc",
     "init_min_scores",
+    "knn_predict",
+    "label_ranking_average_precision",
     "macro_f1",
     "macro_precision",
     "macro_recall",
+    "macro_specificity",
     "maximum_calibration_error",
     "mce",
+    "mean_average_precision",
+    "mean_iou",
     "minority_collapse",
+    "nearest_neighbors",
+    "neighbor_votes",
     "open_auc",
     "ovo_auc",
     "ovo_auc_matrix",
     "ovr_auc",
     "partial_auc",
     "per_class_f1",
+    "per_class_iou",
     "per_class_precision",
     "per_class_recall",
+    "pixel_confusion",
+    "pixel_groups",
     "pool_classes",
+    "ranking_loss",
     "reliability_curve",
+    "specificity",
     "summarize",
+    "summarize_segmentation",
     "top_confidence",
+    "top_k_ranking",
     "two_way_partial_auc",
+    "uniformity",
     "update_min_scores",
     "worst_class",
 ]

@@ -1,7 +1,7 @@
 r"""Neural collapse NC1-NC4, streamed over the training set in two passes.
 
 With class means :math:`\mu_k`, their *unweighted* mean :math:`\mu_G`, centered means
-:math:`m_k = \mu_k - \mu_G` and head rows :math:`w_k`:
+:math:`m_k = \mu_k - \mu_G` and the columns :math:`w_k` of the head:
 
 .. math::
     \Sigma_B = \frac1K \sum_k m_k m_k^\top, \qquad
@@ -54,7 +54,7 @@ class CollapseGeometry(NamedTuple):
 
     Attributes:
         center: [..., D], mean of the class means.
-        directions: [..., K, D], the centered class means.
+        directions: [..., D, K], the centered class means, one column per class.
         whitening: [..., min(K, D), D], P; zero rows beyond the rank.
     """
 
@@ -71,15 +71,15 @@ class CollapseMetrics(NamedTuple):
         nc1_balanced: [...], the mean of `nc1_per_class`.
         nc1_per_class: [..., K].
         nc2_equinorm_means, nc2_equinorm_weights: [...], coefficient of variation (with
-            ddof = 1) of the norms of the centered means, of the head's rows.
+            ddof = 1) of the norms of the centered means, of the head's columns.
         nc2_equiangle_means, nc2_equiangle_weights: [...], mean over pairs of
             abs(cosine + 1 / (K - 1)).
         nc3: [...], squared distance of head and centered means at unit Frobenius norm.
-        nc3_cosines: [..., K], cosine of each head row with its centered mean.
+        nc3_cosines: [..., K], cosine of each head column with its centered mean.
         nc4: [...], share of examples where the network and the nearest class mean
             (Euclidean) disagree.
         nc4_per_class: [..., K].
-        minority_collapse: [...], mean cosine among the head rows of the given classes;
+        minority_collapse: [...], mean cosine among the columns of the given classes;
             1 when they have merged, -1 / (K - 1) in a simplex. NaN for fewer than two.
     """
 
@@ -243,7 +243,7 @@ def collapse_geometry(means: ClassMeanState) -> CollapseGeometry:
     used = s**2 > _RELATIVE_CUTOFF * np.max(s**2, axis=-1, keepdims=True)
     inverse = np.where(used, 1 / np.where(used, s, 1.0), 0.0)
     whitening = inverse[..., None] * vt
-    arrays = (center[..., 0, :], directions, whitening)
+    arrays = (center[..., 0, :], np.swapaxes(directions, -1, -2), whitening)
     return CollapseGeometry(*(x.astype(total.dtype) for x in arrays))
 
 
@@ -321,23 +321,23 @@ class CollapseState:
         features, row, _ = _rows(caller, features, labels, mask, num_classes)
         check_logits_labels(caller, logits, labels)
         shapes = (shape_of(logits)[1:], shape_of(geometry.directions))
-        if shapes != ((num_classes,), (num_classes, features.shape[1])):
+        if shapes != ((num_classes,), (features.shape[1], num_classes)):
             raise ValueError(
                 f"{caller}: logits have shape {shape_of(logits)}, features"
                 f" {features.shape} and the means {shapes[1]}, expected [B, K], [B, D]"
-                f" and [K, D] with K = {num_classes}"
+                f" and [D, K] with K = {num_classes}"
             )
         center, directions, whitening = (
             jnp.asarray(x, self.spread.dtype) for x in geometry
         )
         # Centered first: the means of ReLU features share a large common part.
         centered = features.astype(self.spread.dtype) - center[None]
-        own = jnp.take(directions, row, axis=0, mode="clip")
+        own = jnp.take(directions.T, row, axis=0, mode="clip")
         whitened = jnp.matmul(centered - own, whitening.T, precision="highest")
         spread = jnp.sum(jnp.square(whitened), axis=-1)
 
-        nearness = jnp.matmul(centered, directions.T, precision="highest")
-        nearness -= 0.5 * jnp.sum(jnp.square(directions), axis=-1)[None]
+        nearness = jnp.matmul(centered, directions, precision="highest")
+        nearness -= 0.5 * jnp.sum(jnp.square(directions), axis=0)[None]
         nearest = jnp.argmax(nearness, axis=-1)
         disagree = (nearest != jnp.argmax(logits, axis=-1)).astype(jnp.int32)
         return CollapseState(
@@ -374,7 +374,8 @@ def collapse_metrics(
     Args:
         geometry: of `collapse_geometry`.
         state: the finished second pass.
-        weights: [..., K, D] head rows (the transpose of a Dense kernel), without bias.
+        weights: [..., D, K], the kernel of the head, one column per class, without
+            bias. For K = D a transposed kernel cannot be told from a right one.
         few: optional [K] bool, the classes of `minority_collapse` (default none).
 
     Returns:
@@ -396,9 +397,9 @@ def collapse_metrics(
     if weights.shape != directions.shape:
         raise ValueError(
             f"collapse_metrics: weights have shape {weights.shape}, expected"
-            f" {directions.shape} [..., K, D] as the class means"
+            f" {directions.shape} [..., D, K] as the class means (one column per class)"
         )
-    num_classes = directions.shape[-2]
+    num_classes = directions.shape[-1]
     count, spread, disagree = (
         np.asarray(x, np.float64)
         for x in jax.device_get((state.count, state.spread, state.disagree))
@@ -414,7 +415,7 @@ def collapse_metrics(
         x / np.linalg.norm(x, axis=(-2, -1), keepdims=True)
         for x in (weights, directions)
     ]
-    norms = [np.linalg.norm(x, axis=-1) for x in (weights, directions)]
+    norms = [np.linalg.norm(x, axis=-2) for x in (weights, directions)]
     few = np.zeros(num_classes, bool) if few is None else few
     return CollapseMetrics(
         nc1=spread.sum(axis=-1) / total / num_classes,
@@ -425,7 +426,7 @@ def collapse_metrics(
         nc2_equiangle_means=equiangle_deviation(directions),
         nc2_equiangle_weights=equiangle_deviation(weights),
         nc3=np.sum(np.square(frobenius[0] - frobenius[1]), axis=(-2, -1)),
-        nc3_cosines=np.sum(weights * directions, axis=-1) / (norms[0] * norms[1]),
+        nc3_cosines=np.sum(weights * directions, axis=-2) / (norms[0] * norms[1]),
         nc4=disagree.sum(axis=-1) / total,
         nc4_per_class=disagree / count,
         minority_collapse=minority_collapse(weights, few),

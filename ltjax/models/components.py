@@ -13,11 +13,11 @@ class NetworkFacts(NamedTuple):
 
     Attributes:
         rows_independent: whether train mode couples no two examples.
-        classifies: of a head, whether its outputs are logits of the classes.
+        dense: of a backbone, whether it has a feature for every pixel.
     """
 
     rows_independent: bool
-    classifies: bool = True
+    dense: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,6 @@ def module_component(
     base: type | None = None,
     kinds: Mapping[str, Any] | None = None,
     needed: Mapping[str, Any] | None = None,
-    classifies: bool = True,
     needs: Any = None,
     **fixed: Any,
 ) -> Component:
@@ -56,7 +55,6 @@ def module_component(
         base: dataclass of options that the kind shares.
         kinds: types of options whose annotation allows more than a config can say.
         needed: an example of the attributes that only the setting knows.
-        classifies: see `NetworkFacts`.
         needs: see `Component`.
         **fixed: attributes that belong to the name.
 
@@ -92,7 +90,8 @@ def module_component(
 
     def facts(options: Any) -> NetworkFacts:
         built = build(options, needed or {})
-        return NetworkFacts(bool(getattr(built, "rows_independent", False)), classifies)
+        independent = bool(getattr(built, "rows_independent", False))
+        return NetworkFacts(independent, bool(getattr(module, "dense", False)))
 
     component = Component(about, cls, build, facts=facts)
     return component if needs is None else component._replace(needs=needs)

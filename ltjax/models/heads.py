@@ -64,7 +64,7 @@ def etf_columns(key, shape, dtype=jnp.float32):
         [D, K] with unit columns.
     """
     dim, num_classes = shape
-    return jnp.asarray(class_frame(key, num_classes, dim), dtype)
+    return jnp.asarray(class_frame(key, dim=dim, num_classes=num_classes), dtype)
 
 
 FRAMES = {"etf": etf_columns, "random": unit_columns}
@@ -160,7 +160,7 @@ class LinearHead(nn.Module):
             logits = self.scale * logits
         if self.use_bias:
             bias = self.param("bias", self._bias_init(dim), (self.num_classes,))
-            logits = logits + bias[None, :]
+            logits = logits + bias.reshape((1,) * (logits.ndim - 1) + (-1,))
         return features, logits
 
 

@@ -16,6 +16,7 @@ from ltjax.models.projection import ProjectionHead
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.models.small_conv import Conv1D, Conv2D
+from ltjax.models.unet import UNet
 from ltjax.models.vit import ViT
 from ltjax.options import Component, nearest, options_of, read_options
 
@@ -30,8 +31,9 @@ def _resnet(about: str, block: str, blocks: tuple[int, ...], **fixed) -> Compone
 
 
 def _vit(about: str, width: int, num_heads: int) -> Component:
-    fixed = {"patch": 16, "width": width, "depth": 12, "num_heads": num_heads}
-    return module_component(ViT, about, **fixed)
+    return module_component(
+        ViT, about, patch=16, width=width, depth=12, num_heads=num_heads
+    )
 
 
 MODELS: dict[str, Component] = {
@@ -65,6 +67,7 @@ MODELS: dict[str, Component] = {
     "vit": module_component(
         ViT, "Vision Transformer of any patch=4, width=192, depth=12"
     ),
+    "unet": module_component(UNet, "small U-Net: a feature for every pixel"),
     "vit_s16": _vit("ViT-S/16, 21.7 M parameters", 384, 6),
     "vit_b16": _vit("ViT-B/16, 85.8 M parameters", 768, 12),
 }
@@ -100,7 +103,6 @@ HEADS: dict[str, Component] = {
     "projection": _head(
         ProjectionHead,
         "an MLP for contrastive losses; gives no logits (SimCLR, Chen 2020)",
-        classifies=False,
         needs=_scaled,
     ),
 }

@@ -10,16 +10,23 @@ from ltjax.report.diagrams import plot_confusion, plot_reliability
 from ltjax.report.landscape import plot_slices
 from ltjax.report.paths import plot_accuracy_paths
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
-from ltjax.report.runs import ReportError, Run, group_runs, read_metrics, read_run
+from ltjax.report.reading import ReportError, read_metrics, read_run
+from ltjax.report.runs import Run, group_runs
 from ltjax.report.spectra import plot_spectra
 from ltjax.report.style import method_styles
-from ltjax.report.tables import csv_table, markdown_table, results_csv
+from ltjax.report.tables import (
+    csv_table,
+    markdown_grid,
+    markdown_table,
+    results_csv,
+)
 
 __all__ = [
     "ReportError",
     "Run",
     "csv_table",
     "group_runs",
+    "markdown_grid",
     "markdown_table",
     "method_styles",
     "plot_accuracy_paths",

@@ -9,11 +9,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from ltjax.report import html, tables
+from ltjax.report.cells import csv_grid
 from ltjax.report.collapse import PANELS, plot_collapse
 from ltjax.report.diagrams import plot_confusion, plot_reliability
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
-from ltjax.report.runs import ReportError, Run, group_runs, is_reference, read_run
+from ltjax.report.reading import TRAIN, ReportError, read_run
+from ltjax.report.runs import LeftOut, Run, group_runs, is_reference
 from ltjax.report.style import DPI, LineStyle, method_styles
+
+_BINS = {"bin_count", "bin_confidence", "bin_correct"}
 
 
 def find_workdirs(path: str | os.PathLike) -> list[pathlib.Path]:
@@ -30,7 +34,7 @@ def find_workdirs(path: str | os.PathLike) -> list[pathlib.Path]:
     """
     path = pathlib.Path(path)
     if not path.is_dir():
-        raise ReportError(f"{path} is no folder, expected the workdir of a run")
+        raise ReportError(f"{path} is not a folder, expected the workdir of a run")
     if (path / "run.json").exists():
         return [path]
     found = sorted(p.parent for p in path.glob("*/run.json"))
@@ -67,15 +71,28 @@ def _rarest_group(run: Run) -> str | None:
     return None
 
 
+def _judged_label(runs: list[Run]) -> tuple[str, str, float] | None:
+    """(key, axis label, factor) of the metric that most tells about these runs."""
+    columns = {column.key: column for column in tables.columns_of(runs)}
+    for run in runs:
+        column = columns.get(run.judged or "")
+        if column is None:
+            continue
+        name = {"balanced_accuracy": "balanced accuracy"}.get(column.key, column.title)
+        split, unit = run.split, " (%)" if column.percent else ""
+        factor = 100.0 if column.percent else 1.0
+        return f"eval/{split}/{column.key}", f"{name}, {split}{unit}", factor
+    return None
+
+
 def _curves(runs: list[Run], styles: dict[str, LineStyle], reference: str | None):
     """The training-curve figure, or None if nothing was logged twice."""
-    rarest = _rarest_group(runs[0])
+    rarest, split = _rarest_group(runs[0]), runs[0].split
     wanted = {"training loss (nats)": ("train/loss", 1.0)}
-    split = runs[0].split
-    wanted[f"balanced accuracy, {split} (%)"] = (
-        f"eval/{split}/balanced_accuracy",
-        100.0,
-    )
+    judged = _judged_label(runs)
+    if judged:
+        key, label, factor = judged
+        wanted[label] = (key, factor)
     if rarest:
         label = f"{rarest}-shot accuracy, {split} (%)"
         wanted[label] = (f"eval/{split}/{rarest}", 100.0)
@@ -118,7 +135,11 @@ def _reliability(runs: list[Run], styles: dict[str, LineStyle], reference: str |
     """The reliability figure, or None without calibration bins."""
     from ltjax.metrics import class_bins, pool_classes
 
-    binned = {run.name: class_bins(run.arrays) for run in runs if _has_bins(run)}
+    binned = {
+        run.name: class_bins({k: run.arrays[k][~run.diverged] for k in _BINS})
+        for run in runs
+        if _BINS <= set(run.arrays) and not run.diverged.all()
+    }
     if not binned:
         return None
     panels = {"all classes": {n: pool_classes(b) for n, b in binned.items()}}
@@ -130,16 +151,28 @@ def _reliability(runs: list[Run], styles: dict[str, LineStyle], reference: str |
     return plot_reliability(panels, reference=reference, styles=styles)
 
 
-def _has_bins(run: Run) -> bool:
-    return {"bin_count", "bin_confidence", "bin_correct"} <= set(run.arrays)
+def _class_accuracy(
+    runs: list[Run], styles: dict[str, LineStyle], reference: str | None
+):
+    """The figure of accuracy over classes, or None if no run classifies."""
+    recalls = {run.name: run.recall for run in runs}
+    recalls = {name: recall for name, recall in recalls.items() if recall is not None}
+    if not recalls:
+        return None
+    return plot_class_accuracy(
+        recalls,
+        runs[0].class_counts,
+        reference=reference,
+        groups=runs[0].groups,
+        class_names=runs[0].class_names,
+        styles=styles,
+    )
 
 
 def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
     """File stem -> figure of a group of comparable runs."""
     grey = runs[0].name if is_reference(runs[0], reference) else None
     styles = method_styles([run.name for run in runs], grey)
-    names = runs[0].info.get("class_names")
-    counts = runs[0].class_counts
     spread = (
         "; bands are one standard deviation over seeds"
         if any(len(run.members) > 1 for run in runs)
@@ -147,14 +180,7 @@ def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
     )
     figures = {
         "class_accuracy": (
-            plot_class_accuracy(
-                {run.name: run.recall for run in runs},
-                counts,
-                reference=grey,
-                groups=runs[0].groups,
-                class_names=names,
-                styles=styles,
-            ),
+            _class_accuracy(runs, styles, grey),
             "Accuracy of each class against its number of training examples (bars,"
             f" logarithmic){spread}.",
         ),
@@ -184,11 +210,16 @@ def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
         if figure is not None
     }
     for run in runs:
-        confusion = run.arrays.get("confusion")
-        if confusion is None or not np.any(confusion):
+        if "confusion" not in run.arrays or run.diverged.all():
+            continue
+        confusion = run.arrays["confusion"][~run.diverged]
+        if not np.any(confusion):  # nothing was evaluated
             continue
         figure = plot_confusion(
-            confusion, class_counts=counts, class_names=names, title=run.name
+            confusion,
+            class_counts=run.class_counts,
+            class_names=run.class_names,
+            title=run.name,
         )
         caption = f"{run.name}: where the examples of each class go, mean over seeds."
         stem = f"confusion_{slug(run.name)}"
@@ -198,14 +229,53 @@ def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
     return pictures
 
 
-def _markdown(groups: dict[str, list[Run]]) -> str:
+def _markdown(groups: dict[str, list[Run]], left_out: list[LeftOut]) -> str:
     parts = []
     for title, runs in groups.items():
+        columns = tables.columns_of(runs)
         parts.append(
-            f"### {tables.markdown_text(title)}\n\n{tables.markdown_table(runs)}"
+            f"### {tables.markdown_text(title)}\n\n"
+            f"{tables.markdown_table(runs, columns)}"
         )
-        parts.append(f"{tables.group_rule(runs[0])}\n")
-    return "\n".join([*parts, f"{tables.legend()} Best mean in bold.\n"])
+        if tables.shows_groups(columns):
+            parts.append(f"{tables.group_rule(runs[0])}\n")
+    runs = [run for members in groups.values() for run in members]
+    notes = map(tables.markdown_text, tables.notes(runs, left_out))
+    parts += [f"{note}\n" for note in notes]
+    legend = tables.legend(tables.columns_of(runs))
+    return "\n".join([*parts, f"{legend} Best mean in bold.\n"])
+
+
+def _read_all(
+    run_dirs: list[str | os.PathLike], split: str
+) -> tuple[list[Run], list[LeftOut]]:
+    """The runs that can be read, and why others cannot.
+
+    Raises:
+        ReportError: for a path that is not a folder, which is a mistake of whoever
+            asked; of the first run, if none can be read.
+    """
+    runs, left_out = [], []
+    workdirs: dict[pathlib.Path, pathlib.Path] = {}  # each of them once
+    for path in map(pathlib.Path, run_dirs):
+        try:
+            workdirs |= {found.resolve(): found for found in find_workdirs(path)}
+        except ReportError as error:
+            if not path.is_dir():
+                raise
+            left_out.append(LeftOut(path, str(error)))
+    for path in workdirs.values():
+        try:
+            settings = read_run(path, split=split).settings()
+            # Computed here, so that counts that make no sense cost this run only.
+            runs += [run for run in settings if run.summary is not None]
+        except ReportError as error:
+            left_out.append(LeftOut(path, str(error)))
+        except ValueError as error:
+            left_out.append(LeftOut(path, f"{path}: {error}"))
+    if not runs:
+        raise ReportError(left_out[0].reason)
+    return runs, left_out
 
 
 def write_report(
@@ -218,7 +288,9 @@ def write_report(
     """Tables, figures and an HTML page of finished runs.
 
     Runs on the same data and class counts are compared with each other; replicas that
-    differ in a hyper-parameter become rows of their own. Prints nothing.
+    differ in a hyper-parameter become rows of their own. One run among several that
+    cannot be read (it diverged before its first evaluation, or a file of it is damaged)
+    is named with the reason, and the others are reported. Prints nothing.
 
     Args:
         run_dirs: workdirs, or folders of workdirs; the order is that of the tables.
@@ -227,29 +299,31 @@ def write_report(
         split: which evaluations to report.
 
     Returns:
-        File name -> path: "table.md", "table.csv", "results.csv", "report.html" and
-        the figures, PNG.
+        File name -> path: "table.md", "table.csv", "results.csv", "report.html" and,
+        where they make sense, "classes.csv" and the figures, PNG.
 
     Raises:
-        ReportError: for a folder that is empty or holds no run, or a run without an
-            evaluation; the message names it.
+        ReportError: for a path that is not a folder, or if none of the runs can be
+            read; the message names the run and says why.
     """
     if isinstance(run_dirs, (str, os.PathLike)):
         run_dirs = [run_dirs]
-    found = [workdir for path in run_dirs for workdir in find_workdirs(path)]
-    workdirs = list({path.resolve(): path for path in found}.values())
-    if not workdirs:
+    run_dirs = list(run_dirs)
+    if not run_dirs:
         raise ReportError("no run to report on: run_dirs is empty")
-    runs = [
-        part for path in workdirs for part in read_run(path, split=split).settings()
-    ]
+    if split == TRAIN:
+        raise ReportError(
+            "split is 'train', whose evaluations are diagnostics of the training set;"
+            " expected an evaluation split such as 'test'"
+        )
+    runs, left_out = _read_all(run_dirs, split)
     groups = group_runs(runs, reference=reference)
     ordered = [run for members in groups.values() for run in members]
 
     out_dir = pathlib.Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     contents: dict[str, str | bytes] = {
-        "table.md": _markdown(groups),
+        "table.md": _markdown(groups, left_out),
         "table.csv": tables.csv_table(ordered),
         "results.csv": tables.results_csv(ordered, relative_to=out_dir),
     }
@@ -258,8 +332,11 @@ def write_report(
         pictures = _pictures(members, reference=reference)
         prefix = f"{slug(title)}_" if len(groups) > 1 else ""
         contents |= {f"{prefix}{stem}.png": p.png for stem, p in pictures.items()}
+        classes = tables.class_table(members)
+        if classes:
+            contents[f"{prefix}classes.csv"] = csv_grid([classes[0], *classes[1]])
         sections.append(html.Section(title, members, list(pictures.values())))
-    contents["report.html"] = html.render(sections)
+    contents["report.html"] = html.render(sections, left_out=left_out)
 
     paths = {}
     for name, content in contents.items():

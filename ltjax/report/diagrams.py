@@ -180,7 +180,8 @@ def plot_reliability(
                     marker=style.marker,
                     markeredgecolor="white",
                     markeredgewidth=0.6,
-                    clip_on=False,
+                    # A line without points would upset the layout if not clipped.
+                    clip_on=not used.any(),
                     zorder=2.5 if name == reference else 3,
                 )
                 edges = np.linspace(0, 1, len(count) + 1)

@@ -6,16 +6,22 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from ltjax.report.runs import Run
+from ltjax.report.runs import LeftOut, Run
 from ltjax.report.tables import (
-    COLUMNS,
     best_rows,
-    cell_text,
+    class_table,
+    columns_of,
     group_rule,
     hardware_text,
     legend,
+    notes,
+    shows_groups,
     table_rows,
+    table_texts,
 )
+
+# A table of more classes than that is for programs: classes.csv.
+_LISTED_CLASSES = 1000
 
 
 class Picture(NamedTuple):
@@ -77,11 +83,11 @@ gain on rare classes and its price on frequent ones are both visible."""
 
 _REPRODUCE = """import json
 from ltjax.train.build import build
+from ltjax.train.check import check
 from ltjax.train.loop import run
-from ltjax.train.validate import validate
 
 with open("WORKDIR/config.json") as file:
-    config = validate(json.load(file))
+    config = check(json.load(file))
 run(build(config), "NEW_WORKDIR")"""
 
 
@@ -101,16 +107,33 @@ def _td(text: object, kind: str = "") -> str:
 
 
 def _results(runs: Sequence[Run]) -> str:
-    rows = table_rows(runs)
-    best = best_rows(rows)
+    columns = columns_of(runs)
+    rows = table_rows(runs, columns)
+    best = best_rows(rows, columns)
     lines = []
-    for i, row in enumerate(rows):
+    for i, (row, texts) in enumerate(
+        zip(rows, table_texts(rows, columns), strict=True)
+    ):
         line = [_td(escape(row.name)), _td(row.seeds)]
-        for j, value in enumerate(row.cells):
-            line.append(_td(cell_text(value), "best" if i in best[j] else ""))
+        for j, text in enumerate(texts):
+            line.append(_td(text, "best" if i in best[j] else ""))
         lines.append(line)
-    head = ["Method", "Seeds", *(escape(column.title) for column in COLUMNS)]
+    head = ["Method", "Seeds", *(escape(column.title) for column in columns)]
     return _table(head, lines, "results")
+
+
+def _classes(runs: Sequence[Run]) -> str:
+    """The recall of every class, folded away; "" if no run classifies."""
+    found = class_table(runs)
+    if found is None or len(found[1]) > _LISTED_CLASSES:
+        return ""
+    head, rows = found
+    lines = [[_td(escape(text)) for text in row] for row in rows]
+    table = _table([escape(text) for text in head], lines, "results")
+    return (
+        "<details><summary>Accuracy of each class in percent"
+        f" ({len(rows)})</summary>{table}</details>"
+    )
 
 
 def flatten(config: Mapping, prefix: str = "") -> dict[str, object]:
@@ -205,16 +228,22 @@ def _figure(picture: Picture) -> str:
     return f"<figure{kind}>{image}<figcaption>{caption}</figcaption></figure>"
 
 
+def _note(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'
+
+
 def _section(section: Section) -> str:
     open_ones = [p for p in section.pictures if not p.folded]
     folded = [p for p in section.pictures if p.folded]
+    columns = columns_of(section.runs)
+    told = [group_rule(section.runs[0])] if shows_groups(columns) else []
+    told.append(f"{legend(columns)} The best mean of a column is highlighted.")
     parts = [
         f"<h2>{escape(section.title)}</h2>",
         _results(section.runs),
-        f'<p class="note">{escape(group_rule(section.runs[0]))}</p>',
-        f'<p class="note">{escape(legend())} The best mean of a column is'
-        " highlighted.</p>",
+        *(_note(text) for text in (*told, *notes(section.runs))),
         *(_figure(picture) for picture in open_ones),
+        _classes(section.runs),
     ]
     if folded:
         figures = "\n".join(_figure(picture) for picture in folded)
@@ -231,11 +260,17 @@ def _section(section: Section) -> str:
     return "\n".join(parts)
 
 
-def render(sections: Sequence[Section], *, title: str = "Long-tailed runs") -> str:
+def render(
+    sections: Sequence[Section],
+    *,
+    left_out: Sequence[LeftOut] = (),
+    title: str = "Long-tailed runs",
+) -> str:
     """The page.
 
     Args:
         sections: one per group of comparable runs.
+        left_out: runs that could not be read.
         title: of the page.
 
     Returns:
@@ -245,6 +280,9 @@ def render(sections: Sequence[Section], *, title: str = "Long-tailed runs") -> s
     runs = f"{count} run{'s' if count > 1 else ''}"
     data = f"{len(sections)} data set{'s' if len(sections) > 1 else ''}"
     body = "\n".join(_section(section) for section in sections)
+    grouped = any(shows_groups(columns_of(section.runs)) for section in sections)
+    intro = f"<p>{_GROUPS}</p>" if grouped else ""
+    missing = "".join(_note(text) for text in notes((), left_out))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -255,8 +293,9 @@ def render(sections: Sequence[Section], *, title: str = "Long-tailed runs") -> s
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<p class="note">{runs} on {data}, each evaluated at its last step.</p>
-<p>{_GROUPS}</p>
+<p class="note">{runs} on {data}, each as it was last evaluated.</p>
+{missing}
+{intro}
 {body}
 <h2>How to reproduce</h2>
 <p>Every run keeps its full configuration. With the versions above and the same data

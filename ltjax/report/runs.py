@@ -1,23 +1,34 @@
-"""Finished runs, read back from their workdirs.
+"""Evaluated runs, and which of them may be compared.
 
-A workdir holds `config.json`, `run.json`, `metrics.jsonl` and files
-`evaluation/<split>_<step>.npz`, as the training loop writes them. Replicas that differ
-in a hyper-parameter (a grid) are different settings: `Run.settings` takes them apart,
-so that a mean over replicas is always one over seeds.
+A run knows what it was judged by: its metrics are the arrays "summary/<metric>" of the
+evaluation, its columns those that run.json lists. A folder without them is that of a
+classifier, whose metrics follow from its counts.
+
+Replicas that differ in a hyper-parameter (a grid) are different settings:
+`Run.settings` takes them apart, so that a mean over replicas is always one over seeds.
 """
 
 import dataclasses
+import functools
 import json
-import os
 import pathlib
-import re
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from ltjax.metrics.column import Column
 
-class ReportError(ValueError):
-    """A folder that no report can be made from; the message names it and says why."""
+GROUPS = ("many", "medium", "few")
+SUMMARY = "summary/"  # of an evaluation file: what its evaluators made of the split
+
+
+class LeftOut(NamedTuple):
+    """A workdir that a report was asked for and does not show."""
+
+    path: pathlib.Path
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +67,28 @@ class Run:
         return np.asarray(self.info["class_counts"], np.int64)
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, if the data set has them."""
+        names = self.info.get("class_names")
+        return tuple(map(str, names)) if names else None
+
+    @property
+    def backbone(self) -> str:
+        """Name of the network."""
+        model = self.config.get("model") or {}
+        return str(self.info.get("backbone") or model.get("name", ""))
+
+    @property
+    def total_steps(self) -> int | None:
+        """Length of the run, if known."""
+        return self.info.get("total_steps")
+
+    @property
     def shot_limits(self) -> tuple[int, int]:
         """Limits (m, f): many means more than m training examples, few fewer than f."""
-        limits = self.info.get("shot_groups") or {}
-        return int(limits.get("many", 100)), int(limits.get("few", 20))
+        limits = {"many": 100, "few": 20, **self.info}
+        limits |= self.info.get("shot_groups") or {}
+        return int(limits["many"]), int(limits["few"])
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
@@ -72,7 +101,7 @@ class Run:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seed of each replica."""
-        return tuple(self.info["replicas"][r]["seed"] for r in self.members)
+        return tuple(self.info["replicas"][r].get("seed", r) for r in self.members)
 
     @property
     def imbalance_factor(self) -> float:
@@ -81,19 +110,73 @@ class Run:
         return float(counts.max() / counts.min()) if counts.min() > 0 else float("inf")
 
     @property
+    def has_counts(self) -> bool:
+        """Whether the evaluation holds counts by class, as of a classifier."""
+        return "confusion" in self.arrays or "support" in self.arrays
+
+    @functools.cached_property
     def summary(self) -> dict[str, np.ndarray]:
-        """Metric -> [R], as of `ltjax.metrics.summarize`."""
+        """Metric -> [R]: what the run's evaluators made of the split.
+
+        Of a folder without summaries, `ltjax.metrics.summarize` of its counts.
+        """
+        stored = {
+            name.removeprefix(SUMMARY): np.asarray(value, float)
+            for name, value in self.arrays.items()
+            if name.startswith(SUMMARY)
+        }
+        if stored or not self.has_counts:
+            return stored
         from ltjax.metrics import summarize
 
         values = summarize(self.arrays, self.class_counts, groups=self.groups)
         return {name: np.asarray(value) for name, value in values.items()}
 
     @property
-    def recall(self) -> np.ndarray:
-        """Accuracy of each class, [R, K]; NaN for a class without a test example."""
+    def columns(self) -> tuple["Column", ...]:
+        """What a table shows of the run: columns of the metrics that it has."""
+        from ltjax.metrics.column import CLASSIFICATION, Column
+
+        told = self.info.get("columns")
+        if told is None:
+            known = CLASSIFICATION
+        else:
+            # A newer engine may say more of a column than this report shows.
+            fields = Column._fields
+            known = tuple(
+                Column(**{key: value for key, value in column.items() if key in fields})
+                for column in told
+            )
+        return tuple(column for column in known if column.key in self.summary)
+
+    @property
+    def judged(self) -> str | None:
+        """The metric that decides which checkpoint of the run is best, if any does."""
+        told = self.info.get("judged")
+        if told:
+            return str(told[0]).rpartition("/")[2]
+        columns = self.columns
+        return columns[0].key if columns else None
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """Replicas without a single number, [R] bool."""
+        lost = np.ones(len(self.members), bool)
+        for values in self.summary.values():
+            lost &= ~np.isfinite(values)
+        return lost & bool(self.summary)
+
+    @property
+    def recall(self) -> np.ndarray | None:
+        """Accuracy of each class, [R, K]; None if the run does not classify.
+
+        NaN for a class without a test example and for a replica that diverged.
+        """
+        if not self.has_counts:
+            return None
         from ltjax.metrics import per_class_recall
 
-        return per_class_recall(self.arrays)
+        return np.where(self.diverged[:, None], np.nan, per_class_recall(self.arrays))
 
     def curve(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """A logged metric over training.
@@ -139,7 +222,10 @@ class Run:
         parts = []
         for hyper in distinct:
             at = [i for i, h in enumerate(hypers) if h == hyper]
-            setting = ", ".join(f"{k}={hyper[k]:g}" for k in varied)
+            short = {k: k.rpartition(".")[2] for k in varied}
+            if len(set(short.values())) < len(varied):
+                short = {k: k for k in varied}
+            setting = ", ".join(f"{short[k]}={hyper[k]:g}" for k in varied)
             parts.append(
                 dataclasses.replace(
                     self,
@@ -149,126 +235,6 @@ class Run:
                 )
             )
         return parts
-
-
-def read_metrics(path: str | os.PathLike) -> list[dict]:
-    """The records of a `metrics.jsonl`, in order of steps.
-
-    Args:
-        path: of the file; a missing one has no records.
-
-    Returns:
-        One dict per line. A last line that the run was cut off in is left out.
-
-    Raises:
-        ReportError: if another line is no JSON object with a "step".
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        return []
-    lines = path.read_text(errors="replace").splitlines()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            record["step"] = int(record["step"])
-        except (ValueError, KeyError, TypeError):
-            if number == len(lines):
-                break
-            raise ReportError(f"{path}: line {number} is no metrics record") from None
-        records.append(record)
-    return sorted(records, key=lambda record: record["step"])
-
-
-def _read_json(path: pathlib.Path) -> dict:
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
-        raise ReportError(f"{path} is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ReportError(f"{path} holds a {type(value).__name__}, expected an object")
-    return value
-
-
-def evaluation_steps(path: str | os.PathLike, split: str = "test") -> dict[int, str]:
-    """The evaluations of a workdir.
-
-    Args:
-        path: the workdir.
-        split: name of the split.
-
-    Returns:
-        step -> file, in order of steps.
-    """
-    pattern = re.compile(rf"{re.escape(split)}_(\d+)\.npz")
-    files = pathlib.Path(path, "evaluation").glob(f"{split}_*.npz")
-    found = {int(m[1]): str(f) for f in files if (m := pattern.fullmatch(f.name))}
-    return dict(sorted(found.items()))
-
-
-def read_run(
-    path: str | os.PathLike, *, split: str = "test", step: int | None = None
-) -> Run:
-    """Reads the workdir of a run.
-
-    Args:
-        path: the workdir.
-        split: which evaluations to read.
-        step: of the evaluation; default the last one. (Choosing the best on the test
-            split is not offered: it biases every number.)
-
-    Returns:
-        The Run, with all replicas.
-
-    Raises:
-        ReportError: if the folder is missing, empty or no workdir, has not been
-            evaluated, or its files disagree.
-    """
-    path = pathlib.Path(path)
-    if not path.is_dir():
-        raise ReportError(f"{path} is no folder, expected the workdir of a run")
-    missing = [n for n in ("run.json", "config.json") if not (path / n).exists()]
-    if missing:
-        state = "holds no" if any(path.iterdir()) else "is empty, expected"
-        raise ReportError(f"{path} {state} {' and '.join(missing)} of a run")
-    info, config = _read_json(path / "run.json"), _read_json(path / "config.json")
-    absent = [k for k in ("class_counts", "replicas", "method") if k not in info]
-    if absent:
-        raise ReportError(f"{path / 'run.json'} has no {absent[0]!r}")
-
-    found = evaluation_steps(path, split)
-    if not found:
-        raise ReportError(
-            f"run {info['method']!r} in {path} has no evaluation on split {split!r}"
-            f" (no evaluation/{split}_*.npz): let it finish first"
-        )
-    step = max(found) if step is None else step
-    if step not in found:
-        raise ReportError(
-            f"{path} has no evaluation of step {step}, only {list(found)}"
-        )
-    with np.load(found[step]) as file:
-        arrays = {name: file[name] for name in file.files}
-    expected = (len(info["replicas"]), len(info["class_counts"]))
-    shape = arrays.get("confusion", arrays.get("support", np.empty(0))).shape[:2]
-    if shape != expected:
-        raise ReportError(
-            f"{found[step]} holds (replicas, classes) {shape}, but run.json says"
-            f" {expected}"
-        )
-    return Run(
-        path=path,
-        name=str(info["method"]),
-        method=str(info["method"]),
-        data=str(info.get("data", "")),
-        info=info,
-        config=config,
-        records=tuple(read_metrics(path / "metrics.jsonl")),
-        split=split,
-        step=step,
-        arrays=arrays,
-        members=tuple(range(expected[0])),
-    )
 
 
 def is_reference(run: Run, reference: str = "CE") -> bool:

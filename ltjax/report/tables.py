@@ -1,46 +1,54 @@
-"""Tables of results: Markdown for people, CSV for programs. All numbers in percent.
+"""Tables of results: Markdown for people, CSV for programs.
 
-Means and standard deviations are over replicas (seeds); the deviation is the sample's
+Columns are those that a run's evaluators declare, in percent where they say so. Means
+and standard deviations are over replicas (seeds); the deviation is the sample's
 (ddof = 1) and left out for a single replica.
 """
 
-import csv
-import io
 import os
 from collections.abc import Sequence
-from html import escape
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ltjax.report.runs import Run
-
-
-class Column(NamedTuple):
-    """One metric of the tables.
-
-    Attributes:
-        key: in `Run.summary`.
-        title: of the column.
-        best: max or min, which end is better.
-        meaning: for the legend.
-    """
-
-    key: str
-    title: str
-    best: str
-    meaning: str
-
-
-COLUMNS = (
-    Column("balanced_accuracy", "All", "max", "balanced accuracy, the mean recall"),
-    Column("many", "Many", "max", "mean recall of the many-shot classes"),
-    Column("medium", "Medium", "max", "mean recall of the medium-shot classes"),
-    Column("few", "Few", "max", "mean recall of the few-shot classes"),
-    Column("worst", "Worst", "max", "smallest recall of any class"),
-    Column("g_mean", "G-mean", "max", "geometric mean of the recalls"),
-    Column("ece", "ECE", "min", "expected calibration error, 15 bins; lower is better"),
+from ltjax.report.cells import (
+    Cell,
+    append_csv,
+    cell,
+    cell_text,
+    csv_grid,
+    csv_text,
+    markdown_grid,
+    markdown_text,
+    read_rows,
 )
+from ltjax.report.runs import GROUPS, LeftOut, Run
+
+if TYPE_CHECKING:
+    from ltjax.metrics.column import Column
+
+__all__ = [
+    "Cell",
+    "Row",
+    "append_csv",
+    "best_rows",
+    "cell",
+    "cell_text",
+    "class_table",
+    "columns_of",
+    "csv_table",
+    "csv_text",
+    "group_rule",
+    "hardware_text",
+    "legend",
+    "markdown_grid",
+    "markdown_table",
+    "markdown_text",
+    "notes",
+    "read_rows",
+    "results_csv",
+    "table_rows",
+]
 
 RESULT_FIELDS = (
     "method",
@@ -56,18 +64,14 @@ RESULT_FIELDS = (
     "medium",
     "few",
     "worst",
+    "judged",
+    "judged_mean",
+    "judged_std",
     "config",
     "code_version",
     "hardware",
     "hours",
 )
-
-
-class Cell(NamedTuple):
-    """Mean and sample standard deviation over replicas, in percent; None if unknown."""
-
-    mean: float | None
-    std: float | None
 
 
 class Row(NamedTuple):
@@ -78,46 +82,45 @@ class Row(NamedTuple):
     cells: tuple[Cell, ...]
 
 
-def cell(values: np.ndarray | None) -> Cell:
-    """Mean and standard deviation of fractions, in percent.
-
-    Args:
-        values: [R] fractions, or None.
-
-    Returns:
-        The Cell. A NaN (an empty group, a diverged replica) makes the mean unknown: a
-        mean over the survivors would flatter the method.
-
-    Example:
-        >>> cell(np.array([0.5, 0.75]))
-        Cell(mean=62.5, std=17.67766952966369)
-    """
-    if values is None or not np.isfinite(values).all():
-        return Cell(None, None)
-    values = 100 * np.atleast_1d(np.asarray(values, float))
-    std = float(values.std(ddof=1)) if values.size > 1 else None
-    return Cell(float(values.mean()), std)
+def columns_of(runs: Sequence[Run]) -> tuple["Column", ...]:
+    """The columns of a table of these runs: all that any of them has, in order."""
+    found: dict[str, Column] = {}
+    for run in runs:
+        for column in run.columns:
+            found.setdefault(column.key, column)
+    return tuple(found.values())
 
 
-def table_rows(runs: Sequence[Run], columns: Sequence[Column] = COLUMNS) -> list[Row]:
+def _digits(column: "Column") -> int:
+    """Shown behind the point."""
+    return 2 if column.percent else 3
+
+
+def table_rows(
+    runs: Sequence[Run], columns: Sequence["Column"] | None = None
+) -> list[Row]:
     """The numbers of a table, one row per run.
 
     Args:
         runs: comparable ones, in order.
-        columns: metrics to show.
+        columns: metrics to show; default those of the runs' evaluators.
 
     Returns:
-        One Row per run.
+        One Row per run; a metric that a run does not have is unknown.
     """
+    columns = columns_of(runs) if columns is None else columns
     rows = []
     for run in runs:
         summary = run.summary
-        cells = tuple(cell(summary.get(column.key)) for column in columns)
+        cells = tuple(
+            cell(summary.get(column.key), factor=100.0 if column.percent else 1.0)
+            for column in columns
+        )
         rows.append(Row(run.name, len(run.members), cells))
     return rows
 
 
-def best_rows(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> list[set]:
+def best_rows(rows: Sequence[Row], columns: Sequence["Column"]) -> list[set[int]]:
     """Which rows have the best mean of each column, to the digits shown.
 
     Args:
@@ -130,18 +133,25 @@ def best_rows(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> list[
     result = []
     for j, column in enumerate(columns):
         known = {i: row.cells[j].mean for i, row in enumerate(rows)}
-        shown = {i: round(v, 2) for i, v in known.items() if v is not None}
+        digits = _digits(column)
+        shown = {i: round(v, digits) for i, v in known.items() if v is not None}
         top = (max if column.best == "max" else min)(shown.values(), default=None)
         winners = {i for i, value in shown.items() if value == top}
         result.append(winners if len(winners) < len(shown) else set())
     return result
 
 
-def cell_text(value: Cell) -> str:
-    """A cell as "71.23 ± 0.45", "71.23" or an en dash."""
-    if value.mean is None:
-        return "–"
-    return f"{value.mean:.2f}" + ("" if value.std is None else f" ± {value.std:.2f}")
+def table_texts(
+    rows: Sequence[Row], columns: Sequence["Column"]
+) -> list[tuple[str, ...]]:
+    """The cells of a table as they are shown, row by row."""
+    return [
+        tuple(
+            cell_text(value, _digits(column))
+            for value, column in zip(row.cells, columns, strict=True)
+        )
+        for row in rows
+    ]
 
 
 def group_rule(run: Run) -> str:
@@ -155,112 +165,122 @@ def group_rule(run: Run) -> str:
     )
 
 
-def legend(columns: Sequence[Column] = COLUMNS) -> str:
+def shows_groups(columns: Sequence["Column"]) -> bool:
+    """Whether a table has a column of many, medium or few."""
+    return any(column.key in GROUPS for column in columns)
+
+
+def legend(columns: Sequence["Column"]) -> str:
     """What the columns of a table mean."""
     meanings = "; ".join(f"{column.title}: {column.meaning}" for column in columns)
+    others = [column.title for column in columns if not column.percent]
+    if not others:
+        unit = "In percent, mean"
+    elif len(others) == len(columns):
+        unit = "Mean"
+    else:
+        unit = f"In percent (except {', '.join(others)}), mean"
     return (
-        f"{meanings}. In percent, mean ± sample standard deviation over seeds."
-        " An en dash marks an empty group or a replica that diverged."
+        f"{meanings}. {unit} ± sample standard deviation over seeds. An en dash marks"
+        " an empty group, a replica that diverged, or a metric that was not computed"
+        " for the run."
     )
 
 
-# Backslash first: it escapes the others.
-_MARKDOWN = ("\\", "|", "`", "*", "[", "]")
+def notes(runs: Sequence[Run], left_out: Sequence[LeftOut] = ()) -> list[str]:
+    """What a reader of the table must know: runs that are not whole, or not there."""
+    found = []
+    for run in runs:
+        lost = int(run.diverged.sum())
+        if lost:
+            found.append(
+                f"{run.name}: {lost} of {len(run.members)} replicas diverged; figures"
+                " show the others."
+            )
+        if run.total_steps is not None and run.step < run.total_steps:
+            found.append(
+                f"{run.name}: evaluated at step {run.step} of {run.total_steps}, not at"
+                " the end of training."
+            )
+    return found + [f"Left out: {one.reason}." for one in left_out]
 
 
-def markdown_text(text: str) -> str:
-    """A name as Markdown shows it: no markup, no HTML, in one line.
-
-    Args:
-        text: of a user, such as the label of a run.
-
-    Returns:
-        The text with Markdown's and HTML's own characters escaped.
-
-    Example:
-        >>> markdown_text("a|b <script>")
-        'a\\\\|b &lt;script&gt;'
-    """
-    text = escape(" ".join(text.split()), quote=False)
-    for character in _MARKDOWN:
-        text = text.replace(character, f"\\{character}")
-    return text
-
-
-def csv_text(text: str) -> str:
-    """A cell that a spreadsheet does not take for a formula.
-
-    Args:
-        text: of a user, or a number.
-
-    Returns:
-        The text, with an apostrophe in front if it starts as a formula does and is no
-        number.
-
-    Example:
-        >>> csv_text("=1+1"), csv_text("-3.5"), csv_text("LDAM")
-        ("'=1+1", '-3.5', 'LDAM')
-    """
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
-
-
-def markdown_table(runs: Sequence[Run], columns: Sequence[Column] = COLUMNS) -> str:
+def markdown_table(
+    runs: Sequence[Run], columns: Sequence["Column"] | None = None
+) -> str:
     """A Markdown table of comparable runs, the best mean of each column in bold.
 
     Args:
         runs: comparable ones, in order.
-        columns: metrics to show.
+        columns: metrics to show; default those of the runs' evaluators.
 
     Returns:
         Lines of a table, ending in a newline; names are escaped.
     """
+    columns = columns_of(runs) if columns is None else columns
     rows = table_rows(runs, columns)
     best = best_rows(rows, columns)
-    head = ["Method", "Seeds", *(column.title for column in columns)]
-    lines = [head, [":--", *["--:"] * (len(head) - 1)]]
-    for i, row in enumerate(rows):
-        texts = [cell_text(value) for value in row.cells]
-        texts = [f"**{t}**" if i in best[j] else t for j, t in enumerate(texts)]
-        lines.append([markdown_text(row.name), str(row.seeds), *texts])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = []
+    for i, (row, texts) in enumerate(
+        zip(rows, table_texts(rows, columns), strict=True)
+    ):
+        bold = [f"**{t}**" if i in best[j] else t for j, t in enumerate(texts)]
+        lines.append([markdown_text(row.name), str(row.seeds), *bold])
+    titles = [markdown_text(column.title) for column in columns]
+    return markdown_grid(["Method", "Seeds", *titles], lines)
 
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    written = [[csv_text(cell) for cell in row] for row in rows]
-    csv.writer(text, lineterminator="\n").writerows(written)
-    return text.getvalue()
-
-
-def csv_table(runs: Sequence[Run], columns: Sequence[Column] = COLUMNS) -> str:
-    """The same numbers for programs, in percent with four digits.
+def csv_table(runs: Sequence[Run], columns: Sequence["Column"] | None = None) -> str:
+    """The same numbers for programs, with two more digits.
 
     Args:
         runs: of one or several data sets.
-        columns: metrics to show.
+        columns: metrics to show; default those of the runs' evaluators.
 
     Returns:
         CSV text: method, dataset, imbalance_factor, replicas, then `<key>_mean` and
         `<key>_std` per metric; unknown is empty.
     """
+    columns = columns_of(runs) if columns is None else columns
     head = ["method", "dataset", "imbalance_factor", "replicas"]
     head += [f"{c.key}_{part}" for c in columns for part in ("mean", "std")]
     rows = [head]
     for run, row in zip(runs, table_rows(runs, columns), strict=True):
-        numbers = [_number(value, 4) for c in row.cells for value in c]
+        numbers = [
+            _number(value, _digits(column) + 2)
+            for column, c in zip(columns, row.cells, strict=True)
+            for value in c
+        ]
         facts = [row.name, run.data, f"{run.imbalance_factor:g}", str(row.seeds)]
         rows.append(facts + numbers)
-    return _csv(rows)
+    return csv_grid(rows)
+
+
+def class_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]] | None:
+    """The recall of every class, from most to least frequent.
+
+    Args:
+        runs: comparable ones, in order.
+
+    Returns:
+        (head, rows) of texts: class, training examples, then a column per run that has
+        recalls, in percent; None if none has.
+    """
+    recalls = {run.name: run.recall for run in runs}
+    known = {name: value for name, value in recalls.items() if value is not None}
+    if not known:
+        return None
+    counts = runs[0].class_counts
+    names = runs[0].class_names or tuple(map(str, range(len(counts))))
+    rows = []
+    for k in np.argsort(-counts, kind="stable"):
+        texts = [cell_text(cell(recall[:, k]), 1) for recall in known.values()]
+        rows.append([names[k], str(counts[k]), *texts])
+    return ["Class", "Training examples", *known], rows
 
 
 def hardware_text(run: Run) -> str:
@@ -283,30 +303,39 @@ def results_csv(runs: Sequence[Run], *, relative_to: str | os.PathLike = ".") ->
         relative_to: folder that paths of configs are written relative to.
 
     Returns:
-        CSV text with the columns `RESULT_FIELDS`; accuracies in percent with two
-        digits (many, medium, few, worst: means over seeds), hours of training for all
-        seeds together, unknown is empty.
+        CSV text with the columns `RESULT_FIELDS`. Accuracies are in percent with two
+        digits (many, medium, few, worst: means over seeds); "judged" names the metric
+        that decides which checkpoint is best, in the unit of its column. Hours are
+        those of training, of all seeds together; unknown is empty.
     """
-    rows = [list(RESULT_FIELDS)]
+    rows: list[list[str]] = [list(RESULT_FIELDS)]
     for run in runs:
         summary = run.summary
-        top1 = cell(summary["accuracy"])
-        values = {
+        top1 = cell(summary.get("accuracy"))
+        values: dict[str, str] = {
             "method": run.name,
             "dataset": run.data,
             "imbalance_factor": f"{run.imbalance_factor:g}",
-            "backbone": (run.config.get("model") or {}).get("name", ""),
+            "backbone": run.backbone,
             "epochs": "" if run.epochs is None else f"{run.epochs:g}",
             "steps": str(run.step),
             "seeds": " ".join(map(str, run.seeds)),
             "top1_mean": _number(top1.mean, 2),
             "top1_std": _number(top1.std, 2),
+            "judged": run.judged or "",
+            "judged_mean": "",
+            "judged_std": "",
             "config": os.path.relpath(run.path / "config.json", relative_to),
             "code_version": str(run.info.get("code", "")),
             "hardware": hardware_text(run),
             "hours": _number(run.hours, 3),
         }
         for key in ("many", "medium", "few", "worst"):
-            values[key] = _number(cell(summary[key]).mean, 2)
+            values[key] = _number(cell(summary.get(key)).mean, 2)
+        for column in run.columns:
+            if column.key == run.judged:
+                ((found,),) = (row.cells for row in table_rows([run], [column]))
+                values["judged_mean"] = _number(found.mean, _digits(column))
+                values["judged_std"] = _number(found.std, _digits(column))
         rows.append([values[field] for field in RESULT_FIELDS])
-    return _csv(rows)
+    return csv_grid(rows)

@@ -26,7 +26,7 @@ from ltjax._checks import (
     check_range,
     class_axis,
 )
-from ltjax._numerics import at_least_float32
+from ltjax._numerics import as_key, at_least_float32
 from ltjax.class_stats import count_labels
 from ltjax.resampling._neighbor_index import sort_by_class
 from ltjax.resampling.kmeans import kmeans
@@ -88,6 +88,7 @@ def cog(
         and Knowledge Discovery 2010 (KDD 2007). Number of clusters, k-means++ and
         restarts are our choice.
     """
+    key = as_key("cog", key)
     features = check_features("cog", "features", features)
     labels = check_labels("cog", labels, len(features))
     counts = np.bincount(labels)

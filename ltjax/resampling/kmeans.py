@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ltjax._numerics import as_key
 from ltjax.resampling.neighbors import check_features
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -72,6 +73,7 @@ def kmeans(
         Arthur, Vassilvitskii, "k-means++: The Advantages of Careful Seeding", SODA
         2007. Empty clusters: ours.
     """
+    key = as_key("kmeans", key)
     points = check_features("kmeans", "points", points)
     limits = {"num_clusters": num_clusters, "restarts": restarts}
     for name, value in (limits | {"iterations": iterations}).items():

@@ -51,6 +51,10 @@ def nearest_neighbors(
 ) -> Neighbors:
     """The k nearest points of every query.
 
+    A query that is one of the points finds itself first, at distance 0: the search does
+    not know that they are the same. Say so by `itself`, as a leave-one-out classifier
+    or the density of a data set within itself must.
+
     Args:
         queries: [Q, D] real.
         points: [N, D] real, in the same units.
@@ -76,6 +80,12 @@ def nearest_neighbors(
         >>> found = nearest_neighbors([[0.9]], [[0.0], [1.0], [3.0]], k=2)
         >>> found.indices.tolist()
         [[1, 0]]
+        >>> points = [[0.0], [1.0], [3.0]]
+        >>> nearest_neighbors(points, points, k=1).indices.ravel().tolist()
+        [0, 1, 2]
+        >>> apart = nearest_neighbors(points, points, k=1, itself=[0, 1, 2])
+        >>> apart.indices.ravel().tolist()
+        [1, 0, 1]
     """
     caller = "nearest_neighbors"
     queries = check_features(caller, "queries", queries)

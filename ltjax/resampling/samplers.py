@@ -23,8 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_class_vector, check_range
-from ltjax.class_stats import count_labels, prior
+from ltjax._checks import check_choice, check_class_vector, check_range, check_seed
+from ltjax.class_stats import count_labels, infer_num_classes, prior
 
 Plan = tuple[np.ndarray, np.ndarray]
 
@@ -37,22 +37,52 @@ class Sampler(NamedTuple):
 
     Calling the sampler calls `draw`.
 
+    Example:
+        >>> sampler = square_root([0, 0, 0, 0, 1], 2, 5)
+        >>> sampler.class_probabilities().round(4).tolist()
+        [0.6667, 0.3333]
+
     Attributes:
         draw: (seed, step) -> (indices int32 [B], mask bool [B]). Rows whose mask is
             False are padding, their index is 0. All built-in samplers can be pickled.
         batch_size: B.
         steps_per_epoch: number of steps that make up an epoch.
+        probabilities: step -> [K] float64, how likely a row of its batch is of each
+            class; None if the sampler does not know the classes.
     """
 
     draw: Callable[[int, int], Plan]
     batch_size: int
     steps_per_epoch: int
+    probabilities: Callable[[int], np.ndarray] | None = None
 
     def __call__(self, seed: int, step: int) -> Plan:
         """The plan of `step`: indices int32 [B] and mask bool [B]."""
-        if seed < 0 or step < 0:
-            raise ValueError(f"sampler: seed {seed} and step {step} must both be >= 0")
+        for name, value in (("seed", seed), ("step", step)):
+            check_seed("sampler", name, value, bits=64)
         return self.draw(int(seed), int(step))
+
+    def class_probabilities(self, step: int = 0) -> np.ndarray:
+        """How likely a row of the batch of `step` is of each class.
+
+        Args:
+            step: 0-based; it matters for `progressive` and `deferred`.
+
+        Returns:
+            [K] float64 that sum to 1: over many batches the share of each class among
+            the rows that are not padding.
+
+        Raises:
+            ValueError: if the sampler does not know the classes (`instance` without
+                labels).
+        """
+        check_seed("sampler", "step", step, bits=64)
+        if self.probabilities is None:
+            raise ValueError(
+                "sampler: it does not know the classes; make it with"
+                " instance(..., labels=labels, num_classes=K)"
+            )
+        return np.array(self.probabilities(int(step)), np.float64)
 
 
 class _ClassIndex(NamedTuple):
@@ -107,7 +137,14 @@ _epoch_order = functools.lru_cache(maxsize=32)(_permutation)
 _class_cycle = functools.lru_cache(maxsize=4096)(_permutation)
 
 
-def instance(num_examples: int, batch_size: int, *, remainder: str = "drop") -> Sampler:
+def instance(
+    num_examples: int,
+    batch_size: int,
+    *,
+    remainder: str = "drop",
+    labels: ArrayLike | None = None,
+    num_classes: int | None = None,
+) -> Sampler:
     """Instance-balanced sampling: every example once per epoch, in a new random order.
 
     Args:
@@ -116,12 +153,15 @@ def instance(num_examples: int, batch_size: int, *, remainder: str = "drop") -> 
         remainder: what happens to the N mod B examples left at the end of an epoch:
             "drop" leaves them out (other ones in every epoch), "pad" adds a last batch
             that is filled up with masked rows.
+        labels: optional [N] int; only `Sampler.class_probabilities` needs them.
+        num_classes: K, or None for the largest label + 1.
 
     Returns:
         Sampler with N // B steps per epoch ("pad": rounded up).
 
     Raises:
-        ValueError: if B > N with remainder="drop", or for an unknown remainder.
+        ValueError: if B > N with remainder="drop", for an unknown remainder, or if
+            there are not N labels in [0, K).
 
     Example:
         >>> indices, mask = instance(5, 3, remainder="pad")(seed=0, step=1)
@@ -131,7 +171,18 @@ def instance(num_examples: int, batch_size: int, *, remainder: str = "drop") -> 
     check_choice("instance", "remainder", remainder, ("drop", "pad"))
     steps = _steps_per_epoch("instance", num_examples, batch_size, remainder)
     draw = functools.partial(_draw_instance, num_examples, batch_size, steps)
-    return Sampler(draw, batch_size, steps)
+    if labels is None:
+        return Sampler(draw, batch_size, steps)
+    if num_classes is None:
+        num_classes = infer_num_classes("instance", labels)
+    counts = np.asarray(count_labels(labels, num_classes))
+    if counts.sum() != num_examples:
+        raise ValueError(
+            f"instance: there are {counts.sum()} labels, but num_examples is"
+            f" {num_examples}"
+        )
+    probabilities = functools.partial(_always, np.asarray(prior(counts)))
+    return Sampler(draw, batch_size, steps, probabilities)
 
 
 def _draw_instance(
@@ -197,7 +248,7 @@ def class_power(
     steps = _steps_per_epoch("class_power", len(index.order), batch_size)
     probabilities = functools.partial(_always, _power_law(index.counts, power))
     draw = functools.partial(_draw_two_level, index, probabilities, batch_size)
-    return Sampler(draw, batch_size, steps)
+    return Sampler(draw, batch_size, steps, probabilities)
 
 
 def _power_law(counts: np.ndarray, power: float) -> np.ndarray:
@@ -298,7 +349,7 @@ def class_weighted(
         )
     probabilities = functools.partial(_always, np.asarray(prior(mass)))
     draw = functools.partial(_draw_two_level, index, probabilities, batch_size)
-    return Sampler(draw, batch_size, steps)
+    return Sampler(draw, batch_size, steps, probabilities)
 
 
 def progressive(
@@ -336,7 +387,7 @@ def progressive(
     ends = _power_law(index.counts, 1), _power_law(index.counts, 0)
     probabilities = functools.partial(_interpolated, *ends, steps, int(total_epochs))
     draw = functools.partial(_draw_two_level, index, probabilities, batch_size)
-    return Sampler(draw, batch_size, steps)
+    return Sampler(draw, batch_size, steps, probabilities)
 
 
 def _interpolated(
@@ -383,7 +434,9 @@ def class_aware(labels: ArrayLike, num_classes: int, batch_size: int) -> Sampler
     index = _class_index("class_aware", labels, num_classes)
     steps = _steps_per_epoch("class_aware", len(index.order), batch_size)
     draw = functools.partial(_draw_class_aware, index, batch_size)
-    return Sampler(draw, batch_size, steps)
+    # Exact over a cycle of visits; within a batch the shares only fluctuate less.
+    probabilities = functools.partial(_always, _power_law(index.counts, 0))
+    return Sampler(draw, batch_size, steps, probabilities)
 
 
 def _draw_class_aware(
@@ -471,16 +524,25 @@ def deferred(first: Sampler, second: Sampler, *, switch_step: int) -> Sampler:
         Cao et al., NeurIPS 2019, Algorithm 1.
     """
     check_range("deferred", "switch_step", switch_step, low=0)
-    if first[1:] != second[1:]:
+    sizes = [(s.batch_size, s.steps_per_epoch) for s in (first, second)]
+    if sizes[0] != sizes[1]:
         raise ValueError(
             "deferred: the samplers have (batch_size, steps_per_epoch)"
-            f" {first[1:]} and {second[1:]}, expected them to agree"
+            f" {sizes[0]} and {sizes[1]}, expected them to agree"
         )
     draw = functools.partial(_draw_deferred, first, second, switch_step)
-    return first._replace(draw=draw)
+    known = None not in (first.probabilities, second.probabilities)
+    either = functools.partial(_deferred_probabilities, first, second, switch_step)
+    return first._replace(draw=draw, probabilities=either if known else None)
 
 
 def _draw_deferred(
     first: Sampler, second: Sampler, switch_step: int, seed: int, step: int
 ) -> Plan:
     return (first if step < switch_step else second)(seed, step)
+
+
+def _deferred_probabilities(
+    first: Sampler, second: Sampler, switch_step: int, step: int
+) -> np.ndarray:
+    return (first if step < switch_step else second).class_probabilities(step)

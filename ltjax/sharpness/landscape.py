@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_rank, shape_of
+from ltjax._numerics import as_key
 
 
-def filter_normalized_direction(key: jax.Array, params: Any) -> Any:
+def filter_normalized_direction(key: ArrayLike, params: Any) -> Any:
     r"""A Gaussian direction whose filters are as long as those of the parameters.
 
     .. math:: d_j \leftarrow \frac{d_j}{\|d_j\|}\, \|\theta_j\|
@@ -29,7 +30,7 @@ def filter_normalized_direction(key: jax.Array, params: Any) -> Any:
     normalization layers, all leaves of rank 0 or 1, stay where they are.
 
     Args:
-        key: typed key.
+        key: typed key, PRNGKey or int seed.
         params: parameter tree; a radius of 1 moves a filter by its own norm.
 
     Returns:
@@ -48,6 +49,7 @@ def filter_normalized_direction(key: jax.Array, params: Any) -> Any:
         Nets", NeurIPS 2018, section 4. Their code moves leaves of rank 1 too, unless
         told to ignore biases and normalization as its examples do.
     """
+    key = as_key("filter_normalized_direction", key)
     leaves, structure = jax.tree.flatten(params)
     moved = [
         _like_filters(jax.random.fold_in(key, number), jnp.asarray(leaf))

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ltjax._checks import check_rank
+from ltjax._numerics import as_key
 
 MatVec = Callable[[jax.Array], jax.Array]
 
@@ -30,7 +32,7 @@ class Tridiagonal(NamedTuple):
 
 
 def lanczos(
-    matvec: MatVec, start: jax.Array, num_steps: int, *, key: jax.Array
+    matvec: MatVec, start: jax.Array, num_steps: int, *, key: ArrayLike
 ) -> Tridiagonal:
     r"""Lanczos iteration with full re-orthogonalization, done twice.
 
@@ -45,7 +47,7 @@ def lanczos(
         matvec: symmetric operator on [P] vectors.
         start: [P] float, not zero.
         num_steps: m >= 1; at most P steps are taken. Memory is m x P.
-        key: typed key, for the restarts.
+        key: typed key, PRNGKey or int seed, for the restarts.
 
     Returns:
         `Tridiagonal` in float64 on the host.
@@ -64,6 +66,7 @@ def lanczos(
         once and adds 1e-6 to norms.
     """
     check_rank("lanczos", "start", start, 1, "[P]")
+    key = as_key("lanczos", key)
     if num_steps < 1:
         raise ValueError(f"lanczos: num_steps is {num_steps}, expected at least 1")
     size = start.shape[0]
@@ -171,7 +174,7 @@ def hutchinson_trace(
     matvec: MatVec,
     size: int,
     *,
-    key: jax.Array,
+    key: ArrayLike,
     probes: int = 100,
     tolerance: float = 1e-3,
     dtype=jnp.float32,
@@ -181,7 +184,7 @@ def hutchinson_trace(
     Args:
         matvec: symmetric operator on [size] vectors.
         size: P.
-        key: typed key.
+        key: typed key, PRNGKey or int seed.
         probes: largest number of vectors, at least 2.
         tolerance: stops when the standard error is below this multiple of the mean.
         dtype: of the vectors.
@@ -203,6 +206,7 @@ def hutchinson_trace(
     """
     if probes < 2:
         raise ValueError(f"hutchinson_trace: probes is {probes}, expected at least 2")
+    key = as_key("hutchinson_trace", key)
     samples = []
     for k in range(probes):
         v = jax.random.rademacher(jax.random.fold_in(key, k), (size,), dtype)

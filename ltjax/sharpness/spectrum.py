@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, check_integers
-from ltjax._numerics import mask_values
+from ltjax._numerics import as_key, mask_values
 from ltjax.class_stats import infer_num_classes
 from ltjax.sharpness.perturb import check_parameters
 from ltjax.sharpness.slq import (
@@ -104,7 +105,7 @@ def hessian_spectrum(
     params: Any,
     batches: Sequence[Any],
     *,
-    key: jax.Array,
+    key: ArrayLike,
     num_steps: int = 64,
     num_starts: int = 3,
     trace_probes: int = 100,
@@ -119,7 +120,7 @@ def hessian_spectrum(
             (unweighted cross-entropy for comparisons between methods).
         params: parameter tree, float32 or float64.
         batches: un-augmented batches, see `hessian_operator`.
-        key: typed key of the random vectors.
+        key: typed key, PRNGKey or int seed of the random vectors.
         num_steps: m, Lanczos steps per start; 64 for plots, 32 to monitor the extreme
             eigenvalues. With m >= P everything is exact. Memory is m x P floats.
         num_starts: Rademacher start vectors.
@@ -151,7 +152,7 @@ def hessian_spectrum(
         _product(loss_fn),
         params,
         batches,
-        key=key,
+        key=as_key("hessian_spectrum", key),
         num_steps=num_steps,
         num_starts=num_starts,
         trace_probes=trace_probes,
@@ -201,6 +202,8 @@ def class_spectra(
     if "all" in class_groups:
         raise ValueError('class_spectra: "all" is the whole loss, expected other names')
     check_integers("class_spectra", "data['label']", data["label"])
+    if "key" in options:
+        options["key"] = as_key("class_spectra", options["key"])
     labels = np.asarray(data["label"])
     product = _product(loss_fn)
     everything = np.ones(infer_num_classes("class_spectra", labels), bool)

@@ -1,8 +1,8 @@
 """The classical methods with the interface of scikit-learn.
 
-`SMOTE` is a sampler (`fit_resample`) for imbalanced-learn's pipelines, the others are
-classifiers that wrap any scikit-learn classifier. All are thin: the mathematics is in
-`ltjax.resampling` and `ltjax.classifiers`.
+Samplers (`fit_resample`) for imbalanced-learn's pipelines, and classifiers that wrap
+any scikit-learn classifier. All are thin: the mathematics is in `ltjax.resampling` and
+`ltjax.classifiers`.
 """
 
 try:
@@ -19,12 +19,23 @@ from ltjax.sklearn.posthoc import (
     PlugInClassifier,
     ThresholdMover,
 )
-from ltjax.sklearn.smote import SMOTE
+from ltjax.sklearn.random_sampling import RandomOverSampler, RandomUnderSampler
+from ltjax.sklearn.smote import ADASYN, SMOTE, BorderlineSMOTE, SmoothedBootstrap
+from ltjax.sklearn.smote_nominal import SMOTEN, SMOTENC
+from ltjax.sklearn.threshold import TunedThreshold
 
 __all__ = [
+    "ADASYN",
+    "BorderlineSMOTE",
     "COG",
-    "SMOTE",
     "LogitAdjustedClassifier",
     "PlugInClassifier",
+    "RandomOverSampler",
+    "RandomUnderSampler",
+    "SMOTE",
+    "SMOTEN",
+    "SMOTENC",
+    "SmoothedBootstrap",
     "ThresholdMover",
+    "TunedThreshold",
 ]

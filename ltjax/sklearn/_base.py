@@ -6,13 +6,21 @@ import jax
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils import check_random_state, column_or_1d, get_tags
+from sklearn.utils import (
+    _safe_indexing,
+    check_random_state,
+    column_or_1d,
+    get_tags,
+    indexable,
+)
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
     has_fit_parameter,
 )
+
+from ltjax.classifiers import crossfit_folds
 
 
 class WrappedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -95,6 +103,36 @@ class WrappedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         tags.input_tags.sparse = get_tags(base).input_tags.sparse
         tags.input_tags.allow_nan = get_tags(base).input_tags.allow_nan
         return tags
+
+
+def crossfit_probabilities(
+    model: WrappedClassifier, base, X, y, codes, sample_weight, num_folds: int
+) -> np.ndarray:
+    """Probabilities of every example by a classifier trained without its fold, [N, K].
+
+    Rows of a class of one example are NaN: the fold that holds it was trained without
+    the class.
+    """
+    name, counts = type(model).__name__, np.bincount(codes)
+    folds = crossfit_folds(codes, len(counts), num_folds=num_folds)
+    if np.sum(counts > 1) < 2:
+        raise ValueError(
+            f"{name}: examples are held out, which needs two classes of at least 2, but"
+            f" the classes have {counts.tolist()}"
+        )
+    X, y = indexable(X, y)
+    found = np.zeros((len(codes), len(counts)))
+    for fold in np.unique(folds):
+        train, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        weight = None if sample_weight is None else sample_weight[train]
+        fitted = model._fit_base(
+            clone(base), _safe_indexing(X, train), _safe_indexing(y, train), weight
+        )
+        columns = np.searchsorted(model.classes_, fitted.classes_)
+        predicted = fitted.predict_proba(_safe_indexing(X, held))
+        found[np.ix_(held, columns)] = predicted
+    found[counts[codes] < 2] = np.nan
+    return found
 
 
 def in_double(function, predictions, *arrays) -> np.ndarray:

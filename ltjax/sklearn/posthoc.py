@@ -2,13 +2,10 @@
 
 import numpy as np
 from jax.nn import softmax
-from sklearn.base import clone
-from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.validation import check_is_fitted
 
 from ltjax.classifiers import (
     adjust_logits,
-    crossfit_folds,
     min_expected_cost,
     move_threshold,
     plug_in_predict,
@@ -16,7 +13,7 @@ from ltjax.classifiers import (
     prior_correction,
     select_tau,
 )
-from ltjax.sklearn._base import WrappedClassifier, in_double
+from ltjax.sklearn._base import WrappedClassifier, crossfit_probabilities, in_double
 
 # Probabilities below this are treated as this, so that their logarithm is finite.
 _TINY = 1e-300
@@ -287,35 +284,12 @@ class LogitAdjustedClassifier(WrappedClassifier):
 
     def _select_tau(self, base, X, y, codes, sample_weight):
         """Tau from the pooled log-probabilities of held-out folds."""
-        folds = crossfit_folds(codes, len(self.classes_), num_folds=self.num_folds)
-        counts = np.bincount(codes)
-        if np.sum(counts > 1) < 2:
-            raise ValueError(
-                "LogitAdjustedClassifier: tau='auto' holds examples out and needs two"
-                f" classes of at least 2, but the classes have {counts.tolist()}"
-            )
-        X, y = indexable(X, y)
-        logits = np.full((len(codes), len(self.classes_)), np.log(_TINY))
-        for fold in np.unique(folds):
-            train, held_out = (
-                np.flatnonzero(folds != fold),
-                np.flatnonzero(folds == fold),
-            )
-            weight = None if sample_weight is None else sample_weight[train]
-            model = self._fit_base(
-                clone(base),
-                _safe_indexing(X, train),
-                _safe_indexing(y, train),
-                weight,
-            )
-            columns = np.searchsorted(self.classes_, model.classes_)
-            found = model.predict_proba(_safe_indexing(X, held_out))
-            logits[np.ix_(held_out, columns)] = np.log(np.maximum(found, _TINY))
-        # The fold of a class of one was trained without the class.
-        pooled = np.flatnonzero(counts[codes] > 1)
-        return select_tau(
-            logits[pooled], codes[pooled], self.class_counts_, rule=self.rule
-        ).tau
+        found = crossfit_probabilities(
+            self, base, X, y, codes, sample_weight, self.num_folds
+        )
+        pooled = np.isfinite(found).all(axis=1)
+        logits = np.log(np.maximum(found[pooled], _TINY))
+        return select_tau(logits, codes[pooled], self.class_counts_, rule=self.rule).tau
 
     def predict_proba(self, X):
         """Softmax of the adjusted logits, [N, K]; its arg-max is the prediction.

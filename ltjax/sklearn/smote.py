@@ -1,38 +1,57 @@
-"""SMOTE as a sampler of imbalanced-learn's interface (which is not needed)."""
+"""SMOTE and its relatives as samplers of imbalanced-learn's interface."""
 
-import dataclasses
 from numbers import Integral
-from typing import Any, cast
 
 import numpy as np
-from scipy import sparse
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin
-from sklearn.preprocessing import label_binarize
-from sklearn.utils import InputTags, Tags, TargetTags, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import validate_data
 
-from ltjax.resampling import smote
+from ltjax.resampling import adasyn, borderline_smote, smoothed_bootstrap, smote
 from ltjax.sklearn._base import key_from
-from ltjax.sklearn._sampling_strategy import new_points_per_class
+from ltjax.sklearn._sampler import Sampler, appended, back_to, dense_floats
 
 
-@dataclasses.dataclass
-class _SamplerTags:
-    sample_indices: bool = False
+class SyntheticSampler(Sampler):
+    """A sampler that appends points made from others of their class."""
+
+    def fit_resample(self, X, y):
+        """The data with new points appended, class by class in label order.
+
+        Args:
+            X: [N, D] array-like, data frame or sparse matrix of finite numbers.
+            y: [N] labels, or [N, K] one-hot.
+
+        Returns:
+            X and y in the containers that they came in. float32 and float64 are kept.
+            Integers become float64 in an array; a data frame keeps the dtypes of its
+            columns, rounded.
+        """
+        checked, target = self._check(X, y)
+        dense = dense_floats(checked)
+        new = self._make(dense, target.codes, self._amounts(target))
+        self.plan_ = new.plan
+        y_new = target.array(np.concatenate([target.codes, new.labels]))
+        return appended(X, checked, np.asarray(new.features)), back_to(y, y_new)
+
+    def _make(self, features, codes, amounts):
+        """The new points (`ltjax.resampling.Synthetic`)."""
+        raise NotImplementedError
+
+    def _check_parameters(self):
+        for name in ("k_neighbors", "m_neighbors", "n_neighbors"):
+            value = getattr(self, name, 1)
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is {value!r}, expected an integer"
+                    " >= 1"
+                )
+        bases = getattr(self, "bases", "uniform")
+        if bases not in ("stratified", "uniform"):
+            raise ValueError(
+                f"{type(self).__name__}: bases is {bases!r}, expected 'stratified'"
+                " or 'uniform'"
+            )
 
 
-@dataclasses.dataclass
-class _InputTags(InputTags):
-    dataframe: bool = False
-
-
-@dataclasses.dataclass
-class _Tags(Tags):
-    sampler_tags: _SamplerTags = dataclasses.field(default_factory=_SamplerTags)
-
-
-class SMOTE(OneToOneFeatureMixin, BaseEstimator):
+class SMOTE(SyntheticSampler):
     """Over-sampling by interpolation between neighbors of one class.
 
     Resampling breaks the calibration of what is trained on the result, and rarely
@@ -67,8 +86,6 @@ class SMOTE(OneToOneFeatureMixin, BaseEstimator):
         `ltjax.resampling.smote` for the differences from imbalanced-learn.
     """
 
-    _sampling_type = "over-sampling"
-
     def __init__(
         self,
         *,
@@ -84,104 +101,146 @@ class SMOTE(OneToOneFeatureMixin, BaseEstimator):
         self.bases = bases
         self.per_feature = per_feature
 
-    def fit(self, X, y):
-        """Checks the data and works out how many points would be made.
-
-        Args:
-            X: [N, D] array-like.
-            y: [N] labels, or [N, K] one-hot.
-
-        Returns:
-            self.
-        """
-        self._check(X, y)
-        return self
-
-    def fit_resample(self, X, y):
-        """The data with new points appended, class by class in label order.
-
-        Args:
-            X: [N, D] array-like, data frame or sparse matrix of finite numbers.
-            y: [N] labels, or [N, K] one-hot.
-
-        Returns:
-            X and y in the containers that they came in. float32 and float64 are kept,
-            integers become float64.
-        """
-        like_X, like_y = X, y
-        X, y, one_hot = self._check(X, y)
-        classes, codes = np.unique(y, return_inverse=True)
-        amounts = [self.sampling_strategy_.get(label, 0) for label in classes.tolist()]
-        dense = X.toarray() if sparse.issparse(X) else X
-        if dense.dtype not in (np.float32, np.float64):
-            dense = dense.astype(np.float64)
-        new = smote(
+    def _make(self, features, codes, amounts):
+        return smote(
             key_from(self.random_state),
-            dense,
+            features,
             codes,
-            num_new=np.array(amounts),
+            num_new=amounts,
             k=int(self.k_neighbors),
             bases=self.bases,
             per_feature=self.per_feature,
         )
-        self.plan_ = new.plan
-        dense = np.concatenate([dense, np.asarray(new.features)])
-        X = type(X)(dense) if sparse.issparse(X) else dense
-        y = np.concatenate([y, classes[new.labels].astype(y.dtype, copy=False)])
-        if one_hot:
-            y = label_binarize(y, classes=classes)
-        return _back_to(like_X, X), _back_to(like_y, y)
 
-    def _check(self, X, y) -> tuple[Any, np.ndarray, bool]:
-        if not isinstance(self.k_neighbors, Integral) or self.k_neighbors < 1:
-            raise ValueError(
-                f"SMOTE: k_neighbors is {self.k_neighbors!r}, expected an integer >= 1"
-            )
-        if self.bases not in ("stratified", "uniform"):
-            raise ValueError(
-                f"SMOTE: bases is {self.bases!r}, expected 'stratified' or 'uniform'"
-            )
-        if y is None:
-            raise ValueError("SMOTE requires y to be passed, but the target y is None")
-        check_classification_targets(y)
-        kind = type_of_target(y)
-        one_hot = kind == "multilabel-indicator"
-        if one_hot:
-            y = np.asarray(y)
-            if np.any(y.sum(axis=1) != 1):
-                raise ValueError(
-                    "SMOTE: Multilabel and multioutput targets are not supported."
-                )
-            y = y.argmax(axis=1)
-        elif kind == "multiclass-multioutput":
-            raise ValueError(
-                "SMOTE: Multilabel and multioutput targets are not supported."
-            )
-        else:
-            y = column_or_1d(y)
-        checked = validate_data(self, X, y, accept_sparse=["csr", "csc"])
-        X, y = cast(tuple[Any, np.ndarray], checked)
-        self.sampling_strategy_ = new_points_per_class(self.sampling_strategy, y)
-        return X, y, one_hot
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        return _Tags(
-            estimator_type="sampler",
-            target_tags=TargetTags(required=True),
-            transformer_tags=tags.transformer_tags,
-            input_tags=_InputTags(sparse=True, dataframe=True),
+class BorderlineSMOTE(SyntheticSampler):
+    """SMOTE from the points near the class boundary only.
+
+    Args:
+        sampling_strategy: see `SMOTE`.
+        random_state: int, RandomState or None.
+        k_neighbors: neighbors to interpolate to.
+        m_neighbors: neighbors in all the data that judge whether a point is in danger.
+        kind: "borderline-1" or "borderline-2".
+        bases: see `SMOTE`.
+
+    Attributes:
+        sampling_strategy_: dict class -> number of new points asked for; a class
+            without a point in danger gets none, with a warning.
+        plan_: see `SMOTE`.
+
+    Example:
+        >>> x = [[0.0], [1.0], [2.0], [2.5], [3.0], [4.0], [9.0]]
+        >>> sampler = BorderlineSMOTE(random_state=0, k_neighbors=1, m_neighbors=6)
+        >>> sampler.fit_resample(x, [0, 0, 0, 1, 0, 0, 1])[1]
+        [0, 0, 0, 1, 0, 0, 1, 1, 1, 1]
+
+    References:
+        Han, Wang, Mao, "Borderline-SMOTE", ICIC 2005; see
+        `ltjax.resampling.borderline_smote`.
+    """
+
+    def __init__(
+        self,
+        *,
+        sampling_strategy="auto",
+        random_state=None,
+        k_neighbors=5,
+        m_neighbors=10,
+        kind="borderline-1",
+        bases="stratified",
+    ):
+        self.sampling_strategy = sampling_strategy
+        self.random_state = random_state
+        self.k_neighbors = k_neighbors
+        self.m_neighbors = m_neighbors
+        self.kind = kind
+        self.bases = bases
+
+    def _make(self, features, codes, amounts):
+        return borderline_smote(
+            key_from(self.random_state),
+            features,
+            codes,
+            num_new=amounts,
+            k=int(self.k_neighbors),
+            m=int(self.m_neighbors),
+            kind=self.kind,
+            bases=self.bases,
         )
 
 
-def _back_to(like, array):
-    """`array` in the container of `like`: a list, a pandas object, or an array."""
-    if isinstance(like, list):
-        return array.tolist()
-    if not hasattr(like, "iloc"):
-        return array
-    if like.ndim == 1:
-        return type(like)(array, dtype=like.dtype, name=like.name)
-    if sparse.issparse(array):
-        return type(like).sparse.from_spmatrix(array, columns=like.columns)
-    return type(like)(array, columns=like.columns)
+class ADASYN(SyntheticSampler):
+    """More new points where other classes are near.
+
+    Args:
+        sampling_strategy: see `SMOTE`.
+        random_state: int, RandomState or None.
+        n_neighbors: neighbors in all the data that say how hard a point is, and in the
+            class to interpolate to.
+
+    Attributes:
+        sampling_strategy_: dict class -> number of new points.
+        plan_: see `SMOTE`.
+
+    Example:
+        >>> x = [[0.0], [1.0], [2.0], [2.5], [3.0]]
+        >>> ADASYN(random_state=0, n_neighbors=2).fit_resample(x, [0, 0, 0, 1, 1])[1]
+        [0, 0, 0, 1, 1, 1]
+
+    References:
+        He, Bai, Garcia, Li, "ADASYN", IJCNN 2008; see `ltjax.resampling.adasyn`, which
+        makes exactly as many points as are asked for.
+    """
+
+    def __init__(self, *, sampling_strategy="auto", random_state=None, n_neighbors=5):
+        self.sampling_strategy = sampling_strategy
+        self.random_state = random_state
+        self.n_neighbors = n_neighbors
+
+    def _make(self, features, codes, amounts):
+        return adasyn(
+            key_from(self.random_state),
+            features,
+            codes,
+            num_new=amounts,
+            k=int(self.n_neighbors),
+        )
+
+
+class SmoothedBootstrap(SyntheticSampler):
+    """Random over-sampling with Gaussian noise around every repetition (ROSE).
+
+    Args:
+        sampling_strategy: see `SMOTE`.
+        random_state: int, RandomState or None.
+        shrinkage: factor of the Gaussian-optimal bandwidth; 0 repeats examples.
+
+    Attributes:
+        sampling_strategy_: dict class -> number of new points.
+        plan_: see `SMOTE`; each base is its own neighbor.
+
+    Example:
+        >>> sampler = SmoothedBootstrap(random_state=0)
+        >>> sampler.fit_resample([[1.0], [1.0], [2.0]], [0, 0, 1])
+        ([[1.0], [1.0], [2.0], [2.0]], [0, 0, 1, 1])
+
+    References:
+        Menardi, Torelli, Data Mining and Knowledge Discovery 2014; see
+        `ltjax.resampling.smoothed_bootstrap`. imbalanced-learn has it as the
+        `shrinkage` of `RandomOverSampler`.
+    """
+
+    def __init__(self, *, sampling_strategy="auto", random_state=None, shrinkage=1.0):
+        self.sampling_strategy = sampling_strategy
+        self.random_state = random_state
+        self.shrinkage = shrinkage
+
+    def _make(self, features, codes, amounts):
+        return smoothed_bootstrap(
+            key_from(self.random_state),
+            features,
+            codes,
+            num_new=amounts,
+            shrinkage=self.shrinkage,
+        )

@@ -9,12 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax import class_stats
-from ltjax.data import Source
-from ltjax.data import feed as feeds
-from ltjax.data.augment import Pipeline, PipelineSetting
-from ltjax.data.companions import Stream, accompanied
-from ltjax.data.source import known_labels
 from ltjax.data.splits import Splits, load_splits
 from ltjax.durations import duration_steps
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting
@@ -27,7 +21,13 @@ from ltjax.train import optim
 from ltjax.train import step as steps
 from ltjax.train.check import swept
 from ltjax.train.config import TrainConfig
-from ltjax.train.evaluate import EvalSet
+from ltjax.train.evaluate import EvalSet, judged_metric
+from ltjax.train.feeds import (
+    companion_feeds,
+    make_feed,
+    make_pipeline,
+    sample_input,
+)
 from ltjax.train.planning import StepPlan
 from ltjax.train.run import Run, RunInfo
 from ltjax.train.sections import OTHER_KINDS, SECTIONS
@@ -86,16 +86,16 @@ def build(config: TrainConfig) -> Run:
     make_tx = config.optimizer.make(factor)
 
     # Feeds: training, companions, evaluation.
-    pipeline = _pipeline(config.augment, train)
+    pipeline = make_pipeline(config.augment, train)
     main_feed = make_feed(config, train, pipeline)
-    companions, train_feed = _companions(config, splits, main_feed)
+    companions, train_feed = companion_feeds(config, splits, main_feed)
     eval_sets = tuple(
         EvalSet(name, make_feed(config, source, pipeline), len(source))
         for name, source in splits.evaluated.items()
     )
 
     # The state, and what is known about the run.
-    sample = _sample(pipeline, train)
+    sample = sample_input(pipeline, train)
     init = functools.partial(
         init_state,
         init_model=lambda key: model.init(key, sample),
@@ -106,11 +106,10 @@ def build(config: TrainConfig) -> Run:
     replicas = replica_table(config)
     shapes = _shapes(init, replicas[0], config)
     optim.check_modules(config.optimizer.options, shapes.params)
-    counts = np.bincount(train.truth[train.truth >= 0], minlength=train.num_classes)
     info = RunInfo(
         name=config.label or run_name(config),
         num_classes=train.num_classes,
-        class_counts=counts.astype(np.int64),
+        class_counts=train.true_counts,
         class_names=train.class_names,
         many=config.many,
         few=config.few,
@@ -122,6 +121,7 @@ def build(config: TrainConfig) -> Run:
         num_train=len(train),
         num_test=len(splits.evaluated["test"]),
     )
+    evaluators = make_evaluators(config, setting.networks, method, info)
     seeds = [replica["seed"] for replica in replicas]
     plan = StepPlan(sampler, seeds, train.truth, setting.rule, method)
     train_step = steps.make_train_step(
@@ -146,7 +146,13 @@ def build(config: TrainConfig) -> Run:
         eval_sets=eval_sets,
         train_set=EvalSet("train", main_feed, len(train)),
         companions=companions,
-        evaluators=make_evaluators(config, setting.networks, method, info),
+        sources={
+            "train": train,
+            **splits.evaluated,
+            **{name: stream.source for name, stream in splits.companions.items()},
+        },
+        evaluators=evaluators,
+        judged=judged_metric(evaluators, eval_sets, metric=config.judged),
         model=model,
         method=method,
         rule=setting.rule,
@@ -159,9 +165,7 @@ def _setting(config: TrainConfig, splits: Splits) -> Setting:
     """What is known before the first component is made."""
     train = splits.train
     setting = Setting(
-        class_counts=class_stats.count_labels(
-            known_labels(train.labels), train.num_classes
-        ),
+        class_counts=train.class_counts,
         labels=train.labels,
         num_examples=len(train),
         batch_size=config.batch_size,
@@ -236,11 +240,12 @@ def make_evaluators(
 ) -> Mapping[str, Evaluator]:
     """The evaluators that the config names, or those of the method."""
     table = OTHER_KINDS["evaluators"]
-    judges = dict(config.judges)
+    judges: dict[str, Any] = dict(config.judges)
     if not judges:
-        names = method.evaluators
-        found = {n: read(f"evaluators.{n}", {"name": n}, table) for n in names}
-        judges = {name: one.chosen for name, one in found.items()}
+        judges = {
+            name: read(f"evaluators.{name}", {"name": name}, table).chosen
+            for name in method.evaluators
+        }
     told = EvaluatorSetting(
         predict=method.predict,
         class_counts=info.class_counts,
@@ -251,47 +256,6 @@ def make_evaluators(
         num_train=info.num_train,
     )
     return {name: judge.make(told) for name, judge in judges.items()}
-
-
-def _pipeline(section: Any, source: Source) -> Pipeline:
-    try:
-        return section.make(PipelineSetting(source.mean, source.std))
-    except ValueError as error:
-        raise ConfigError([f"config.augment: {error}"]) from None
-
-
-def make_feed(config: TrainConfig, source: Source, pipeline: Pipeline) -> feeds.Feed:
-    """The feed of a source, resident or streaming as the config says."""
-    data = config.data.options
-    if data.feed == "resident":
-        return feeds.resident(source, pipeline)
-    return feeds.streaming(source, pipeline, num_workers=data.workers)
-
-
-def _companions(config: TrainConfig, splits: Splits, main_feed: feeds.Feed):
-    """(the companions as sets to go over, the feed of all streams together)."""
-    sets, streams = [], {}
-    for name, stream in splits.companions.items():
-        pipeline = _pipeline(config.augment_unlabelled, splits.train)
-        feed = make_feed(config, stream.source, pipeline)
-        sets.append(EvalSet(name, feed, len(stream.source)))
-        streams[name] = Stream(feed, stream.ratio)
-    return tuple(sets), accompanied(main_feed, streams) if streams else main_feed
-
-
-def _sample(pipeline: Pipeline, source: Source) -> np.ndarray:
-    """Zeros of the shape that the network sees."""
-    stored = jax.ShapeDtypeStruct((1, *source.shape), source.dtype)
-    batch = {"inputs": stored, **_column_shapes(source)}
-    seen = jax.eval_shape(pipeline.eval, batch)["inputs"]
-    return np.zeros(seen.shape, seen.dtype)
-
-
-def _column_shapes(source: Source) -> dict[str, jax.ShapeDtypeStruct]:
-    return {
-        name: jax.ShapeDtypeStruct((1, *column.shape[1:]), column.dtype)
-        for name, column in source.columns.items()
-    }
 
 
 def _shapes(init: Any, replica: dict, config: TrainConfig) -> Any:
@@ -306,7 +270,9 @@ def _shapes(init: Any, replica: dict, config: TrainConfig) -> Any:
 def run_name(config: TrainConfig) -> str:
     """What a run is called in tables when its config gives no label."""
     facts = config.method.facts
-    parts = [config.loss.name.upper() if facts.reads_loss else config.method.name]
+    parts = [config.loss.name.upper()] if facts.reads_loss else []
+    if config.method.name != SECTIONS["method"].default:
+        parts = [config.method.name, *parts]
     if facts.reads_weights and config.weights.name != "none":
         deferred = not config.weights.start.startswith("0")
         parts.append("DRW" if deferred else config.weights.name)

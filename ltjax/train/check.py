@@ -20,6 +20,7 @@ from ltjax.options import (
     sweepable,
 )
 from ltjax.train.config import EngineOptions, ReplicaOptions, TrainConfig
+from ltjax.train.needs import combination_faults
 from ltjax.train.sections import AUTO, OTHER_KINDS, SECTIONS
 
 
@@ -48,7 +49,7 @@ def check(config: Any) -> TrainConfig:
     record = TrainConfig(engine, replicas, sections, judges)
     for chosen in (*sections.values(), *judges.values()):
         faults += chosen.component.needs(chosen.options, record)
-    faults += _grid(record) + _engine_needs(record) + _durations(record)
+    faults += _grid(record) + combination_faults(record) + _durations(record)
     if faults:
         raise ConfigError(faults)
     return record
@@ -186,93 +187,4 @@ def _durations(c: TrainConfig) -> list[str]:
                 faults.append(f"config.{name} is {text!r}, expected more than 0")
         except ValueError as error:  # a percentage of itself
             faults.append(f"config.{name}: {error}")
-    return faults
-
-
-def _engine_needs(c: TrainConfig) -> list[str]:
-    """What the engine itself asks of a combination of components, by their facts."""
-    method, rule, loss = c.method.facts, c.gradient.facts, c.loss.facts
-    accumulates = c.optimizer.accumulate > 1
-    faults = []
-    coupled = method.couples_batch or (method.reads_loss and loss.couples_batch)
-    what = f"loss {c.loss.name!r}" if loss.couples_batch else f"{c.method.name!r}"
-    if rule.couples_batch:
-        coupled, what = True, f"gradient {c.gradient.name!r}"
-    if coupled and (accumulates or rule.groups_rows or rule.compacts):
-        faults.append(
-            f"{what} couples the rows of the batch: on micro-batches, groups of rows or"
-            " some rows only it would be another loss; expected optimizer.accumulate ="
-            " 1, gradient.scope = 'global' and no compaction"
-        )
-    if accumulates and (rule.groups_rows or rule.compacts):
-        faults.append(
-            "config.optimizer.accumulate > 1 splits the batch by itself, expected"
-            " gradient.scope = 'global' and no compaction"
-        )
-    if c.batch_size % c.optimizer.accumulate:
-        faults.append(
-            f"config.batch_size is {c.batch_size}, expected a multiple of"
-            f" optimizer.accumulate = {c.optimizer.accumulate}"
-        )
-    if rule.has_auxiliary and not method.takes_auxiliary:
-        faults.append(
-            f"config.gradient.name is {c.gradient.name!r}, which adds a second loss,"
-            f" but method {c.method.name!r} has no place for it"
-        )
-    if c.evaluate_ema and not c.ema_decay:
-        faults.append("config.evaluate_ema is set, but ema_decay is 0")
-    if c.init_skip and not c.init_from:
-        faults.append("config.init_skip is set, but init_from is empty")
-    return faults + _head_needs(c) + _supervision_needs(c)
-
-
-def _head_needs(c: TrainConfig) -> list[str]:
-    method, loss = c.method.facts, c.loss.facts
-    if method.head:
-        allowed, owner = (method.head,), f"method {c.method.name!r}"
-    elif method.reads_loss:
-        allowed, owner = (loss.head, *loss.heads), f"loss {c.loss.name!r}"
-    else:
-        return []
-    if c.head.name in allowed:
-        return []
-    return [
-        f"config.head.name is {c.head.name!r}, but {owner} needs"
-        f" {' or '.join(map(repr, allowed))} (or 'auto')"
-    ]
-
-
-def _supervision_needs(c: TrainConfig) -> list[str]:
-    """Streams, columns and views that the method needs and the data do not have."""
-    method, faults = c.method.facts, []
-    streams = c.unlabelled.facts.names
-    if method.companions and not streams:
-        faults.append(
-            f"method {c.method.name!r} needs a second, unlabelled stream, but"
-            f" config.unlabelled.name is {c.unlabelled.name!r}"
-        )
-    if streams and not method.companions:
-        faults.append(
-            f"config.unlabelled.name is {c.unlabelled.name!r}, but method"
-            f" {c.method.name!r} does not read a second stream, expected 'none'"
-        )
-    known = {*c.labels.facts.columns, *c.data.facts.columns}
-    for column in method.columns:
-        if column not in known:
-            faults.append(
-                f"method {c.method.name!r} needs the column {column!r}, which neither"
-                f" data {c.data.name!r} nor labels {c.labels.name!r} has"
-            )
-    views = c.augment.facts.views
-    for view in method.views:
-        if view not in views:
-            faults.append(
-                f"method {c.method.name!r} needs the view {view!r}, but"
-                f" config.augment.name {c.augment.name!r} makes {', '.join(views)}"
-            )
-    if not method.views and "inputs" not in views:
-        faults.append(
-            f"config.augment.name is {c.augment.name!r}, which makes"
-            f" {', '.join(views)}, but method {c.method.name!r} reads 'inputs'"
-        )
     return faults

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from ltjax.train import integrity
+from ltjax.train import integrity, leaves
+from ltjax.train.barrier import Barrier
 from ltjax.train.integrity import DamagedCheckpoint, Piece
 
 _LOG = logging.getLogger(__name__)
@@ -51,40 +51,7 @@ class _Saving(NamedTuple):
     """The save in progress: its step, and of what its arrays' checksums are made."""
 
     step: int
-    leaves: dict[str, tuple[list[Piece], tuple[int, ...]]]
-
-
-def _raw(tree: Any) -> Any:
-    """Typed keys as their uint32 data; everything else unchanged."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
-
-
-def _is_key(x) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _abstract(template: Any, shardings: Any) -> Any:
-    """Shapes, dtypes and shardings of the raw tree of `template`."""
-
-    def leaf(x, sharding):
-        if _is_key(x):
-            x = jax.eval_shape(jax.random.key_data, x)
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-
-    return jax.tree.map(leaf, template, shardings)
-
-
-def _wrap(raw: Any, template: Any) -> Any:
-    return jax.tree.map(
-        lambda x, t: jax.random.wrap_key_data(x) if _is_key(t) else x, raw, template
-    )
-
-
-def _flat(tree: Any) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in leaves
-    }
+    arrays: dict[str, tuple[list[Piece], tuple[int, ...]]]
 
 
 def _manager(directory, options) -> ocp.CheckpointManager:
@@ -128,6 +95,9 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 )
             )
+        several = jax.process_count() > 1
+        meet = ocp.multihost.get_barrier_sync_fn() if several else None
+        self._barrier = Barrier(meet) if meet else None
         self._options = ocp.CheckpointManagerOptions(
             preservation_policy=_POLICIES.AnyPreservationPolicy(policies),
             create=not read_only,
@@ -139,6 +109,7 @@ class Checkpoints:
                 # to write into it wait for it until Orbax's timeout of 20 minutes.
                 # Making the three of them at once takes no measurable time.
                 create_directories_asynchronously=False,
+                barrier_sync_fn=self._barrier,
             ),
         )
         self._saving: _Saving | None = None
@@ -173,10 +144,10 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return False
         self._finish()  # until then the previous one needs what `_saving` holds
-        raw = _raw(state)
+        raw = leaves.raw(state)
         with self._failing_as(step), jax.transfer_guard_device_to_host("allow"):
             if jax.process_index() == 0:
-                self._saving = _Saving(step, _on_host(_flat(raw)))
+                self._saving = _Saving(step, _on_host(raw))
             self._in_flight = step
             return self._manager.save(
                 step,
@@ -191,11 +162,11 @@ class Checkpoints:
     def _write_checksums(self) -> None:
         """Runs in the thread that saves, on process 0, just before the commit."""
         assert self._saving is not None
-        step, leaves = self._saving
+        step, arrays = self._saving
         (folder,) = self._directory.glob(f"{step}.orbax-checkpoint-tmp*")
         sums = {
             name: integrity.pieces_checksum(pieces, shape)
-            for name, (pieces, shape) in leaves.items()
+            for name, (pieces, shape) in arrays.items()
         }
         integrity.write_checksums(folder, sums, skip=(_WRITTEN_LAST,))
         self._saving = None  # and with it the arrays
@@ -206,7 +177,10 @@ class Checkpoints:
         Raises:
             SaveFailed: naming the step, the reason and the last complete checkpoint.
         """
-        if self._in_flight is not None and not self._manager.is_saving_in_progress():
+        failed = self._barrier is not None and self._barrier.failed
+        if self._in_flight is not None and (
+            failed or not self._manager.is_saving_in_progress()
+        ):
             self._finish()
 
     def _finish(self) -> None:
@@ -269,16 +243,19 @@ class Checkpoints:
 
     def _read(self, step: int, template: Any, shardings: Any) -> Restored:
         checksums = integrity.check_files(self._directory / str(step), step)
+        wanted = leaves.abstract(template, shardings)
         raw = info = error = None
         try:
             saved = self._manager.item_metadata(step)["state"]
             if saved is None:
                 raise DamagedCheckpoint(step, ["its metadata cannot be read"])
-            _compare(_flat(saved), _flat(_abstract(template, shardings)), step)
+            _check_fit(
+                leaves.mismatches(leaves.named(saved), leaves.named(wanted)), step
+            )
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(_abstract(template, shardings)),
+                    state=ocp.args.StandardRestore(wanted),
                     info=ocp.args.JsonRestore(),
                 ),
             )
@@ -286,8 +263,8 @@ class Checkpoints:
         except Exception as caught:  # noqa: BLE001  Orbax raises many kinds
             error = caught
         _agree_on(error, step, checked=checksums is not None)
-        integrity.check_leaves(_flat(raw), checksums, step)
-        return Restored(_wrap(raw, template), step, info or {})
+        integrity.check_leaves(leaves.named(raw), checksums, step)
+        return Restored(leaves.wrap(raw, template), step, info or {})
 
     def newest_info(self) -> tuple[dict, int] | None:
         """What was saved beside the newest undamaged state, without reading that.
@@ -354,12 +331,13 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__
 
 
-def _on_host(leaves: Mapping[str, Any]) -> dict:
-    """What `_Saving.leaves` holds: the values on this host."""
-    for leaf in leaves.values():  # all copies at once, then wait for each
+def _on_host(tree: Any) -> dict[str, tuple[list[Piece], tuple[int, ...]]]:
+    """What `_Saving.arrays` holds: the values on this host."""
+    named = leaves.named(tree)
+    for leaf in named.values():  # all copies at once, then wait for each
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()
-    found = {k: (integrity.host_pieces(leaf), leaf.shape) for k, leaf in leaves.items()}
+    found = {k: (integrity.host_pieces(leaf), leaf.shape) for k, leaf in named.items()}
     return {k: (pieces, shape) for k, (pieces, shape) in found.items() if pieces}
 
 
@@ -381,21 +359,11 @@ def _agree_on(error: Exception | None, step: int, *, checked: bool) -> None:
     raise DamagedCheckpoint(step, [_reason(error)]) from error
 
 
-def _compare(saved: dict, wanted: dict, step: int) -> None:
-    faults = [f"{name} is missing" for name in wanted.keys() - saved.keys()]
-    faults += [f"{name} is not expected" for name in saved.keys() - wanted.keys()]
-    for name in wanted.keys() & saved.keys():
-        old, new = saved[name], wanted[name]
-        if tuple(old.shape) != tuple(new.shape) or np.dtype(old.dtype) != new.dtype:
-            faults.append(
-                f"{name} is {np.dtype(old.dtype)}{list(old.shape)},"
-                f" expected {new.dtype}{list(new.shape)}"
-            )
+def _check_fit(faults: list[str], step: int) -> None:
     if faults:
-        shown = "; ".join(sorted(faults)[:4])
+        more = f" (and {len(faults) - 4} more)" if len(faults) > 4 else ""
         raise CheckpointMismatch(
-            f"checkpoint {step} does not fit this run: {shown}"
-            + (f" (and {len(faults) - 4} more)" if len(faults) > 4 else "")
+            f"checkpoint {step} does not fit this run: {'; '.join(faults[:4])}{more}"
         )
 
 
@@ -439,7 +407,7 @@ def restore_params(workdir: str | os.PathLike) -> tuple[dict, dict, int]:
             except Exception as caught:  # noqa: BLE001
                 error = caught
             _agree_on(error, step, checked=checksums is not None)
-            integrity.check_leaves(_flat(state), checksums, step)
+            integrity.check_leaves(leaves.named(state), checksums, step)
         except DamagedCheckpoint as damage:
             _LOG.warning("%s; using the previous one", damage)
             continue

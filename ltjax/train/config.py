@@ -14,7 +14,8 @@ from typing import Any
 import ml_collections
 
 from ltjax.options import Chosen, ConfigError, nearest, option, options_of, plain
-from ltjax.train.sections import AUTO, SECTIONS
+from ltjax.train.section_dict import ReplicaDict, nested, section_dict
+from ltjax.train.sections import SECTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,9 @@ class EngineOptions:
     evaluators: Mapping = option(
         {}, "name -> options, as {'knn': {'k': 20}}; {} = those of the method"
     )
+    judged: str = option(
+        "", "metric that the best checkpoint goes by; '' = that of the first evaluator"
+    )
     ema_decay: float = option(0.0, "of averaged parameters; 0 = none", low=0, below=1)
     evaluate_ema: bool = option(False, "the averaged parameters predict")
     init_from: str = option("", "workdir of a run whose parameters start this one")
@@ -74,7 +78,7 @@ class EngineOptions:
     many: int = option(100, "more training examples: a many-shot class", low=0)
     few: int = option(20, "fewer training examples: a few-shot class", low=0)
     stages: tuple[Mapping, ...] = option(
-        (), "runs that follow each other, see ltjax.train.stages"
+        (), "runs that follow each other, as ltjax.train.stages has them"
     )
 
     def __post_init__(self):
@@ -84,76 +88,16 @@ class EngineOptions:
             )
 
 
-class SectionDict(ml_collections.ConfigDict):
-    """A section of a config: the name of a component, and its options.
-
-    Setting `name` gives the section the defaults of that component. Options that both
-    components have from the same class keep a value that was changed.
-    """
-
-    def choose(self, name: str, **options: Any) -> None:
-        """Makes the section anew: a component with options of its own."""
-        self._fill({"name": name, **SECTIONS[self._path].defaults(name), **options})
-
-    def _fill(self, values: Mapping[str, Any]) -> None:
-        with self.ignore_type():
-            for key in list(self):
-                if key not in values:
-                    del self[key]
-            for key, value in values.items():
-                super().__setitem__(key, _nested(value))
-
-    def __setitem__(self, key, value):
-        """Sets an option; a new name resets the section."""
-        if key == "name" and "name" in self and value != self["name"]:
-            if isinstance(value, str):
-                self._fill({"name": value, **self._carried(value)})
-                return
-        super().__setitem__(key, _nested(value))
-
-    def _carried(self, name: str) -> dict[str, Any]:
-        """Defaults of the new component, and what was changed of the shared options."""
-        section = SECTIONS[self._path]
-        values, before = section.defaults(name), section.defaults(self["name"])
-        shared = section.shared_names(name, self["name"]) | set(section.defaults(AUTO))
-        for key in shared & values.keys() & before.keys() & set(self):
-            if self[key] != before[key]:
-                values[key] = self[key]
-        return values
-
-
-class ReplicaDict(ml_collections.ConfigDict):
-    """The section of the replicas; keys of its grid have dots, as {"loss.tau": ...}."""
-
-    def __setitem__(self, key, value):
-        """Sets an option; a grid may be any mapping."""
-        if key == "grid" and isinstance(value, Mapping | ml_collections.ConfigDict):
-            value = ml_collections.ConfigDict(dict(value), allow_dotted_keys=True)
-        super().__setitem__(key, value)
-
-
-def _nested(value: Any) -> Any:
-    """A dict as a plain ConfigDict: only sections know components."""
-    return ml_collections.ConfigDict(value) if isinstance(value, dict) else value
-
-
-def _section(path: str, name: str) -> SectionDict:
-    section = SectionDict()
-    object.__setattr__(section, "_path", path)
-    section._fill({"name": name, **SECTIONS[path].defaults(name)})
-    return section
-
-
-def default_config() -> ml_collections.ConfigDict:
+def default_config() -> Any:
     """The defaults of every section as a ConfigDict to start a config from."""
-    config = ml_collections.ConfigDict()
+    config: Any = ml_collections.ConfigDict()
     for known in options_of(EngineOptions).values():
         config[known.name] = plain(known.default)
     config.replicas = ReplicaDict()
     for known in options_of(ReplicaOptions).values():
         config.replicas[known.name] = plain(known.default)
     for path, section in SECTIONS.items():
-        config[path] = _section(path, section.default)
+        config[path] = section_dict(path, section.default)
     config.lock()
     # A section may get options of another component; `check` names those it has not.
     for path in SECTIONS:
@@ -161,6 +105,22 @@ def default_config() -> ml_collections.ConfigDict:
     # Mappings hold whatever their components declare.
     config.evaluators.unlock()
     config.replicas.grid.unlock()
+    return config
+
+
+def copy_config(values: Any) -> Any:
+    """A config of its own from another one, or from the dict of a config.json.
+
+    Options that the other one lacks take their defaults.
+    """
+    config = default_config()
+    with config.ignore_type():
+        for key, value in values.items():
+            if key not in SECTIONS:
+                config[key] = nested(dict(value)) if hasattr(value, "keys") else value
+    for path in SECTIONS:
+        if path in values:
+            config[path].choose(**dict(values[path].items()))
     return config
 
 
@@ -200,6 +160,22 @@ def to_dict(config: TrainConfig) -> dict:
         "replicas": values(config.replicas),
         **{
             path: {"name": chosen.name, **values(chosen.options)}
+            for path, chosen in config.sections.items()
+        },
+    }
+
+
+def default_dict(config: TrainConfig) -> dict:
+    """`to_dict` of the same components with every option at its default."""
+
+    def values(options: type) -> dict:
+        return {o.name: _json(o.default) for o in options_of(options).values()}
+
+    return {
+        **values(EngineOptions),
+        "replicas": values(ReplicaOptions),
+        **{
+            path: {"name": SECTIONS[path].default, **values(type(chosen.options))}
             for path, chosen in config.sections.items()
         },
     }

@@ -8,6 +8,7 @@ import numpy as np
 
 from ltjax.data.feed import Feed
 from ltjax.evaluators.evaluator import Evaluator, Sweep
+from ltjax.options import ConfigError, nearest
 from ltjax.train.lanes import Lanes
 
 
@@ -246,17 +247,32 @@ def make_judge(
 
 
 def judged_metric(
-    evaluators: Mapping[str, Evaluator], splits: tuple[EvalSet, ...]
+    evaluators: Mapping[str, Evaluator],
+    splits: tuple[EvalSet, ...],
+    *,
+    metric: str = "",
 ) -> tuple[str, str] | None:
     """(key, "max" or "min") of the metric that "best" goes by; None if there is none.
 
-    The "val" split decides where there is one, else the first split.
+    The "val" split decides where there is one, otherwise the first split.
+
+    Args:
+        evaluators: of the run.
+        splits: that they judge.
+        metric: one of their columns; "" for that of the first evaluator with one.
+
+    Raises:
+        ConfigError: if no evaluator has a column of that name.
     """
     names = [split.name for split in splits]
     split = "val" if "val" in names else next(iter(names), "")
-    for evaluator in evaluators.values():
-        if evaluator.judged and not evaluator.on_train:
-            ends = {column.key: column.best for column in evaluator.columns}
-            best = ends.get(evaluator.judged, "max")
-            return f"eval/{split}/{evaluator.judged}", best
+    judges = [e for e in evaluators.values() if not e.on_train]
+    ends = {column.key: column.best for e in judges for column in e.columns}
+    if metric and metric not in ends:
+        raise ConfigError(
+            [f"config.judged is {metric!r}, unknown{nearest(metric, ends)}"]
+        )
+    for name in (metric, *(e.judged for e in judges)):
+        if name:
+            return f"eval/{split}/{name}", ends.get(name, "max")
     return None

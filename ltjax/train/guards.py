@@ -102,10 +102,6 @@ class Watchdog:
             )
         self._armed = now
 
-    def __call__(self, what: str = "") -> None:
-        """Tells that a step has ended."""
-        self.beat("a training step")
-
     def _watch(self) -> None:
         while True:
             what, when = self._last

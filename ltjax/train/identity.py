@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
 def content_fingerprint(
     source: Source, *, max_bytes: int = 1 << 25, samples: int = 256
 ) -> str:
-    """Hash of what a source holds: every label, and inputs.
+    """Hash of what a source holds: every label, its columns, and inputs.
 
     All inputs are read if they take no more than `max_bytes`, otherwise `samples` of
     them at even distances, the first and the last included. Whoever changes a single
@@ -60,6 +60,9 @@ def content_fingerprint(
     digest.update(repr((count, source.num_classes, source.shape)).encode())
     digest.update(source.dtype.str.encode())
     digest.update(source.labels.astype("<i4").tobytes())
+    for name in sorted(source.columns):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(source.columns[name]).tobytes())
     size = math.prod(source.shape) * source.dtype.itemsize
     chosen = np.arange(count)
     if count * size > max_bytes:

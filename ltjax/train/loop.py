@@ -16,19 +16,24 @@ import numpy as np
 
 from ltjax.durations import duration_steps
 from ltjax.options import ConfigError
-from ltjax.train import provenance
 from ltjax.train.checkpoint import Checkpoints
-from ltjax.train.config import to_dict
-from ltjax.train.evaluate import Judgement, judged_metric, make_judge
+from ltjax.train.evaluate import Judgement, make_judge
 from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.guards import StopRequest, Watchdog
 from ltjax.train.lanes import Lanes, training_lanes
+from ltjax.train.lock import workdir_lock
 from ltjax.train.records import Records, zero_sums
 from ltjax.train.refresh import make_refresher
 from ltjax.train.run import Run
 from ltjax.train.state import TrainState
 from ltjax.train.step import make_program
-from ltjax.train.workdir import init_from, prepare_workdir, save_arrays
+from ltjax.train.workdir import (
+    check_continues,
+    init_from,
+    prepare_workdir,
+    record_of,
+    save_arrays,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,8 +112,14 @@ def run(
         NonFinite: naming step, replica and batch indices, if every replica diverged.
         Preempted: after SIGTERM (or the platform's notice), once the state is saved.
     """
-    with StopRequest() as stop:  # also while the first programs are compiled
-        return _train(run, pathlib.Path(workdir), stop, tensorboard, writers)
+    if not os.fspath(workdir):
+        raise ConfigError(["workdir is empty, expected the folder of the run"])
+    path = pathlib.Path(workdir).expanduser()
+    with (
+        StopRequest() as stop,  # also while the first programs are compiled
+        workdir_lock(path, primary=jax.process_index() == 0),
+    ):
+        return _train(run, path, stop, tensorboard, writers)
 
 
 def _train(
@@ -123,7 +134,7 @@ def _train(
     lanes = training_lanes(config, len(info.replicas))
     layout, size = lanes.layout, config.steps_per_call
     every = _intervals(run)
-    workdir = prepare_workdir(workdir, run)
+    record = record_of(run)
     main = jax.process_index() == 0
 
     # 2. The state: the newest checkpoint, another run's parameters, or a fresh start.
@@ -135,13 +146,19 @@ def _train(
         keep_every=every.keep,
         keep_best=config.keep_best,
     )
-    restored = checkpoints.restore(shapes, shardings)
+    try:
+        check_continues(run, record, checkpoints)
+        prepare_workdir(workdir, run)
+        restored = checkpoints.restore(shapes, shardings)
+    except BaseException:
+        checkpoints.close()
+        raise
     start = restored.step if restored else 0
     if restored:
         state = restored.state
         _LOG.info("resumed from the checkpoint of step %d", start)
     else:
-        state = _fresh(run, shardings)
+        state = _fresh(run, shardings, workdir)
         _LOG.info("%s", describe(run, lanes))
     if reuses_features(run):
         run = extract_features(run, state, lanes)
@@ -152,7 +169,8 @@ def _train(
     def traced(kind: str) -> Callable[[], None]:
         return lambda: traces.__setitem__(kind, traces[kind] + 1)
 
-    beat = Watchdog(config.watchdog_minutes)
+    watchdog = Watchdog(config.watchdog_minutes)
+    beat = watchdog.beat
 
     def interruptible(what: str) -> None:
         beat(what)
@@ -186,7 +204,7 @@ def _train(
         tensorboard=tensorboard and main,
         writers=writers if main else (),
     )
-    best_key = judged_metric(run.evaluators, run.eval_sets)
+    best_key = run.judged
     judgement: Judgement | None = None
 
     def evaluate(step: int, state: TrainState) -> Judgement:
@@ -202,8 +220,7 @@ def _train(
         if config.keep_best and found is not None and best_key is not None:
             key, end = best_key
             best = float(np.nanmean(found.values[key])) * (1 if end == "max" else -1)
-        extra = {"step": step, "config": to_dict(config), **provenance.versions()}
-        if checkpoints.save(step, state, extra, best=best):
+        if checkpoints.save(step, state, {"step": step, **record}, best=best):
             _LOG.info("saved step %d", step)
 
     # 5. The loop. A record is fetched one interval late, when the device has long
@@ -225,6 +242,7 @@ def _train(
                 records.advance(step, first=step == start + size, wait_for=sums)
                 beat(f"step {step}")
                 if every.logs(step):
+                    checkpoints.check()  # a full disk ends the run at once
                     records.interval(step, sums)
                     sums = layout.put(zeros, sums_sharding)
                 judging, saving = every.judges(step), every.saves(step)
@@ -253,7 +271,7 @@ def _train(
             if judgement is None:  # resumed a finished run
                 judgement = evaluate(every.total, state)
     finally:
-        beat.stop()
+        watchdog.stop()
         with contextlib.ExitStack() as closing:  # each of them, whatever fails
             closing.callback(records.close)
             closing.callback(checkpoints.close)  # waits until the last one is on disk
@@ -305,11 +323,13 @@ def _intervals(run: Run) -> Intervals:
     )
 
 
-def _fresh(run: Run, shardings: Any) -> TrainState:
+def _fresh(run: Run, shardings: Any, workdir: pathlib.Path) -> TrainState:
     """The state of step 0, with another run's parameters if the config names one."""
     init = jax.jit(jax.vmap(run.init), out_shardings=shardings)
     state = init(run.info.seeds, run.info.hypers)
-    return init_from(state, run, shardings) if run.config.init_from else state
+    if not run.config.init_from:
+        return state
+    return init_from(state, run, shardings, workdir)
 
 
 def _rows_of(run: Run, size: int) -> Callable[[int], Any]:

@@ -51,13 +51,22 @@ def _cpu() -> str:
 
 
 def _revision() -> str:
-    """Short git revision of a source checkout, "+" appended if it has changes."""
-    root = pathlib.Path(ltjax.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+    """Short git revision of a source checkout, "+" appended if the package differs.
+
+    Other files may: a results file grows while an experiment writes it.
+    """
+    package = pathlib.Path(ltjax.__file__).resolve().parent
+    if not (package.parent / ".git").exists():
         return ""
-    try:
-        args = ["git", "-C", str(root), "describe", "--always", "--dirty=+"]
+
+    def git(*arguments: str) -> str:
+        args = ["git", "-C", str(package), *arguments]
         done = subprocess.run(args, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        revision = git("describe", "--always")
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()
+    return revision + "+" if revision and changes else revision

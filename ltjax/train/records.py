@@ -62,6 +62,13 @@ class Records:
             start=start,
             examples_per_step=run.config.batch_size * lanes.count,
             label=run.info.name,
+            shown={
+                f"eval/{split.name}/{column.key}": f"{split.name} {column.brief}"
+                for split in run.eval_sets
+                for evaluator in run.evaluators.values()
+                for column in evaluator.columns
+                if column.brief
+            },
         )
         self._pending: tuple[int, Any] | None = None
         self._diverged = np.full(lanes.count, NEVER)

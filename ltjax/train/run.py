@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ltjax.class_stats import shot_groups
+from ltjax.data import Source
 from ltjax.data.feed import Feed
 from ltjax.evaluators.evaluator import Evaluator
 from ltjax.methods.gradients import GradientRule
@@ -92,7 +93,9 @@ class Run(NamedTuple):
         eval_sets: the splits to evaluate on.
         train_set: the training examples, without augmentation.
         companions: the examples of the streams beside the training batches.
+        sources: what all of these are read from, by name.
         evaluators: name -> `Evaluator`.
+        judged: (key, "max" or "min") of the metric that "best" goes by, or None.
         model: the network "main".
         method: the method behind `step`.
         rule: its gradient rule.
@@ -111,7 +114,9 @@ class Run(NamedTuple):
     eval_sets: tuple[EvalSet, ...]
     train_set: EvalSet
     companions: tuple[EvalSet, ...]
+    sources: Mapping[str, Source]
     evaluators: Mapping[str, Evaluator]
+    judged: tuple[str, str] | None
     model: Model
     method: Method
     rule: GradientRule

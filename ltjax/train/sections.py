@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
-from ltjax.data.augment import PIPELINES, PipelineFacts
+from ltjax.data.augment import PipelineFacts
 from ltjax.data.components import DATA, DataFacts
+from ltjax.data.pipelines import PIPELINES
 from ltjax.data.supervision import COMPANIONS, LABELS, CompanionFacts, LabelFacts
 from ltjax.evaluators.registry import EVALUATORS
 from ltjax.losses.component import LossFacts

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from ltjax.losses import softmax_cross_entropy
+from ltjax.sharpness import tail_classes
 from ltjax.sharpness.spectrum import Spectrum, class_spectra
 from ltjax.train.restore import restore_run
 from ltjax.train.workdir import save_arrays, write_json
@@ -18,6 +19,7 @@ def run_spectra(
     workdir: str | os.PathLike,
     *,
     grouping: str = "head_tail",
+    eta: int | None = None,
     replica: int = 0,
     step: int | None = None,
     num_steps: int = 64,
@@ -33,8 +35,10 @@ def run_spectra(
 
     Args:
         workdir: of a run.
-        grouping: "head_tail" (as the run's gradient rule has them), "shots" (many,
-            medium, few) or "classes" (one by one).
+        grouping: "head_tail", "shots" (many, medium, few) or "classes" (one by one).
+        eta: with "head_tail": a class with fewer training examples is tail, so that
+            runs of different gradient rules can be compared; None for the tail of the
+            run's own rule.
         replica: which replica of the run.
         step: of the checkpoint, in place of the newest.
         num_steps: Lanczos steps per start.
@@ -75,7 +79,7 @@ def run_spectra(
         loss_fn,
         state.params,
         {**rows, "label": labels},
-        _groups(run, grouping),
+        _groups(run, grouping, eta),
         batch_size=min(batch_size, len(everything)),
         key=jax.random.key(seed),
         num_steps=num_steps,
@@ -86,14 +90,22 @@ def run_spectra(
     return spectra
 
 
-def _groups(run, grouping: str) -> dict[str, np.ndarray]:
+def _groups(run, grouping: str, eta: int | None) -> dict[str, np.ndarray]:
     counts = run.info.class_counts
+    if eta is not None and grouping != "head_tail":
+        raise ValueError(
+            f"spectrum: eta is {eta}, but the grouping is {grouping!r}, expected"
+            " 'head_tail'"
+        )
     if grouping == "head_tail":
+        if eta is not None:
+            tail = np.asarray(tail_classes(counts, eta=eta))
+            return {"head": ~tail, "tail": tail}
         if not run.rule.has_tail:
             raise ValueError(
                 f"spectrum: the gradient rule {run.config.gradient.name!r} of this run"
-                " does not tell head from tail classes, expected the grouping 'shots'"
-                " or 'classes'"
+                " does not tell head from tail classes, expected eta (fewer examples"
+                " are tail), or the grouping 'shots' or 'classes'"
             )
         tail = run.rule.is_tail
         return {"head": ~tail, "tail": tail}

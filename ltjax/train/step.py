@@ -15,6 +15,7 @@ from ltjax.sharpness import (
     sharp_value_and_grad,
 )
 from ltjax.sharpness.weights import leading_rows
+from ltjax.train.integrity import all_finite
 from ltjax.train.lanes import Lanes
 from ltjax.train.optim import ALL, hold_fixed, only_under
 from ltjax.train.state import NEVER, TrainState, step_key
@@ -222,10 +223,8 @@ def add_metrics(sums: dict, metrics: dict, state: TrainState, alive) -> dict:
 
 def is_finite(metrics: dict, state: TrainState) -> jax.Array:
     """Whether loss, gradient and the new parameters and model state are finite."""
-    leaves = jax.tree.leaves((state.params, state.model_state))
-    floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
-    floats += [metrics["loss"][0], metrics["grad_norm"][0]]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+    told = (metrics["loss"][0], metrics["grad_norm"][0])
+    return all_finite((told, state.params, state.model_state))
 
 
 def frozen_if_lost(old: TrainState, new: TrainState, fine) -> TrainState:

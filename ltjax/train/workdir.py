@@ -11,19 +11,22 @@ import json
 import logging
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
-from ltjax.train.checkpoint import has_checkpoints, restore_params
-from ltjax.train.config import to_dict
-from ltjax.train.evaluate import judged_metric
+from ltjax.train.checkpoint import Checkpoints, restore_params
+from ltjax.train.config import default_dict, to_dict
+from ltjax.train.identity import compare_runs, data_facts
 from ltjax.train.run import Run
 from ltjax.train.state import TrainState, with_parameters
 
 _LOG = logging.getLogger(__name__)
+STAGE = "stage:"  # what an `init_from` that names an earlier stage begins with
 
 # Changing these on a resumed run does not change what it computes.
 _FREE_TO_CHANGE = (
@@ -35,6 +38,7 @@ _FREE_TO_CHANGE = (
     "keep_latest",
     "keep_every",
     "keep_best",
+    "judged",
     "watchdog_minutes",
     "fsdp",
     "label",
@@ -45,18 +49,17 @@ _FREE_TO_CHANGE = (
 
 
 def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
-    """Creates workdir and its two JSON files, or checks that they fit this run.
+    """Creates workdir and the files that say what the run is.
 
     Args:
-        workdir: created if need be.
+        workdir: created if need be; see `check_continues` for one that holds a run.
         run: what is going to be trained there.
 
     Returns:
         `workdir`.
 
     Raises:
-        ConfigError: if workdir cannot be written or holds a run of another config
-            (one without a checkpoint would start anew anyway).
+        ConfigError: if workdir cannot be written.
     """
     try:
         (workdir / "evaluation").mkdir(parents=True, exist_ok=True)
@@ -65,48 +68,95 @@ def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:
         probe.unlink()
     except OSError as error:
         raise ConfigError([f"workdir {workdir} cannot be written: {error}"]) from None
-    ours = to_dict(run.config)
-    path = workdir / "config.json"
-    if path.exists() and has_checkpoints(workdir):
-        theirs = read_json(path)
-        old, new = _flatten(theirs), _flatten(json.loads(json.dumps(ours)))
-        changed = sorted(
-            key
-            for key in old.keys() | new.keys()
-            if old.get(key) != new.get(key) and key not in _FREE_TO_CHANGE
-        )
-        if changed:
-            raise ConfigError(
-                [
-                    f"workdir {workdir} holds a run with {key} = {old.get(key)!r},"
-                    f" but this config has {new.get(key)!r}; use another workdir"
-                    for key in changed
-                ]
-            )
     if jax.process_index() == 0:
-        write_json(path, ours)
-        facts = dataclasses.asdict(run.info)
-        facts["class_counts"] = run.info.class_counts.tolist()
-        facts |= {
-            "method": run.info.name,
-            "data": run.config.data.name,
-            "imbalance_factor": run.info.imbalance_factor,
-            "shot_groups": {"many": run.info.many, "few": run.info.few},
-            "backbone": run.config.model.name,
-            "columns": [
-                column._asdict()
-                for evaluator in run.evaluators.values()
-                for column in evaluator.columns
-            ],
-            "judged": judged_metric(run.evaluators, run.eval_sets),
-            **provenance.versions(),
-            **provenance.hardware(),
-        }
-        write_json(workdir / "run.json", facts)
+        write_json(workdir / "config.json", to_dict(run.config))
+        write_json(workdir / "run.json", facts_of(run))
     return workdir
 
 
-def init_from(state: TrainState, run: Run, shardings) -> TrainState:
+def facts_of(run: Run) -> dict[str, Any]:
+    """What run.json says of a run: facts for tables, and where it was made."""
+    facts = dataclasses.asdict(run.info)
+    facts["class_counts"] = run.info.class_counts.tolist()
+    return facts | {
+        "method": run.info.name,
+        "data": run.config.data.name,
+        "imbalance_factor": run.info.imbalance_factor,
+        "shot_groups": {"many": run.info.many, "few": run.info.few},
+        "backbone": run.config.model.name,
+        "columns": [
+            column._asdict()
+            for evaluator in run.evaluators.values()
+            for column in evaluator.columns
+        ],
+        "judged": run.judged,
+        **provenance.versions(),
+        **provenance.hardware(),
+    }
+
+
+def record_of(run: Run) -> dict[str, Any]:
+    """What a checkpoint says of its run, for `ltjax.train.identity.compare_runs`."""
+    return {
+        "config": to_dict(run.config),
+        "data": {name: data_facts(source) for name, source in run.sources.items()},
+        **provenance.versions(),
+    }
+
+
+def check_continues(run: Run, record: Mapping, checkpoints: Checkpoints) -> None:
+    """Checks that the run of the newest checkpoint is the one that is to go on.
+
+    A workdir without a checkpoint starts anew in any case.
+
+    Args:
+        run: what is going to be trained.
+        record: its `record_of`.
+        checkpoints: of the workdir.
+
+    Raises:
+        ConfigError: naming every option and every split that differs.
+    """
+    found = checkpoints.newest_info()
+    if found is None:
+        return
+    faults, notes = compare_runs(
+        found[0], record, defaults=default_dict(run.config), free=_FREE_TO_CHANGE
+    )
+    if faults:
+        raise ConfigError(
+            [
+                f"the workdir holds another run: {fault}; use another workdir"
+                for fault in faults
+            ]
+        )
+    for note in notes:
+        _LOG.warning("the run in this workdir: %s", note)
+
+
+def find_start(init_from: str, workdir: pathlib.Path) -> pathlib.Path:
+    """The workdir that a config's `init_from` means: a path, or an earlier stage.
+
+    Raises:
+        ConfigError: if there is no such stage beside the workdir.
+    """
+    if not init_from.startswith(STAGE):
+        return pathlib.Path(init_from).expanduser()
+    name = init_from.removeprefix(STAGE)
+    found = sorted(workdir.absolute().parent.glob(f"*_{name}"))
+    if not found:
+        raise ConfigError(
+            [
+                f"config.init_from is {init_from!r}, but beside {workdir} there is no"
+                f" folder K_{name}"
+            ]
+        )
+    return found[0]
+
+
+def init_from(
+    state: TrainState, run: Run, shardings, workdir: pathlib.Path
+) -> TrainState:
     """The state with parameters and model state of another run's last checkpoint.
 
     Args:
@@ -114,6 +164,7 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
         run: whose config's `init_from` names the other run's workdir, `init_skip` the
             top-level modules that stay fresh.
         shardings: of the state.
+        workdir: of this run; earlier stages lie beside it.
 
     Returns:
         The state; one replica of the other run serves all of this one's.
@@ -122,8 +173,9 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
         ConfigError: naming every array that is missing or does not fit.
     """
     config, fresh = run.config, frozenset(run.config.init_skip)
+    place = find_start(config.init_from, workdir)
     try:
-        params, model_state, step = restore_params(config.init_from)
+        params, model_state, step = restore_params(place)
     except FileNotFoundError as error:
         raise ConfigError([f"config.init_from: {error}"]) from None
     unknown = fresh - set(state.params)
@@ -148,8 +200,7 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
         ):
             found = "missing" if value is None else f"of shape {value.shape}"
             faults.append(
-                f"{name} is {found} in {config.init_from}, expected {leaf.shape}"
-                " (or one replica)"
+                f"{name} is {found} in {place}, expected {leaf.shape} (or one replica)"
             )
             return leaf
         used += 1
@@ -159,7 +210,7 @@ def init_from(state: TrainState, run: Run, shardings) -> TrainState:
     chosen = jax.tree_util.tree_map_with_path(pick, own)
     if faults:
         raise ConfigError(faults)
-    _LOG.info("initialized %d arrays from step %d of %s", used, step, config.init_from)
+    _LOG.info("initialized %d arrays from step %d of %s", used, step, place)
     placed = jax.device_put(
         chosen, {"params": shardings.params, "model_state": shardings.model_state}
     )

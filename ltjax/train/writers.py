@@ -119,10 +119,19 @@ class Progress:
     between `resume` and `pause`.
     """
 
-    def __init__(self, total: int, *, start: int, examples_per_step: int, label: str):
+    def __init__(
+        self,
+        total: int,
+        *,
+        start: int,
+        examples_per_step: int,
+        label: str,
+        shown: Mapping[str, str] | None = None,
+    ):
         self._total, self._start = total, start
         self._examples_per_step = examples_per_step
         self._label = label
+        self._shown = {"train/loss": "loss", "train/accuracy": "acc", **(shown or {})}
         self._busy, self._since = 0.0, None
         self._timed_steps, self._step, self._last = 0, start, start
         self._bar = _bar(total, start, label)
@@ -159,16 +168,9 @@ class Progress:
 
     def show(self, line: dict) -> None:
         """One interval's record, briefly."""
-        names = {
-            "train/loss": "loss",
-            "train/accuracy": "acc",
-            "eval/test/balanced_accuracy": "test bal",
-            "eval/test/few": "few",
-            "eval/test/worst": "worst",
-        }
         shown = [
             f"{name} {line[key]:.3f}"
-            for key, name in names.items()
+            for key, name in self._shown.items()
             if line.get(key) is not None
         ]
         rate = line.get("time/steps_per_s")

@@ -6,6 +6,7 @@ import pytest
 import scipy.optimize
 
 from ltjax.classifiers.frames import (
+    class_frame,
     grassmannian_frame,
     orthonormal_columns,
     simplex_etf,
@@ -20,7 +21,7 @@ def off_diagonal(gram):
 
 @pytest.mark.parametrize("dim", [2, 3, 4, 9])
 def test_simplex_has_the_gram_matrix_of_the_card(dim):
-    frame = simplex_etf(KEY, 3, dim)
+    frame = simplex_etf(KEY, dim, 3)
     assert frame.shape == (dim, 3)
     assert frame.dtype == np.float64
     expected = np.array([[1, -0.5, -0.5], [-0.5, 1, -0.5], [-0.5, -0.5, 1]])
@@ -40,7 +41,7 @@ def test_simplex_is_the_card_formula_in_rotated_coordinates():
 
 @pytest.mark.parametrize("dim", [9, 10, 32])
 def test_simplex_is_tight(dim):
-    frame = simplex_etf(KEY, 10, dim)
+    frame = simplex_etf(KEY, dim, 10)
     eigenvalues = np.linalg.eigvalsh(frame @ frame.T)
     expected = np.concatenate([np.zeros(dim - 9), np.full(9, 10 / 9)])
     np.testing.assert_allclose(eigenvalues, expected, atol=1e-12)
@@ -50,9 +51,9 @@ def test_simplex_is_tight(dim):
 @pytest.mark.parametrize("dim", [4, 6])
 def test_simplex_of_a_traced_key_is_the_same_matrix(dim):
     keys = jax.random.split(KEY, 2)
-    traced = jax.jit(jax.vmap(lambda key: simplex_etf(key, 5, dim)))(keys)
+    traced = jax.jit(jax.vmap(lambda key: simplex_etf(key, dim, 5)))(keys)
     for key, frame in zip(keys, traced, strict=True):
-        np.testing.assert_allclose(frame, simplex_etf(key, 5, dim), atol=2e-6)
+        np.testing.assert_allclose(frame, simplex_etf(key, dim, 5), atol=2e-6)
 
 
 def test_orientation_is_haar():
@@ -65,21 +66,35 @@ def test_orientation_is_haar():
     assert abs((corners**2).mean() - 1 / 3) < 4 * np.sqrt((1 / 5 - 1 / 9) / 600)
 
 
+def test_dimensions_come_before_classes_as_in_the_shape():
+    for make in (simplex_etf, class_frame):
+        assert make(0, 8, 3).shape == (8, 3)
+    assert grassmannian_frame(0, 8, 3).vectors.shape == (8, 3)
+
+
+def test_seeds_and_legacy_keys_are_keys():
+    expected = simplex_etf(jax.random.key(3), 6, 4)
+    for key in (3, np.int64(3), jax.random.PRNGKey(3)):
+        np.testing.assert_array_equal(simplex_etf(key, 6, 4), expected)
+    with pytest.raises(ValueError, match=r"key is 4294967301, expected .* \[0, 2\^32"):
+        simplex_etf(2**32 + 5, 6, 4)  # JAX would take it for 5
+
+
 def test_keys_orient_the_frame():
-    first, second = (simplex_etf(jax.random.key(s), 4, 6) for s in (0, 1))
+    first, second = (simplex_etf(jax.random.key(s), 6, 4) for s in (0, 1))
     assert np.abs(first - second).max() > 0.1
-    np.testing.assert_array_equal(first, simplex_etf(jax.random.key(0), 4, 6))
+    np.testing.assert_array_equal(first, simplex_etf(jax.random.key(0), 6, 4))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: simplex_etf(KEY, 10, 8), "need dim >= 9, but dim is 8"),
-        (lambda: simplex_etf(KEY, 1, 8), "num_classes is 1"),
+        (lambda: simplex_etf(KEY, 8, 10), "need dim >= 9, but dim is 8"),
+        (lambda: simplex_etf(KEY, 8, 1), "num_classes is 1"),
         (lambda: orthonormal_columns(KEY, 2, 3), "do not fit"),
-        (lambda: grassmannian_frame(KEY, 5, 1), "expected dim >= 2"),
-        (lambda: grassmannian_frame(KEY, 5, 3, features="loose"), "'loose'"),
-        (lambda: grassmannian_frame(KEY, 5, 3, restarts=0), "at least 1"),
+        (lambda: grassmannian_frame(KEY, 1, 5), "expected dim >= 2"),
+        (lambda: grassmannian_frame(KEY, 3, 5, features="loose"), "'loose'"),
+        (lambda: grassmannian_frame(KEY, 3, 5, restarts=0), "at least 1"),
     ],
 )
 def test_bad_sizes_are_refused(call, message):
@@ -89,7 +104,7 @@ def test_bad_sizes_are_refused(call, message):
 
 def test_solver_refuses_a_traced_key():
     with pytest.raises(TypeError, match="traced"):
-        jax.jit(lambda key: grassmannian_frame(key, 6, 3).vectors)(KEY)
+        jax.jit(lambda key: grassmannian_frame(key, 3, 6).vectors)(KEY)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +117,7 @@ def test_solver_refuses_a_traced_key():
     ],
 )
 def test_known_spherical_codes(num_classes, dim, inner_product):
-    frame = grassmannian_frame(KEY, num_classes, dim, restarts=8, steps=200)
+    frame = grassmannian_frame(KEY, dim, num_classes, restarts=8, steps=200)
     vectors = frame.vectors
     assert vectors.shape == (dim, num_classes)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, atol=1e-12)
@@ -117,7 +132,7 @@ def test_known_spherical_codes(num_classes, dim, inner_product):
 
 @pytest.mark.slow
 def test_the_24_cell():
-    frame = grassmannian_frame(KEY, 24, 4)
+    frame = grassmannian_frame(KEY, 4, 24)
     assert frame.max_inner_product == pytest.approx(0.5, abs=1e-6)
 
 
@@ -139,7 +154,7 @@ def hull_distance(vectors, y):
 def test_free_features_reach_the_one_vs_rest_margin():
     # By duality max_z min_c <w_y - w_c, z> is the distance of w_y from the hull of the
     # others, so the features the solver found must be the best ones for its vectors.
-    frame = grassmannian_frame(KEY, 7, 3, features="free", restarts=8, steps=200)
+    frame = grassmannian_frame(KEY, 3, 7, features="free", restarts=8, steps=200)
     margin = min(hull_distance(frame.vectors, y) for y in range(7))
     assert frame.margin == pytest.approx(margin, abs=1e-4)
     # The best 7 points on the sphere are 77.87 degrees apart (Schuette and van der
@@ -149,6 +164,6 @@ def test_free_features_reach_the_one_vs_rest_margin():
 
 def test_same_key_same_frame():
     first, second = (
-        grassmannian_frame(KEY, 6, 3, restarts=8, steps=200) for _ in range(2)
+        grassmannian_frame(KEY, 3, 6, restarts=8, steps=200) for _ in range(2)
     )
     np.testing.assert_array_equal(first.vectors, second.vectors)

@@ -24,10 +24,15 @@ def arrays() -> dict[str, np.ndarray]:
         **{name: rng.normal(size=(BATCH, DIM)) for name in ("a", "b", "c", "d")},
         "labels": np.array([0, 1, 2, 0, 1, 0, 2, 0], np.int32),
         "queue": queue / np.linalg.norm(queue, axis=1, keepdims=True),
+        "queue_labels": np.array([0, 1, -1, 0, 2, 0], np.int32),
+        "class_vectors": rng.normal(size=(DIM, 3)),
+        "prior": np.array([0.6, 0.3, 0.1]),
+        "logits": rng.normal(size=(BATCH, 3)),
+        "class_counts": np.array([50, 20, 5], np.int32),
     }
 
 
-BATCHED = ("a", "b", "c", "d", "labels")
+BATCHED = ("a", "b", "c", "d", "labels", "logits")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,5 +78,37 @@ ROWS = (
     Row("moclr", losses.moclr, VIEWS, hyper=COLD),
     Row("byol", losses.byol, VIEWS, blocks=False),
     Row("simsiam", losses.simsiam, VIEWS, blocks=False),
+    Row(
+        "geometric_harmonization",
+        losses.geometric_harmonization,
+        ("a", "b", "class_vectors", "prior"),
+        hyper={"temperature": 0.3, "strength": 5.0},
+        blocks=False,
+    ),
+    Row(
+        "kcl",
+        losses.kcl,
+        ("a", "b", "labels"),
+        keywords={"queue": "queue", "queue_labels": "queue_labels"},
+        hyper={"k": 2.0} | COLD,
+    ),
+    Row(
+        "balanced_contrastive",
+        losses.balanced_contrastive,
+        ("a", "labels", "class_vectors"),
+        hyper=COLD,
+    ),
+    Row(
+        "paco",
+        losses.paco,
+        ("logits", "labels", "class_counts"),
+        keywords={
+            "queries": "a",
+            "keys": "b",
+            "queue": "queue",
+            "queue_labels": "queue_labels",
+        },
+        hyper={"alpha": 0.1, "beta": 0.8, "gamma": 0.5} | COLD,
+    ),
     Row("dnc_distillation", losses.dnc_distillation, VIEWS, blocks=False),
 )

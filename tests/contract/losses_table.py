@@ -208,6 +208,10 @@ def ref_dot(h, y, a, hy, ys):
     return regress(h, a["frame"][:, y], 1.0)
 
 
+def ref_dot_penalty(h, y, a, hy, ys):
+    return regress(h, a["frame"][:, y], 1.0) + hy["norm_penalty"] * np.sqrt(h @ h)
+
+
 def ref_dot_batch(h, y, a, hy, ys):
     return regress(h, a["frame"][:, y], batch_length(y, ys))
 
@@ -479,6 +483,16 @@ ROWS = (
         losses.dot_regression,
         ref_dot,
         ("frame",),
+        static={"class_balance": "none"},
+        predictions="features",
+        stopped=True,
+    ),
+    Row(
+        "dot_regression[penalty]",
+        losses.dot_regression,
+        ref_dot_penalty,
+        ("frame",),
+        hyper={"norm_penalty": 0.3},
         static={"class_balance": "none"},
         predictions="features",
         stopped=True,

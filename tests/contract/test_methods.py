@@ -42,11 +42,11 @@ def config(request, tiny_config, tmp_path):
     chosen.total = "4 steps"
     if gradient != "sam":
         chosen.model.norm = "none"  # compiles faster
+    if "stages" in presets.PRESETS[method]:  # the second one, on a finished run
+        chosen.init_from = str(tmp_path / "finished")
     presets.apply_preset(chosen, method, late="1 steps")
     presets.apply_gradient(chosen, gradient, **tail_options(gradient))
     chosen.total = "4 steps"  # second stages bring their own
-    if chosen.optimizer.train != "all":
-        chosen.init_from = str(tmp_path / "finished")
     if gradient == "rwsam":
         weights = np.random.default_rng(0).uniform(0.5, 2, 159).astype(np.float32)
         np.save(tmp_path / "weights.npy", weights / weights.mean())

@@ -118,6 +118,17 @@ def test_tracing_is_refused_with_a_message(name):
 
 
 @every
+def test_a_seed_is_a_key(name):
+    expected = RESAMPLERS[name](jax.random.key(5), FEATURES, LABELS)
+    for key in (5, jax.random.PRNGKey(5)):
+        found = RESAMPLERS[name](key, FEATURES, LABELS)
+        for ours, theirs in zip(
+            jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@every
 def test_a_wrong_key_is_refused_with_a_message(name):
     with pytest.raises(TypeError, match=r"expected one jax.random.key\(seed\)"):
         RESAMPLERS[name](jax.random.split(KEY), FEATURES, LABELS)

@@ -16,8 +16,8 @@ N, K, B = LABELS.size, COUNTS.size, 8
 WEIGHTS = class_balanced_weights(COUNTS, beta=0.99)
 
 SAMPLERS = {
-    "instance_drop": lambda: resampling.instance(N, B),
-    "instance_pad": lambda: resampling.instance(N, B, remainder="pad"),
+    "instance_drop": lambda: resampling.instance(N, B, labels=LABELS, num_classes=K),
+    "instance_pad": lambda: resampling.instance(N, B, remainder="pad", labels=LABELS),
     "class_power": lambda: resampling.class_power(LABELS, K, B, power=0.3),
     "class_balanced": lambda: resampling.class_balanced(LABELS, K, B),
     "square_root": lambda: resampling.square_root(LABELS, K, B),
@@ -25,7 +25,7 @@ SAMPLERS = {
     "progressive": lambda: resampling.progressive(LABELS, K, B, total_epochs=3),
     "class_aware": lambda: resampling.class_aware(LABELS, K, B),
     "deferred": lambda: resampling.deferred(
-        resampling.instance(N, B),
+        resampling.instance(N, B, labels=LABELS),
         resampling.class_balanced(LABELS, K, B),
         switch_step=5,
     ),
@@ -42,6 +42,55 @@ def same(a, b):
         np.array_equal(i, j) and np.array_equal(m, n)
         for (i, m), (j, n) in zip(a, b, strict=True)
     )
+
+
+# What their definitions say of the classes, at step 6 of 4 steps per epoch.
+POWER = {"class_power": 0.3, "class_balanced": 0.0, "square_root": 0.5}
+
+
+def powers(present, q):
+    powered = np.where(np.isnan(present), np.nan, present**q)  # nan**0 is 1
+    return powered / np.nansum(powered)
+
+
+def expected_probabilities(name, step):
+    present = np.where(COUNTS > 0, COUNTS, np.nan)
+    instance, balanced = present / N, present / present / 4
+    share = {
+        "class_weighted": present * WEIGHTS / np.nansum(present * WEIGHTS),
+        "progressive": (1 - min(step // 4 / 2, 1)) * instance
+        + min(step // 4 / 2, 1) * balanced,
+        "class_aware": balanced,
+        "deferred": instance if step < 5 else balanced,
+        **{k: powers(present, q) for k, q in POWER.items()},
+    }
+    return np.nan_to_num(share.get(name, instance))
+
+
+@pytest.mark.parametrize("step", [0, 6])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_class_probabilities_are_readable(name, step):
+    found = SAMPLERS[name]().class_probabilities(step)
+    assert found.dtype == np.float64 and found.shape == (K,)
+    np.testing.assert_allclose(found, expected_probabilities(name, step), rtol=1e-12)
+    # And they are what is drawn, whatever the seed.
+    drawn = np.zeros(K)
+    for seed in range(300):
+        indices, mask = SAMPLERS[name]()(seed, step)
+        drawn += np.bincount(LABELS[indices[mask]], minlength=K)
+    np.testing.assert_allclose(drawn / drawn.sum(), found, atol=0.05)
+
+
+def test_instance_without_labels_says_what_it_lacks():
+    sampler = resampling.instance(N, B)
+    with pytest.raises(ValueError, match="does not know the classes"):
+        sampler.class_probabilities()
+    with pytest.raises(ValueError, match="there are 37 labels, but"):
+        resampling.instance(36, B, labels=LABELS)
+    balanced = resampling.class_balanced(LABELS, K, B)
+    mixed = resampling.deferred(sampler, balanced, switch_step=5)
+    with pytest.raises(ValueError, match="does not know the classes"):
+        mixed.class_probabilities(6)
 
 
 @pytest.fixture(params=SAMPLERS, ids=str)
@@ -132,9 +181,9 @@ def test_rows_of_all_processes_are_the_global_plan(make, processes):
 
 
 def test_negative_seed_or_step_is_refused(make):
-    with pytest.raises(ValueError, match="seed -1 and step 0"):
+    with pytest.raises(ValueError, match="sampler: seed is -1"):
         make()(-1, 0)
-    with pytest.raises(ValueError, match="seed 0 and step -2"):
+    with pytest.raises(ValueError, match="sampler: step is -2"):
         make()(0, -2)
 
 

@@ -7,7 +7,9 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
+import cloudpickle
 import jax
 import numpy as np
 import pytest
@@ -275,6 +277,79 @@ def test_close_ends_workers(mnist1d, leave):
     else:
         rows.close()
     assert not started & set(multiprocessing.active_children())
+
+
+def test_a_plan_may_refer_to_the_feed_that_runs_it(mnist1d):
+    """As that of a training loop does, by way of the run it belongs to."""
+    built = feed.streaming(mnist1d, *pipeline_of(mnist1d), num_workers=1)
+    inner = plan_of(mnist1d)
+
+    def plan(step):
+        assert built.arrays == {}
+        return inner(step)
+
+    rows = built.iterate(plan, 3, 100)
+    for step in (3, 4):
+        assert np.array_equal(next(rows)["index"], inner(step)[0])
+    # The copy in the worker has nothing of ours to close; this one has.
+    assert len(multiprocessing.active_children()) > 0
+    built.close()
+    copy = cloudpickle.loads(cloudpickle.dumps(built))
+    copy.close()
+    assert len(list(copy.iterate(inner, 0, 1))) == 1
+
+
+KILLED = """
+import multiprocessing, time
+import numpy as np
+from ltjax.data import array_source, augment, feed
+from ltjax.resampling import instance
+
+if __name__ == "__main__":
+    source = array_source(np.zeros((8, 1000), np.float32), np.zeros(8, int))
+    built = feed.streaming(source, *augment.build("none"), num_workers=1)
+    rows = built.iterate(feed.replica_plan(instance(8, 4), seeds=[0]), 0, 10_000)
+    batch = next(rows)
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    time.sleep(600)
+"""
+
+
+def shared_memory(pid: int) -> set[pathlib.Path]:
+    """What a process has mapped of it: arrays of batches, and semaphores."""
+    lines = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
+    names = {line.split()[-1] for line in lines if "/dev/shm/" in line}
+    return {pathlib.Path(name) for name in names}
+
+
+def runs(pid: int) -> bool:
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_workers_end_with_the_process_that_was_killed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    (worker,) = map(int, process.stdout.readline().split())
+    left = shared_memory(process.pid) | shared_memory(worker)
+    assert runs(worker) and any("psm_" in path.name for path in left)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while runs(worker) or any(path.exists() for path in left):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def damaged_source():

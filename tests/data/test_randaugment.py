@@ -196,15 +196,14 @@ def test_every_example_has_its_own_level_and_probability():
     assert len(traces) == 1
 
 
-def test_all_operations_of_all_pools_run_on_floating_and_gray_images():
-    for pool in (STANDARD, BOOSTED):
-        one = functools.partial(
-            rand_augment, pool=pool, layers=2, probability=1.0, level=0.5
-        )
-        gray = image()[..., :1].astype(np.float32) + 0.25
-        out = np.asarray(jax.jit(jax.vmap(one, (0, None)))(KEYS[:40], gray))
-        assert out.dtype == np.float32 and out.shape == (40, SIDE, SIDE, 1)
-        assert np.isfinite(out).all() and out.min() >= 0 and out.max() <= 255
+def test_all_operations_run_on_floating_and_gray_images():
+    gray = image()[..., :1].astype(np.float32) + 0.25
+    one = functools.partial(
+        rand_augment, pool=STANDARD + BOOSTED, layers=2, probability=1.0, level=0.5
+    )
+    out = np.asarray(jax.jit(jax.vmap(one, (0, None)))(KEYS[:80], gray))
+    assert out.dtype == np.float32 and out.shape == (80, SIDE, SIDE, 1)
+    assert np.isfinite(out).all() and out.min() >= 0 and out.max() <= 255
 
 
 def test_erased_squares_have_the_mean_color_and_lie_anywhere():

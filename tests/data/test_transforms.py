@@ -122,7 +122,8 @@ def test_random_resized_crop_reaches_every_place():
     assert np.sum((np.sum(equal, axis=1) - 100) ** 2) / 100 < 21.11
 
 
-def test_random_resized_crop_of_everything_is_a_plain_resize():
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+def test_random_resized_crop_of_everything_is_a_plain_resize(method):
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
     crop = functools.partial(
         transforms.random_resized_crop,
@@ -130,10 +131,12 @@ def test_random_resized_crop_of_everything_is_a_plain_resize():
         size=8,
         area=(1.0, 1.0),
         ratio=(1.0, 1.0),
+        method=method,
     )
-    out = over_keys(lambda key: crop(key), KEYS[:1])[0]
-    small = PIL.Image.fromarray(image).resize((8, 8), PIL.Image.Resampling.BILINEAR)
-    assert np.allclose(out, np.asarray(small), atol=1.0)  # PIL rounds
+    out = over_keys(lambda key: crop(key), KEYS[:1])[0].clip(0, 255)
+    filter = PIL.Image.Resampling[method.upper()]
+    small = PIL.Image.fromarray(image).resize((8, 8), filter)
+    assert np.allclose(out, np.asarray(small), atol=1.01)  # Pillow rounds twice
 
 
 @pytest.mark.parametrize(
@@ -288,3 +291,11 @@ def test_center_crop():
 def test_a_batch_is_refused(name, options):
     with pytest.raises(ValueError, match=rf"{name}: image has shape \(2, 4, 4, 3\)"):
         getattr(transforms, name)(KEYS[0], np.zeros((2, 4, 4, 3), np.uint8), **options)
+
+
+def test_unknown_borders_and_filters_are_refused():
+    image = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match="pad_crop: border is 'wrap'"):
+        transforms.pad_crop(KEYS[0], image, border="wrap")
+    with pytest.raises(ValueError, match="random_resized_crop: method is 'linear'"):
+        transforms.random_resized_crop(KEYS[0], image, size=2, method="linear")

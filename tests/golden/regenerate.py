@@ -59,7 +59,7 @@ def arguments(path: pathlib.Path, module) -> list[str]:
 
 def _first_stage(name: str, value: str, names: set[str]) -> str:
     """Second stages start from a finished run."""
-    second = name == "method" and "optimizer.train" in presets.PRESETS[value]
+    second = name == "method" and "stages" in presets.PRESETS[value]
     return ",init_from=runs/first" if second and "init_from" in names else ""
 
 

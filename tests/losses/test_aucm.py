@@ -9,7 +9,6 @@ import pytest
 
 from ltjax.losses import (
     SaddleDuals,
-    auc_square,
     aucm,
     best_saddle_duals,
     drauc_radii,
@@ -74,16 +73,17 @@ def test_hand_computed(x64):
 
 
 def test_saddle_is_the_pairwise_loss(x64):
-    best = best_saddle_duals(SCORES, LABELS)
+    function = jax.jit(lambda s, m: best_saddle_duals(s, LABELS, margin=m))
+    best = function(SCORES, 1.0)
     np.testing.assert_allclose(best, [0.65, 0.3, 0.65], atol=1e-15)
     (value, loss), gradients = graded(SCORES, LABELS, best)
     assert value == pytest.approx(0.51166667, abs=5e-9)
     assert value == pytest.approx(np.mean(loss.monitor), abs=1e-14)
-    square = np.asarray(auc_square(SCORES, LABELS))
-    np.testing.assert_allclose(loss.monitor, 2 * square, atol=1e-14)
+    each = [np.mean((1 - p + SCORES[2:]) ** 2) for p in SCORES[:2]]
+    np.testing.assert_allclose(loss.monitor, 5 / 2 * np.array([*each, 0, 0, 0]))
     np.testing.assert_allclose(gradients[1], 0, atol=1e-14)
     # A gap beyond the margin: alpha stops at 0, and F is the variance within classes.
-    apart = best_saddle_duals(SCORES + 2.0 * LABELS, LABELS, margin=0.5)
+    apart = function(SCORES + 2.0 * LABELS, 0.5)
     assert apart.alpha == 0
 
 

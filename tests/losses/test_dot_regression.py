@@ -47,6 +47,31 @@ def test_balance_within_the_batch(x64):
         np.testing.assert_allclose(values[0], loss, rtol=1e-11)
 
 
+def test_price_of_length(x64):
+    # ||h|| = 1, so the penalty is itself, whatever the weight of the class; h = 3 h_0
+    # costs 3 times the regression of the unit feature and 3 times the price.
+    features = np.concatenate([FEATURE, np.eye(3)])
+    labels = np.array([0, 0, 0, 1])
+    for balance, loss in (("none", 0.350034017148), ("batch", 0.233356011432)):
+        options = {"class_balance": balance, "norm_penalty": 0.01}
+        values = dot_regression(features, labels, FRAME, **options)
+        np.testing.assert_allclose(values[0], loss + 0.01, rtol=1e-11)
+        values = dot_regression(3 * features, labels, FRAME, **options)
+        np.testing.assert_allclose(values[0], 3 * (loss + 0.01), rtol=1e-11)
+
+
+def test_price_of_length_draws_along_the_feature(x64):
+    def loss(h, price):
+        return dot_regression(h, np.array([2]), FRAME, norm_penalty=price)[0]
+
+    gradient = jax.grad(loss)
+    pull = gradient(2 * FEATURE, 0.01) - gradient(2 * FEATURE, 0.0)
+    np.testing.assert_allclose(pull, 0.01 * FEATURE, atol=1e-15)
+    assert np.all(np.isfinite(gradient(0 * FEATURE, 0.01)))
+    with pytest.raises(ValueError, match="dot_regression: norm_penalty is -1"):
+        loss(FEATURE, -1)
+
+
 def test_batch_balance_is_the_mean_over_the_classes_present(x64):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(9, 3))

@@ -53,7 +53,8 @@ CASES = {
         lambda t, g: -g * sigmoid(-g * t),
     ),
 }
-cases = pytest.mark.parametrize("name", CASES)
+# The hinge itself only in the running example: the code is that of its square.
+cases = pytest.mark.parametrize("name", [n for n in CASES if n != "hinge"])
 
 
 def opponents(labels, p, kind):
@@ -184,7 +185,8 @@ def test_without_a_pair_the_loss_is_zero(name, x64):
         graded(name, scores[:, 0], 1),
     ):
         assert not np.any(result[0]) and not np.any(result[1])
-    assert CASES[name][0](scores[:0], np.zeros(0, np.int32)).shape == (0,)
+    empty = jax.eval_shape(CASES[name][0], scores[:0], np.zeros(0, np.int32))
+    assert empty.shape == (0,)
 
 
 @cases
@@ -208,7 +210,7 @@ def test_one_versus_rest(name, x64):
     assert not np.any(values(scores, np.full(ROWS, 3, np.int32)))
 
 
-@cases
+@pytest.mark.parametrize("name", ["squared_hinge", "exp"])
 def test_float32_is_within_its_rounding(name):
     """Far from zero, too: scores of 20 +- 1 lose nothing but their own rounding."""
     scores, labels = batch(2)
@@ -237,14 +239,13 @@ def test_label_out_of_range_is_nan(name, x64):
     np.testing.assert_array_equal(np.isnan(values), (labels < 0) | (labels > 1))
 
 
-@pytest.mark.parametrize("name", ["squared_hinge", "logistic"])
-def test_eight_devices_give_the_numbers_of_one(name):
+def test_eight_devices_give_the_numbers_of_one():
+    """Of the squared hinge, whose sort needs all rows."""
     scores, labels = batch(7)
     rows = np.float32(scores), labels, np.arange(ROWS) != 2
-    loss = CASES[name][0]
 
     def values(scores, labels, where):
-        return loss(scores, labels, where=where)
+        return auc_hinge(scores, labels, power=2, where=where)
 
     expected = jax.jit(values)(*rows)
     mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
@@ -256,21 +257,21 @@ def test_eight_devices_give_the_numbers_of_one(name):
     )
 
 
-def test_second_derivatives_and_vmap(x64):
+def test_second_derivatives(x64):
     """Of the squared hinge, whose gradient goes through a sort; no pair on a kink."""
     scores, labels = batch(6)
-    scores = jnp.asarray(scores[:9])
-    direction = jnp.asarray(np.random.default_rng(1).normal(size=scores.shape))
+    direction = np.random.default_rng(1).normal(size=scores.shape)
 
-    def total(scores):
-        return jnp.sum(auc_hinge(scores, labels[:9], margin=0.98, power=2))
+    def mean(scores):
+        return jnp.mean(auc_hinge(scores, labels, margin=0.98, power=2))
 
-    gradient = jax.jit(jax.vmap(jax.grad(total)))
-    product = jax.jit(lambda s, d: jax.jvp(jax.grad(total), (s,), (d,))[1])
-    signs = jnp.array([1.0, -1.0])[:, None, None]
-    ends = gradient(scores[None] + 1e-6 * signs * direction[None])
+    product = jax.jit(lambda s, d: jax.jvp(jax.grad(mean), (s,), (d,))[1])
+    ends = [
+        graded("squared_hinge", scores + sign * 1e-6 * direction, labels, 0.98)[1]
+        for sign in (1, -1)
+    ]
     difference = (ends[0] - ends[1]) / 2e-6
-    np.testing.assert_allclose(product(scores, direction), difference, atol=1e-6)
+    np.testing.assert_allclose(product(scores, direction), difference, atol=1e-7)
 
 
 EXAMPLE = np.array([[7, 2, 1], [4, 5, 1], [3, 6, 1], [5, 3, 2], [2, 2, 6]]) / 10

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.losses import (
-    cavl,
-    corr,
-    leveraged_weighted,
-    proden,
-    softmax_cross_entropy,
-)
+from ltjax import losses
+
+# Compiled, so that a test costs one program and not one per operation.
+proden = jax.jit(losses.proden)
+corr = jax.jit(losses.corr)
+cavl = jax.jit(losses.cavl)
+leveraged_weighted = jax.jit(losses.leveraged_weighted, static_argnames="base")
+softmax_cross_entropy = jax.jit(losses.softmax_cross_entropy)
 
 LOGITS = np.array([[2.0, 1.0, 0.0, -1.0]])
 STRONG = np.array([[1.0, 1.5, 0.5, -1.0]])
@@ -44,24 +45,21 @@ def test_proden_of_uniform_confidences(x64):
 
 def test_proden_gradient_is_prediction_minus_confidence(x64):
     def mean(z):
-        return jnp.mean(proden(z, jnp.tile(UNIFORM, (2, 1))))
+        return jnp.mean(proden(z, np.tile(UNIFORM, (2, 1))))
 
     p = np.exp(LOGITS - LOG_SUM)
-    gradient = jax.grad(mean)(jnp.tile(LOGITS, (2, 1)))
+    gradient = jax.jit(jax.grad(mean))(np.tile(LOGITS, (2, 1)))
     np.testing.assert_allclose(gradient, np.tile((p - UNIFORM) / 2, (2, 1)), atol=1e-12)
     # Confidences equal to the prediction, as after an update with all labels in S.
-    np.testing.assert_allclose(
-        jax.grad(lambda z: proden(z, jax.nn.softmax(z))[0])(jnp.asarray(LOGITS)),
-        np.zeros((1, 4)),
-        atol=1e-15,
-    )
+    own = jax.jit(jax.grad(lambda z: proden(z, jax.nn.softmax(z))[0]))
+    np.testing.assert_allclose(own(LOGITS), np.zeros((1, 4)), atol=1e-15)
 
 
 def test_corr_numbers(x64):
     terms = {
-        "consistency": {"exclusion_weight": 0.0},
-        "exclusion": {"consistency_weight": 0.0},
-        "both": {},
+        "consistency": {"consistency_weight": 1.0, "exclusion_weight": 0.0},
+        "exclusion": {"consistency_weight": 0.0, "exclusion_weight": 1.0},
+        "both": {"consistency_weight": 1.0, "exclusion_weight": 1.0},
     }
     value = {
         name: float(
@@ -103,15 +101,19 @@ def test_corr_limits(x64):
 
 def test_sure_of_an_impossible_label():
     # p_0 = 1 in float32. -log(1 - p_0) = log sum_k e^{z_k} - log sum_{k > 0} e^{z_k}.
-    logits = jnp.array([[40.0, 0.0, 0.0]])
-    impossible = jnp.array([[False, True, True]])
-    value, gradient = jax.value_and_grad(
-        lambda z: corr(z, impossible / 2.0, impossible, consistency_weight=0.0)[0]
-    )(logits)
+    logits = np.float32([[40.0, 0.0, 0.0]])
+    impossible = np.array([[False, True, True]])
+    half = np.float32(impossible / 2)
+    graded = jax.jit(
+        jax.value_and_grad(
+            lambda z: corr(z, half, impossible, consistency_weight=0.0)[0]
+        )
+    )
+    value, gradient = graded(logits)
     np.testing.assert_allclose(value, 40 - np.log(2), rtol=1e-6)
     np.testing.assert_allclose(gradient, [[1.0, -0.5, -0.5]], rtol=1e-6)
-    guarded = corr(logits, impossible / 2.0, impossible, guard=1e-9)
-    plain = corr(logits, impossible / 2.0, impossible, exclusion_weight=0.0)
+    guarded = corr(logits, half, impossible, guard=1e-9)
+    plain = corr(logits, half, impossible, exclusion_weight=0.0)
     np.testing.assert_allclose(guarded - plain, [-np.log(1e-9)], rtol=1e-6)
 
 
@@ -137,10 +139,8 @@ def test_cavl_by_other_scores(x64):
         cavl(LOGITS, CANDIDATES, scores=scores),
         softmax_cross_entropy(LOGITS, np.array([3])),
     )
-    gradient = jax.grad(lambda s: cavl(LOGITS, CANDIDATES, scores=s)[0])(
-        jnp.asarray(scores)
-    )
-    assert not np.any(gradient)
+    graded = jax.jit(jax.grad(lambda s: cavl(LOGITS, CANDIDATES, scores=s)[0]))
+    assert not np.any(graded(scores))
 
 
 WEN = np.array([[1.0, -0.5, 0.3, -2.0]])
@@ -170,39 +170,45 @@ def test_leveraged_weighted_after_one_update(x64):
 
 
 def test_targets_have_no_gradient():
-    logits = jnp.asarray(LOGITS, jnp.float32)
-    for loss in (
-        lambda t: proden(logits, t),
-        lambda t: corr(logits, t, CANDIDATES),
-        lambda t: leveraged_weighted(logits, t, CANDIDATES),
-    ):
-        assert not np.any(jax.grad(lambda t, f=loss: f(t)[0])(jnp.float32(UNIFORM)))
+    logits = np.float32(LOGITS)
+
+    @jax.jit
+    @jax.grad
+    def total(t):
+        pairs = corr(logits, t, CANDIDATES), leveraged_weighted(logits, t, CANDIDATES)
+        return jnp.sum(proden(logits, t) + sum(pairs))
+
+    assert not np.any(total(np.float32(UNIFORM)))
 
 
 def test_a_row_without_candidates_is_nan_unless_it_is_masked():
-    logits = jnp.tile(jnp.asarray(LOGITS, jnp.float32), (2, 1))
-    tables = jnp.tile(jnp.asarray(UNIFORM, jnp.float32), (2, 1))
+    logits = np.tile(np.float32(LOGITS), (2, 1))
+    tables = np.tile(np.float32(UNIFORM), (2, 1))
     candidates = np.array([[True, True, False, True], [False] * 4])
     for loss in (
         lambda w: corr(logits, tables, candidates, where=w),
         lambda w: cavl(logits, candidates, where=w),
         lambda w: leveraged_weighted(logits, tables, candidates, where=w),
     ):
-        assert np.isnan(loss(None)).tolist() == [False, True]
+        assert np.isnan(np.asarray(loss(None))).tolist() == [False, True]
         assert loss(np.array([True, False]))[1] == 0
 
 
 def test_masked_tables_may_hold_nan():
-    logits = jnp.full((1, 4), jnp.nan)
     dirty, off = np.full((1, 4), np.nan, np.float32), np.array([False])
-    for loss in (
-        lambda z: proden(z, dirty, where=off),
-        lambda z: corr(z, dirty, CANDIDATES, where=off),
-        lambda z: cavl(z, CANDIDATES, scores=dirty, where=off),
-        lambda z: leveraged_weighted(z, dirty, CANDIDATES, base="softmax", where=off),
-    ):
-        value, gradient = jax.value_and_grad(lambda z, f=loss: f(z)[0])(logits)
-        assert value == 0 and not np.any(gradient)
+
+    @jax.jit
+    @jax.value_and_grad
+    def total(z):
+        return jnp.sum(
+            proden(z, dirty, where=off)
+            + corr(z, dirty, CANDIDATES, where=off)
+            + cavl(z, CANDIDATES, scores=dirty, where=off)
+            + leveraged_weighted(z, dirty, CANDIDATES, base="softmax", where=off)
+        )
+
+    value, gradient = total(dirty)
+    assert value == 0 and not np.any(gradient)
 
 
 def test_integer_candidates_are_the_same():
@@ -214,39 +220,45 @@ def test_integer_candidates_are_the_same():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: proden(LOGITS, CANDIDATES), TypeError, "confidences has dtype bool"),
         (
-            lambda: proden(LOGITS, UNIFORM[0]),
+            lambda: losses.proden(LOGITS, CANDIDATES),
+            TypeError,
+            "confidences has dtype bool",
+        ),
+        (
+            lambda: losses.proden(LOGITS, UNIFORM[0]),
             ValueError,
             r"proden: confidences has shape \(4,\), expected the shape of logits \(1, ",
         ),
         (
-            lambda: corr(LOGITS, UNIFORM, UNIFORM),
+            lambda: losses.corr(LOGITS, UNIFORM, UNIFORM),
             TypeError,
             "corr: candidates have dtype float",
         ),
         (
-            lambda: corr(LOGITS, UNIFORM, CANDIDATES, exclusion_weight=-1),
+            lambda: losses.corr(LOGITS, UNIFORM, CANDIDATES, exclusion_weight=-1),
             ValueError,
             "corr: exclusion_weight is -1",
         ),
         (
-            lambda: cavl(LOGITS, CANDIDATES[:, :3]),
+            lambda: losses.cavl(LOGITS, CANDIDATES[:, :3]),
             ValueError,
             r"cavl: candidates has shape \(1, 3\)",
         ),
         (
-            lambda: cavl(LOGITS, CANDIDATES, scores=LOGITS[0]),
+            lambda: losses.cavl(LOGITS, CANDIDATES, scores=LOGITS[0]),
             ValueError,
             r"cavl: scores has shape \(4,\)",
         ),
         (
-            lambda: leveraged_weighted(LOGITS, UNIFORM, CANDIDATES, base="hinge"),
+            lambda: losses.leveraged_weighted(
+                LOGITS, UNIFORM, CANDIDATES, base="hinge"
+            ),
             ValueError,
             "base is 'hinge', expected one of",
         ),
         (
-            lambda: leveraged_weighted(LOGITS, UNIFORM, CANDIDATES, beta=-2),
+            lambda: losses.leveraged_weighted(LOGITS, UNIFORM, CANDIDATES, beta=-2),
             ValueError,
             "leveraged_weighted: beta is -2",
         ),

@@ -10,18 +10,17 @@ from ltjax.methods.presets import (
 )
 from ltjax.methods.registry import GRADIENTS
 from ltjax.options import ConfigError
-from ltjax.train.check import check
 from ltjax.train.config import default_config
+from ltjax.train.stages import check_stages
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_valid_config(name):
     config = default_config()
     apply_preset(config, name, late="80%")
-    if config.optimizer.train != "all":
-        config.init_from = "runs/first"
-    checked = check(config)
-    assert checked.label == PRESETS[name]["label"]
+    runs = check_stages(config)
+    assert runs[0].config.label == PRESETS[name]["label"]
+    assert len(runs) == len(PRESETS[name].get("stages", [0]))
     assert "<late>" not in str(config)
 
 
@@ -43,7 +42,9 @@ def test_deferred_methods_switch_when_they_are_told():
 def test_second_stages_take_the_cosine_of_their_first():
     config = default_config()
     config.schedule.choose("cosine", per_epoch=True, warmup="5 epochs")
+    config.init_from = "runs/first"  # takes the place of the first stage
     apply_preset(config, "crt", late="80%")
+    assert not config.stages and config.label == "cRT"
     assert config.schedule.to_dict() == {
         "name": "cosine",
         "per_epoch": True,
@@ -52,9 +53,12 @@ def test_second_stages_take_the_cosine_of_their_first():
     config = default_config()
     config.schedule.choose("warmup_multistep", warmup="5 epochs")
     apply_preset(config, "lws", late="80%")
-    assert (config.schedule.name, config.schedule.warmup) == ("cosine", "0 steps")
-    assert config.optimizer.train == "class_scale" and config.head.class_scale == "ones"
-    assert tuple(config.init_skip) == ("class_scale",)
+    first, second = (stage.config for stage in check_stages(config))
+    assert first.schedule.warmup == "5 epochs" and first.optimizer.train == "all"
+    assert (second.schedule.name, second.schedule.warmup) == ("cosine", "0 steps")
+    assert second.optimizer.train == "class_scale"
+    assert second.head.class_scale == "ones" and second.init_skip == ("class_scale",)
+    assert (second.init_from, second.label) == ("stage:first", "LWS")
 
 
 def test_a_gradient_is_chosen_with_its_changes_and_named():

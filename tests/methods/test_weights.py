@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax.methods.labelled import class_weights
 from ltjax.methods.registry import WEIGHTS
-from ltjax.methods.supervised.supervised import class_weights
 from ltjax.methods.weights import WeightsOptions
 
 COUNTS = np.array([100, 20, 5])

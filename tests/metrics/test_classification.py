@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from imblearn.metrics import geometric_mean_score
+from imblearn.metrics import geometric_mean_score, specificity_score
 from sklearn import metrics as sk
 
 from ltjax import metrics as M
@@ -54,23 +54,21 @@ def reference(logits, labels, mask, bins):
 
 
 def test_card_numbers():
-    recall = M.per_class_recall(CLASSIC)
-    np.testing.assert_allclose(recall, [0.8, 2 / 3, 0.4])
-    assert M.balanced_accuracy(recall) == pytest.approx(0.62222222, abs=1e-8)
-    assert M.balanced_error_rate(recall) == pytest.approx(0.37777778, abs=1e-8)
-    assert M.adjusted_balanced_accuracy(recall) == pytest.approx(0.43333333, abs=1e-8)
-    assert M.g_mean(recall) == pytest.approx(0.59752063, abs=1e-8)
+    np.testing.assert_allclose(M.per_class_recall(CLASSIC), [0.8, 2 / 3, 0.4])
+    assert M.balanced_accuracy(CLASSIC) == pytest.approx(0.62222222, abs=1e-8)
+    assert M.balanced_error_rate(CLASSIC) == pytest.approx(0.37777778, abs=1e-8)
+    assert M.adjusted_balanced_accuracy(CLASSIC) == pytest.approx(0.43333333, abs=1e-8)
+    assert M.g_mean(CLASSIC) == pytest.approx(0.59752063, abs=1e-8)
     assert M.accuracy(CLASSIC) == pytest.approx(0.74285714, abs=1e-8)
-    recall = M.per_class_recall(CARD)
-    assert M.balanced_accuracy(recall) == pytest.approx(0.6, abs=1e-15)
-    assert M.g_mean(recall) == pytest.approx(0.545136177850, abs=1e-12)
-    assert M.harmonic_mean(recall) == pytest.approx(0.490909090909, abs=1e-12)
+    assert M.balanced_accuracy(CARD) == pytest.approx(0.6, abs=1e-15)
+    assert M.g_mean(CARD) == pytest.approx(0.545136177850, abs=1e-12)
+    assert M.harmonic_mean(CARD) == pytest.approx(0.490909090909, abs=1e-12)
     np.testing.assert_allclose(M.per_class_precision(CARD), [0.5625, 0.6, 0.75])
     f1 = M.per_class_f1(CARD)
     np.testing.assert_allclose(f1, [0.692307692, 0.6, 0.428571429], atol=5e-10)
     assert M.macro_f1(CARD) == pytest.approx(0.573626373626, abs=1e-12)
     assert M.accuracy(CARD) == pytest.approx(0.6, abs=1e-15)
-    assert M.worst_class(recall) == 0.3
+    assert M.worst_class(CARD) == 0.3
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -82,20 +80,25 @@ def test_agrees_with_scikit_learn_and_imbalanced_learn(seed):
     guess = np.where(rng.random(400) < 0.6, y, rng.integers(num_classes, size=400))
     guess[:num_classes] = np.arange(num_classes)
     M_ = sk.confusion_matrix(y, guess, labels=range(num_classes))
-    recall = M.per_class_recall(M_)
     options = dict(labels=range(num_classes), average="macro", zero_division=0)
     pairs = [
-        (recall, sk.recall_score(y, guess, average=None)),
+        (M.per_class_recall(M_), sk.recall_score(y, guess, average=None)),
+        (M.specificity(M_), specificity_score(y, guess, average=None)),
+        (M.macro_specificity(M_), specificity_score(y, guess, average="macro")),
         (M.accuracy(M_), sk.accuracy_score(y, guess)),
-        (M.balanced_accuracy(recall), sk.balanced_accuracy_score(y, guess)),
+        (M.balanced_accuracy(M_), sk.balanced_accuracy_score(y, guess)),
         (
-            M.adjusted_balanced_accuracy(recall),
+            M.adjusted_balanced_accuracy(M_),
             sk.balanced_accuracy_score(y, guess, adjusted=True),
         ),
         (M.macro_f1(M_), sk.f1_score(y, guess, **options)),
         (M.macro_precision(M_), sk.precision_score(y, guess, **options)),
         (M.macro_recall(M_), sk.recall_score(y, guess, **options)),
-        (M.g_mean(recall), geometric_mean_score(y, guess)),
+        (M.g_mean(M_), geometric_mean_score(y, guess)),
+        *(
+            (M.g_mean(M_, average=a), geometric_mean_score(y, guess, average=a))
+            for a in ("macro", "weighted")
+        ),
     ]
     for ours, theirs in pairs:
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
@@ -105,13 +108,12 @@ def test_absent_class_against_scikit_learn():
     # Class 3 has no example and is predicted once.
     y, guess = np.array([0, 0, 1, 1, 2]), np.array([0, 3, 1, 1, 0])
     M_ = sk.confusion_matrix(y, guess, labels=range(4))
-    recall = M.per_class_recall(M_)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         skipped = sk.balanced_accuracy_score(y, guess)
         adjusted = sk.balanced_accuracy_score(y, guess, adjusted=True)
-    assert M.balanced_accuracy(recall) == pytest.approx(skipped)
-    assert M.adjusted_balanced_accuracy(recall) == pytest.approx(adjusted)
+    assert M.balanced_accuracy(M_) == pytest.approx(skipped)
+    assert M.adjusted_balanced_accuracy(M_) == pytest.approx(adjusted)
     options = dict(labels=range(4), average="macro", zero_division=0)
     assert M.macro_f1(M_) == pytest.approx(sk.f1_score(y, guess, **options))
     assert M.macro_recall(M_) == pytest.approx(sk.recall_score(y, guess, **options))
@@ -126,9 +128,9 @@ def test_absent_class_against_scikit_learn():
     ],
 )
 def test_rules_for_absent_classes(absent, mean, adjusted, geometric, harmonic, worst):
-    recall = np.array([0.5, np.nan, 0.75])
+    counts = np.array([[2, 0, 2], [0, 0, 0], [1, 0, 3]])  # recalls 1/2, none, 3/4
     found = [
-        f(recall, absent=absent)
+        f(counts, absent=absent)
         for f in (
             M.balanced_accuracy,
             M.adjusted_balanced_accuracy,
@@ -139,20 +141,20 @@ def test_rules_for_absent_classes(absent, mean, adjusted, geometric, harmonic, w
     ]
     expected = [mean, adjusted, geometric, harmonic, worst]
     np.testing.assert_allclose(found, expected, rtol=1e-14)
-    error = M.balanced_error_rate(recall, absent=absent)
+    error = M.balanced_error_rate(counts, absent=absent)
     np.testing.assert_allclose(error, 1 - mean, rtol=1e-14)
 
 
 def test_nan_rule_wins_over_a_zero_recall():
-    recall = [0.0, np.nan]
-    assert np.isnan(M.g_mean(recall, absent="nan"))
-    assert np.isnan(M.harmonic_mean(recall, absent="nan"))
+    counts = [[0, 3], [0, 0]]
+    assert np.isnan(M.g_mean(counts, absent="nan"))
+    assert np.isnan(M.harmonic_mean(counts, absent="nan"))
 
 
 def test_no_class_present_is_nan():
-    recall = np.full((2, 3), np.nan)
+    counts = np.zeros((2, 3, 3))
     for f in (M.balanced_accuracy, M.g_mean, M.harmonic_mean, M.worst_class):
-        assert np.isnan(f(recall)).all() and f(recall).shape == (2,)
+        assert np.isnan(f(counts)).all() and f(counts).shape == (2,)
     assert np.isnan(M.accuracy(np.zeros((3, 3))))
 
 
@@ -161,36 +163,38 @@ def test_balanced_accuracy_is_weighted_accuracy_and_ignores_duplication():
     counts = np.bincount(y)
     weights = len(y) / (3 * counts[y])
     weighted = np.sum(weights * (y == guess)) / len(y)
-    assert M.balanced_accuracy(M.per_class_recall(CLASSIC)) == pytest.approx(weighted)
+    assert M.balanced_accuracy(CLASSIC) == pytest.approx(weighted)
     tripled = CLASSIC * np.array([[1], [1], [3]])
-    again = M.balanced_accuracy(M.per_class_recall(tripled))
+    again = M.balanced_accuracy(tripled)
     assert again == pytest.approx(weighted)
     assert M.accuracy(tripled) != pytest.approx(float(M.accuracy(CLASSIC)), abs=1e-3)
 
 
 def test_constant_predictor_and_the_inequality_of_means():
     constant = np.array([[7, 0, 0, 0], [5, 0, 0, 0], [3, 0, 0, 0], [1, 0, 0, 0]])
-    recall = M.per_class_recall(constant)
-    assert M.balanced_accuracy(recall) == 0.25
-    assert M.adjusted_balanced_accuracy(recall) == 0.0
-    assert M.g_mean(recall) == 0.0 and M.harmonic_mean(recall) == 0.0
+    assert M.balanced_accuracy(constant) == 0.25
+    assert M.adjusted_balanced_accuracy(constant) == 0.0
+    assert M.g_mean(constant) == 0.0 and M.harmonic_mean(constant) == 0.0
     random = np.random.default_rng(0).uniform(0.05, 1, size=(50, 6))
+    random = M.ClassTotals(random, np.ones((50, 6)), np.ones((50, 6)))
     harmonic, geometric = M.harmonic_mean(random), M.g_mean(random)
     assert np.all(harmonic < geometric)
     assert np.all(geometric < M.balanced_accuracy(random))
-    equal = np.full(6, 0.37)
+    equal = M.ClassTotals(np.full(6, 37), np.full(6, 100), np.full(6, 100))
     assert M.g_mean(equal) == pytest.approx(0.37)
     assert M.harmonic_mean(equal) == pytest.approx(0.37)
 
 
 def test_groups_skip_absent_classes_and_empty_groups_are_nan():
-    recall = np.array([[0.9, 0.6, np.nan, 0.3], [0.8, 0.4, np.nan, 0.1]])
+    right = np.array([[9, 6, 0, 3], [8, 4, 0, 1]])
+    support = np.array([10, 10, 0, 10])
+    totals = M.ClassTotals(right, np.tile(support, (2, 1)), right)
     groups = {
         "head": np.array([True, True, False, False]),
         "tail": np.array([False, False, True, True]),
         "none": np.zeros(4, bool),
     }
-    result = M.group_accuracy(recall, groups)
+    result = M.group_accuracy(totals, groups)
     np.testing.assert_allclose(result["head"].accuracy, [0.75, 0.6])
     np.testing.assert_allclose(result["tail"].accuracy, [0.3, 0.1])
     assert np.isnan(result["none"].accuracy).all()
@@ -234,10 +238,30 @@ def test_the_three_forms_of_counts_agree():
     [
         (lambda: M.accuracy(np.ones((2, 3))), ValueError, "(2, 3)"),
         (lambda: M.class_totals({"bins": 1}), ValueError, "neither 'confusion'"),
-        (lambda: M.balanced_accuracy([0.5], absent="drop"), ValueError, "'drop'"),
-        (lambda: M.g_mean(0.5), ValueError, "scalar"),
+        (lambda: M.balanced_accuracy(CARD, absent="drop"), ValueError, "'drop'"),
         (
-            lambda: M.group_accuracy([0.5, 0.5], {"few": [0, 1]}),
+            lambda: M.g_mean(0.5),
+            ValueError,
+            "g_mean: the confusion matrix has shape ()",
+        ),
+        # Recalls are no confusion matrix, whose rows would be taken for replicas.
+        (lambda: M.balanced_accuracy([0.5, 0.75]), ValueError, "recalls alone"),
+        (
+            lambda: M.worst_class(None),
+            TypeError,
+            "worst_class: the confusion matrix is",
+        ),
+        (lambda: M.accuracy([[1, -1], [0, 1]]), ValueError, "entries from -1.0 to 1.0"),
+        (lambda: M.accuracy([[1, np.nan], [0, 1]]), ValueError, "accuracy: the confu"),
+        (lambda: M.g_mean(CARD, average="micro"), ValueError, "average is 'micro'"),
+        (lambda: M.g_mean(CARD, correction=1.0), ValueError, "correction is 1.0"),
+        (
+            lambda: M.g_mean(CARD, average="macro", correction=0.1),
+            ValueError,
+            "goes with average='multiclass'",
+        ),
+        (
+            lambda: M.group_accuracy([[1, 0], [1, 1]], {"few": [0, 1]}),
             ValueError,
             "'few' is int",
         ),

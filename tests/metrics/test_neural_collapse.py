@@ -9,7 +9,7 @@ from ltjax.metrics import ClassMeanState, CollapseState
 # Card 24.
 FEATURES = np.array([[1, 0], [3, 0], [0, 2], [0, 4], [-2, -2], [-2, -4]], np.float64)
 LABELS = np.array([0, 0, 1, 1, 2, 2])
-HEAD = np.array([[1, 0], [0, 1], [-1, -1]], np.float64)
+HEAD = np.array([[1, 0, -1], [0, 1, -1]], np.float64)  # [D, K]
 
 
 @jax.jit
@@ -24,7 +24,7 @@ def second_pass(state, geometry, *batch):
 
 def run(features, logits, labels, weights, *, size=None, dtype=jnp.float32, few=None):
     """Both passes in batches of `size`, the last one padded."""
-    num_classes, dim = weights.shape
+    dim, num_classes = weights.shape
     size = size or len(labels)
     padding = -len(labels) % size
     mask = np.arange(len(labels) + padding) < len(labels)
@@ -43,7 +43,7 @@ def run(features, logits, labels, weights, *, size=None, dtype=jnp.float32, few=
 
 def dense(features, logits, labels, weights):
     """The definitions with D x D matrices and numpy's pseudo-inverse."""
-    num_classes, dim = weights.shape
+    num_classes, weights = weights.shape[1], weights.T
     mean = np.stack([features[labels == k].mean(0) for k in range(num_classes)])
     centered = mean - mean.mean(0)
     between = centered.T @ centered / num_classes
@@ -85,12 +85,12 @@ def imbalanced(seed, counts, dim, offset=0.0):
     labels = rng.permutation(labels).astype(np.int32)
     mean = rng.normal(size=(len(counts), dim))
     features = offset + mean[labels] + 0.7 * rng.normal(size=(len(labels), dim))
-    weights = rng.normal(size=(len(counts), dim))
-    return features, features @ weights.T, labels, weights
+    weights = rng.normal(size=(dim, len(counts)))
+    return features, features @ weights, labels, weights
 
 
 def test_card_numbers(x64):
-    logits = FEATURES @ HEAD.T
+    logits = FEATURES @ HEAD
     few = np.array([True, False, True])
     result = run(FEATURES, logits, LABELS, HEAD, dtype=jnp.float64, few=few)
     np.testing.assert_allclose(result.nc1, 0.104938271605, atol=1e-12)
@@ -99,7 +99,7 @@ def test_card_numbers(x64):
     assert result.nc2_equiangle_means == pytest.approx(0.295583497, abs=1e-9)
     assert result.nc3 == pytest.approx(0.038838649, abs=1e-9)
     np.testing.assert_allclose(result.nc3_cosines, [1, 1, 0.980580676], atol=1e-9)
-    # Head rows (1, 0) and (-1, -1): cosine -1 / sqrt(2).
+    # Head columns (1, 0) and (-1, -1): cosine -1 / sqrt(2).
     assert result.minority_collapse == pytest.approx(-(0.5**0.5), abs=1e-12)
     # S_W,k and S_B^-1 = 1/12 [[6, -2], [-2, 8/3]]: diag(1, 0), then twice diag(0, 1).
     expected = np.array([6, 8 / 3, 8 / 3]) / 12 / 3
@@ -150,7 +150,7 @@ def test_complete_collapse_is_zero():
     labels = np.repeat(np.arange(4), [20, 10, 5, 1])
     features = 3 * frame[labels] + 1.5
     logits = (features - 1.5) @ frame.T  # the head's bias takes the offset away
-    result = run(features, logits, labels, 0.2 * frame, few=[True] * 4)
+    result = run(features, logits, labels, 0.2 * frame.T, few=[True] * 4)
     for name, value in result._asdict().items():
         if name == "nc3_cosines":
             np.testing.assert_allclose(value, 1, atol=1e-6)
@@ -175,7 +175,7 @@ def test_invariances(x64):
     options = dict(dtype=jnp.float64, few=[False, False, True, True])
     base = run(features, logits, labels, weights, **options)
     rotation, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(5, 5)))
-    turned = run(features @ rotation, logits, labels, weights @ rotation, **options)
+    turned = run(features @ rotation, logits, labels, rotation.T @ weights, **options)
     scaled = run(-2.5 * features, logits, labels, weights, **options)
     for name in base._fields:
         np.testing.assert_allclose(
@@ -222,18 +222,18 @@ def test_merge_equals_one_stream():
 
 def test_cosines_of_every_pair():
     # Card 24: centered means (2, 0), (0, 3), (-2, -3).
-    cosines = M.class_cosines([[2, 0], [0, 3], [-2, -3]])
+    cosines = M.class_cosines([[2, 0, -2], [0, 3, -3]])
     a, b = -0.554700196, -0.832050294
     np.testing.assert_allclose(cosines, [[1, 0, a], [0, 1, b], [a, b, 1]], atol=1e-9)
-    # Length says nothing, a row of zeros has no direction, leading axes are replicas.
+    # Length says nothing, a column of zeros has no direction; axes before are replicas.
     many = M.class_cosines(np.array([HEAD, 7 * HEAD]))
     np.testing.assert_allclose(many[0], many[1], rtol=1e-15)
-    none = M.class_cosines([[0.0, 0.0], [1.0, 0.0]])
+    none = M.class_cosines([[0.0, 1.0], [0.0, 0.0]])
     np.testing.assert_array_equal(np.isnan(none), [[True, True], [True, False]])
 
 
 def test_minority_collapse_of_merged_rows():
-    weights = np.array([[1.0, 0, 0], [0, 1, 1], [0, 2, 2], [0, 3, 3]])
+    weights = np.array([[1.0, 0, 0, 0], [0, 1, 2, 3], [0, 1, 2, 3]])
     few = np.array([False, True, True, True])
     assert M.minority_collapse(weights, few) == pytest.approx(1)
     assert np.isnan(M.minority_collapse(weights, ~few))
@@ -273,7 +273,7 @@ def seen(labels=LABELS):
                 M.collapse_geometry(seen()), CollapseState.empty(3), HEAD.T
             ),
             ValueError,
-            "expected (3, 2)",
+            "expected (2, 3) [..., D, K]",
         ),
         (
             lambda: M.collapse_metrics(
@@ -283,6 +283,14 @@ def seen(labels=LABELS):
             "no example of class 0",
         ),
         (lambda: M.minority_collapse(HEAD, [0, 1, 1]), ValueError, "few is int"),
+        # The kernel the other way round, [K, D], with K = 3 and D = 2.
+        (
+            lambda: M.minority_collapse(HEAD.T, np.array([False, True, True])),
+            ValueError,
+            "one entry per column of weights (3, 2)",
+        ),
+        (lambda: M.class_cosines(np.ones(3)), ValueError, "expected [..., D, K]"),
+        (lambda: M.equinorm_deviation(None), TypeError, "equinorm_deviation: vectors"),
     ],
 )
 def test_errors_name_what_came(call, error, words):

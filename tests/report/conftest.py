@@ -78,6 +78,28 @@ def workdir(tmp_path):
     return lambda name, **contents: write_workdir(tmp_path / name, **contents)
 
 
+@pytest.fixture
+def judged_workdir(tmp_path):
+    """The path of a new workdir whose evaluation holds summaries only."""
+
+    def make(name, *, summary, method="run", counts=(200, 50, 10), **info):
+        replicas = len(next(iter(summary.values())))
+        path = write_workdir(
+            tmp_path / name,
+            method=method,
+            confusion=np.ones((replicas, len(counts), len(counts))),
+            class_counts=counts,
+            **{"backbone": "resnet18", **info},
+        )
+        np.savez(
+            path / "evaluation" / "test_100.npz",
+            **{f"summary/{key}": np.array(values) for key, values in summary.items()},
+        )
+        return path
+
+    return make
+
+
 # Recalls (.9, .6, .3) and (1, .6, .1): balanced accuracy 60 and 56.667 %.
 TWO_SEEDS = [
     [[9, 1, 0], [3, 6, 1], [4, 3, 3]],

@@ -50,6 +50,7 @@ def test_every_file_is_written_where_it_says(report):
         "table.csv",
         "results.csv",
         "report.html",
+        "classes.csv",
         "class_accuracy.png",
         "training_curves.png",
         "reliability.png",
@@ -129,22 +130,88 @@ def test_runs_without_curves_bins_or_matrix_still_report(workdir, tmp_path):
     Page(paths["report.html"].read_text())
 
 
-def test_faults_are_named(ce, la, tmp_path):
+def test_faults_are_named(ce, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "hollow").mkdir()
     with pytest.raises(ReportError, match="hollow is empty"):
-        write_report([ce, tmp_path / "hollow"], out)
+        write_report(tmp_path / "hollow", out)
     (tmp_path / "hollow" / "notes.txt").touch()
     with pytest.raises(ReportError, match="hollow holds no run.json"):
         write_report(tmp_path / "hollow", out)
-    with pytest.raises(ReportError, match="is no folder"):
-        write_report([tmp_path / "nowhere"], out)
+    with pytest.raises(ReportError, match="nowhere is not a folder"):
+        write_report([ce, tmp_path / "nowhere"], out)  # a typo, not a run
     with pytest.raises(ReportError, match="run_dirs is empty"):
         write_report([], out)
-    shutil.rmtree(la / "evaluation")
-    with pytest.raises(ReportError, match="run 'LA' in .*la has no evaluation"):
-        write_report([ce, la], out)
+    with pytest.raises(ReportError, match="diagnostics of the training set"):
+        write_report(ce, out, split="train")
+    shutil.rmtree(ce / "evaluation")
+    with pytest.raises(ReportError, match="run 'CE' in .*ce has no evaluation"):
+        write_report(ce, out)
     assert not out.exists()
+
+
+def test_one_bad_run_does_not_cost_the_report(ce, la, workdir, tmp_path):
+    (tmp_path / "hollow").mkdir()
+    shutil.rmtree(la / "evaluation")  # it diverged before its first evaluation
+    cut = workdir("cut", confusion=np.ones((1, 2, 2)), class_counts=[30, 30])
+    file = cut / "evaluation" / "test_100.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    odd = workdir("odd", confusion=np.ones((1, 2, 2)), class_counts=[30, 30])
+    vectors = {"correct": [[1, 3, 5]], "support": [[2, 4]], "predicted": [[3, 3]]}
+    np.savez(odd / "evaluation" / "test_100.npz", **vectors)
+    paths = write_report([tmp_path / "hollow", ce, la, cut, odd], tmp_path / "out")
+    text = paths["table.md"].read_text()
+    assert "| CE | 2 | 58.33 ± 2.36 |" in text
+    reasons = [line for line in text.splitlines() if line.startswith("Left out: ")]
+    words = ("hollow is empty", "no evaluation on split", "cannot be read", "odd")
+    assert len(reasons) == 4
+    for reason, word in zip(reasons, words, strict=True):
+        assert word in reason
+    page = "".join(Page(paths["report.html"].read_text()).text)
+    assert page.count("Left out: ") == 4
+
+
+def test_runs_judged_otherwise_get_their_table(judged_workdir, tmp_path):
+    column = {"key": "miou", "title": "mIoU", "best": "max", "meaning": "mean IoU"}
+    records = [{"step": 50 * k, "eval/test/miou": 0.1 * k} for k in (1, 2)]
+    path = judged_workdir(
+        "run",
+        columns=[column],
+        judged=["eval/test/miou", "max"],
+        summary={"miou": [0.2]},
+        records=records,
+    )
+    paths = write_report(path, tmp_path / "out")
+    assert set(paths) == {
+        "table.md",
+        "table.csv",
+        "results.csv",
+        "report.html",
+        "training_curves.png",
+    }
+    text = paths["table.md"].read_text()
+    assert "| run | 1 | 20.00 |" in text and "mIoU: mean IoU" in text
+    assert "Many: more than" not in text
+    page = "".join(Page(paths["report.html"].read_text()).text)
+    assert "judged class by class" not in page and "mIoU" in page
+
+
+def test_class_names_reach_files_and_page(workdir, tmp_path):
+    names = ["ant", "bee & co"]
+    path = workdir(
+        "run",
+        confusion=[[[3, 1], [2, 2]]],
+        class_counts=[10, 200],
+        class_names=names,
+    )
+    paths = write_report(path, tmp_path / "out")
+    assert paths["classes.csv"].read_text().splitlines() == [
+        "Class,Training examples,CE",
+        "bee & co,200,50.0",
+        "ant,10,75.0",
+    ]
+    cells = dict(Page(paths["report.html"].read_text()).cells)
+    assert "bee & co" in cells and "ant" in cells
 
 
 def test_a_folder_of_workdirs_is_opened(ce, la):

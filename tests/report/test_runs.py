@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -6,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from ltjax.report import ReportError, group_runs, read_metrics, read_run
-from ltjax.report.runs import evaluation_steps, group_title
+from ltjax.report import group_runs, read_run
+from ltjax.report.runs import group_title
 
 
 def test_importing_the_report_needs_neither_jax_nor_matplotlib():
@@ -70,38 +69,6 @@ def test_a_value_that_was_not_finite_is_nan(workdir):
     np.testing.assert_array_equal(read_run(path).curve("x")[1], [[np.nan, 2.0]])
 
 
-def test_a_truncated_last_line_is_left_out(ce):
-    file = ce / "metrics.jsonl"
-    whole = file.read_text()
-    file.write_text(whole + whole.splitlines()[0][:37])
-    assert [r["step"] for r in read_metrics(file)] == [50, 100]
-    assert len(read_run(ce).records) == 2
-
-
-def test_a_broken_line_elsewhere_is_named(ce):
-    file = ce / "metrics.jsonl"
-    file.write_text("{broken\n" + file.read_text())
-    with pytest.raises(ReportError, match="line 1"):
-        read_metrics(file)
-
-
-def test_metrics_are_in_order_of_steps_and_may_be_missing(tmp_path):
-    file = tmp_path / "metrics.jsonl"
-    file.write_text('{"step": 5}\n{"step": 2}\n')
-    assert [r["step"] for r in read_metrics(file)] == [2, 5]
-    assert read_metrics(tmp_path / "none.jsonl") == []
-
-
-def test_the_last_evaluation_counts_not_the_best(ce):
-    old = ce / "evaluation" / "test_100.npz"
-    shutil.copy(old, ce / "evaluation" / "test_20.npz")
-    shutil.copy(old, ce / "evaluation" / "test_extra_900.npz")
-    assert list(evaluation_steps(ce)) == [20, 100]
-    assert read_run(ce).step == 100
-    assert read_run(ce, step=20).step == 20
-    assert read_run(ce, split="test_extra").step == 900
-
-
 def test_a_grid_falls_apart_into_settings(workdir):
     confusion = [[[k, 10 - k], [10 - k, k]] for k in (9, 8, 7, 6)]
     hypers = [{"lr": 0.1, "rho": rho} for rho in (0.05, 0.2, 0.05, 0.2)]
@@ -162,32 +129,39 @@ def test_beyond_a_thousand_classes_vectors_do(workdir):
     assert run.summary["balanced_accuracy"].tolist() == [0.625]
 
 
-def test_faults_are_named(ce, tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ReportError, match="empty is empty, expected run.json and conf"):
-        read_run(tmp_path / "empty")
-    with pytest.raises(ReportError, match="nowhere is no folder"):
-        read_run(tmp_path / "nowhere")
-    with pytest.raises(ReportError, match="no evaluation of step 7"):
-        read_run(ce, step=7)
-    (ce / "evaluation" / "test_100.npz").unlink()
-    with pytest.raises(ReportError, match="run 'CE' in .*ce has no evaluation"):
-        read_run(ce)
+def test_what_a_run_is_judged_by(ce, judged_workdir):
+    run = read_run(ce)
+    assert run.judged == "balanced_accuracy" and len(run.columns) == 7
+    column = {"key": "auc", "title": "AUC", "best": "max", "meaning": "area"}
+    path = judged_workdir(
+        "auc",
+        columns=[column, {**column, "key": "nc1"}],  # the training set's, not here
+        judged=["eval/val/auc", "max"],
+        summary={"auc": [0.5, 0.75]},
+    )
+    run = read_run(path)
+    assert run.judged == "auc" and [c.key for c in run.columns] == ["auc"]
+    assert run.summary["auc"].tolist() == [0.5, 0.75]
+    assert run.recall is None and not run.has_counts
 
 
-@pytest.mark.parametrize(
-    "text, words",
-    [
-        ("{", "is no JSON"),
-        ("[1]", "holds a list"),
-        (json.dumps({"class_counts": [1], "method": "x"}), "no 'replicas'"),
-        (
-            json.dumps({"class_counts": [1], "method": "x", "replicas": [{}]}),
-            r"\(2, 3\), but run.json says \(1, 1\)",
-        ),
-    ],
-)
-def test_a_damaged_run_json_is_named(ce, text, words):
-    (ce / "run.json").write_text(text)
-    with pytest.raises(ReportError, match=words):
-        read_run(ce)
+def test_varied_options_are_named_as_shortly_as_possible(workdir):
+    hypers = [{"loss.tau": t, "loss.gamma": 1.0, "method.tau": t} for t in (0.5, 2.0)]
+    path = workdir(
+        "grid",
+        confusion=np.ones((2, 2, 2)),
+        class_counts=[20, 10],
+        hypers=hypers,
+    )
+    run = read_run(path)
+    assert run.settings()[0].name == "CE (loss.tau=0.5, method.tau=0.5)"
+    for hyper in hypers:
+        hyper["method.tau"] = 0.0
+    run.info["replicas"] = [{"seed": 0, "hyper": hyper} for hyper in hypers]
+    assert [part.name for part in run.settings()] == ["CE (tau=0.5)", "CE (tau=2)"]
+
+
+def test_facts_of_the_run_come_first(judged_workdir):
+    path = judged_workdir("a", summary={"x": [1.0]}, many=50, few=5, shot_groups=None)
+    run = read_run(path)
+    assert run.backbone == "resnet18" and run.shot_limits == (50, 5)

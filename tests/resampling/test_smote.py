@@ -242,7 +242,8 @@ def test_the_plan_may_not_fit():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"key": 0}, TypeError, r"key is 0, expected one jax.random.key\(seed\)"),
+        ({"key": 0.5}, TypeError, r"key is 0.5, expected one jax.random.key\(seed\)"),
+        ({"key": -1}, ValueError, r"key is -1, expected an integer in \[0, 2\^32\)"),
         ({"bases": "all"}, ValueError, "bases is 'all'"),
         ({"k": 0}, ValueError, "k is 0"),
         ({"num_new": [1]}, ValueError, "expected a number >= 0 for each of the 2"),

@@ -3,14 +3,17 @@
 import imblearn.over_sampling
 import imblearn.pipeline
 import numpy as np
+import pandas as pd
 import pytest
 from imblearn.utils import check_sampling_strategy
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
+from ltjax import resampling
 from ltjax.resampling import synthesize
-from ltjax.sklearn import SMOTE
-from ltjax.sklearn.smote import _back_to
+from ltjax.sklearn import ADASYN, SMOTE, BorderlineSMOTE, SmoothedBootstrap
+from ltjax.sklearn._base import key_from
+from ltjax.sklearn._sampler import back_to
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,74 @@ def test_dtypes(data):
     assert SMOTE().fit_resample((10 * x).astype(int), y)[0].dtype == np.float64
 
 
+def test_one_hot_targets_of_two_classes_keep_their_two_columns(data):
+    x, y = data
+    two = y != "c"
+    for dtype in (int, bool, np.float32):
+        target = np.eye(2, dtype=dtype)[(y[two] == "b").astype(int)]
+        _, found = SMOTE(random_state=0).fit_resample(x[two], target)
+        assert found.shape == (80, 2) and found.dtype == dtype
+        assert found.sum(axis=0).tolist() == [40, 40]
+
+
+def test_columns_of_a_data_frame_keep_their_dtypes(data):
+    x, y = data
+    frame = pd.DataFrame(
+        {
+            "f32": x[:, 0].astype(np.float32),
+            "int": np.arange(59) + 2**60,  # more digits than a double has
+            "flag": y == "b",
+            "nullable": pd.array((10 * x[:, 1]).astype(int), dtype="Int16"),
+        }
+    )
+    found, _ = SMOTE(random_state=0).fit_resample(frame, pd.Series(y))
+    assert found.dtypes.tolist() == frame.dtypes.tolist()
+    pd.testing.assert_frame_equal(found[:59], frame)
+    assert len(found) == 120 and found.index.tolist() == list(range(120))
+    # A class whose flag is the same everywhere makes no point with another one.
+    assert not found["flag"][59:][np.repeat(["b", "c"], [28, 33]) == "c"].any()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "peer"),
+    [
+        (BorderlineSMOTE(random_state=0, k_neighbors=3), "borderline_smote"),
+        (ADASYN(random_state=0, n_neighbors=3), "adasyn"),
+        (SmoothedBootstrap(random_state=0, shrinkage=0.5), "smoothed_bootstrap"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_relatives_are_the_functions_of_the_package(data, sampler, peer):
+    x, y = data
+    x_new, y_new = sampler.fit_resample(x, y)
+    codes = np.unique(y, return_inverse=True)[1]
+    options = {
+        "borderline_smote": {"k": 3},
+        "adasyn": {"k": 3},
+        "smoothed_bootstrap": {"shrinkage": 0.5},
+    }[peer]
+    expected = getattr(resampling, peer)(key_from(0), x, codes, **options)
+    np.testing.assert_array_equal(x_new[59:], expected.features)
+    assert y_new[59:].tolist() == np.array(["a", "b", "c"])[expected.labels].tolist()
+    assert sampler.sampling_strategy_ == {"b": 28, "c": 33}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (BorderlineSMOTE(m_neighbors=0), "BorderlineSMOTE: m_neighbors is 0"),
+        (BorderlineSMOTE(kind="third"), "kind is 'third'"),
+        (ADASYN(n_neighbors=2.0), "ADASYN: n_neighbors is 2.0, expected an integer"),
+        (ADASYN(sampling_strategy="most"), "ADASYN: sampling_strategy is 'most'"),
+        (SmoothedBootstrap(shrinkage=-1), "shrinkage is -1"),
+    ],
+    ids=lambda v: "",
+)
+def test_relatives_name_what_came(data, sampler, message):
+    with pytest.raises(ValueError, match=message):
+        sampler.fit_resample(*data)
+
+
 def test_data_frames_come_back_as_data_frames():
     class Frame:
         """The part of a pandas object that the sampler touches."""
@@ -109,7 +180,7 @@ def test_data_frames_come_back_as_data_frames():
         def __init__(self, array=None, dtype=None, name=None):
             self.array, self.given = array, (dtype, name)
 
-    frame, series = _back_to(Frame(), np.eye(2)), _back_to(Series(), np.ones(2))
+    frame, series = back_to(Frame(), np.eye(2)), back_to(Series(), np.ones(2))
     assert isinstance(frame, Frame) and frame.given == ["a", "b"]
     assert isinstance(series, Series) and series.given == ("category", "class")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import types
 
 import jax
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from ltjax.cli import main
 from ltjax.losses import softmax_cross_entropy
+from ltjax.methods.gradients import plain
 from ltjax.sharpness import hessian_spectrum, padded_batches
+from ltjax.train import spectra
 from ltjax.train.build import build, load_data
 from ltjax.train.spectra import run_spectra
 
@@ -175,3 +178,13 @@ def test_the_command_refuses_what_it_cannot_group(finished, capsys):
     assert main(["spectrum", str(finished[1]), "--grouping", "tails"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: spectrum: grouping is 'tails', expected")
+
+
+def test_a_threshold_serves_rules_without_a_tail():
+    info = types.SimpleNamespace(class_counts=np.array([40, 15, 14]), groups={})
+    run = types.SimpleNamespace(info=info, rule=plain(), config=None)
+    found = spectra._groups(run, "head_tail", 15)
+    assert found["tail"].tolist() == [False, False, True]
+    assert found["head"].tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="eta is 15, but the grouping is 'shots'"):
+        spectra._groups(run, "shots", 15)

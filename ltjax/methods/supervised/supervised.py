@@ -13,18 +13,12 @@ inside one compiled program.
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ltjax import schedules
-from ltjax._numerics import class_lookup
-from ltjax.classifiers import adjust_logits
-from ltjax.losses.component import LossContext
+from ltjax.methods import labelled
 from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
 from ltjax.options import Component, live, option
 from ltjax.resampling.mixup import mixup
-from ltjax.sharpness import reduction_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,22 +29,6 @@ class SupervisedOptions:
     posthoc_tau: float = option(
         0.0, "strength of the logit adjustment at prediction", low=0, sweep=True
     )
-
-
-def class_weights(setting: Setting, state, labels, mask) -> jax.Array:
-    """[K]: 1 before the late phase, then the weights of the config."""
-    weights = setting.weights
-    ones = jnp.ones(setting.num_classes, jnp.float32)
-    if weights.of_batch is not None:
-        late = weights.of_batch(labels, mask)
-    else:
-        late = weights.table(live("weights", weights.options, state.hyper))
-    return jnp.where(phase_of(setting, state) > 0, late, ones)
-
-
-def phase_of(setting: Setting, state) -> jax.Array:
-    """0 before `weights.start`, 1 from then on."""
-    return schedules.phase(state.step, (setting.late_step,))
 
 
 def supervised(options: SupervisedOptions, setting: Setting) -> Method:
@@ -64,16 +42,13 @@ def supervised(options: SupervisedOptions, setting: Setting) -> Method:
         A `Method`.
     """
     network, loss, rule = setting.networks["main"], setting.loss, setting.rule
-    counts = np.asarray(setting.class_counts)
     auxiliary = rule.auxiliary
 
-    def loss_options(state):
-        return live("loss", setting.loss_options, state.hyper)
-
-    def context(state, params, model_state, mask=None, vectors=None):
+    def context(state, params, model_state, mask=None):
         memory = (state.method_state or {}).get("loss")
-        phase = phase_of(setting, state)
-        return LossContext(counts, phase, params, model_state, vectors, mask, memory)
+        return labelled.loss_context(
+            setting, state, params, model_state, mask=mask, memory=memory
+        )
 
     def init(key, params, model_state):
         state = {}
@@ -108,18 +83,15 @@ def supervised(options: SupervisedOptions, setting: Setting) -> Method:
             rngs={"dropout": key},
             mask=batch["mask"] if setting.padded else None,
         )
-        vectors = network.class_vectors and network.class_vectors(params, model_state)
-        told = context(state, params, model_state, batch["mask"], vectors)
-        chosen = loss_options(state)
-        losses = {"label": loss.fn(outputs, batch["label"], chosen, told)}
-        if options.mixup:
-            losses["partner"] = loss.fn(outputs, batch["partner"], chosen, told)
-        hit = jnp.argmax(outputs["logits"], axis=-1) == batch["label"]
-        mask = batch["mask"]
+        told = context(state, params, model_state, batch["mask"])
+        losses = {
+            name: labelled.label_loss(setting, state, outputs, batch[name], told)
+            for name in (("label", "partner") if options.mixup else ("label",))
+        }
         aux = {
             "model_state": model_state,
             "outputs": outputs,
-            "metrics": {"accuracy": (jnp.sum(hit & mask), jnp.sum(mask))},
+            "metrics": {"accuracy": labelled.accuracy(outputs, batch)},
         }
         if auxiliary is not None:
             memory = state.method_state["auxiliary"]
@@ -129,28 +101,21 @@ def supervised(options: SupervisedOptions, setting: Setting) -> Method:
         return losses, aux
 
     def terms(state, batch, aux, *, program):
-        labels, mask = batch["label"], batch["mask"]
-        row = class_weights(setting, state, labels, mask)
-        base = reduction_weights(
-            len(labels),
-            class_lookup(row, labels),
-            where=mask,
-            normalize=setting.weights.normalize,
-        )
-        parts = {"label": Part(labels, base)}
+        part = labelled.labelled_part(setting, state, batch)
+        parts = {"label": part}
         if options.mixup:
             lam, partner = batch["lam"], batch["partner_row"]
             parts = {
-                "label": Part(labels, lam * base),
-                "partner": Part(batch["partner"], (1 - lam) * base[partner]),
+                "label": Part(part.labels, lam * part.base),
+                "partner": Part(batch["partner"], (1 - lam) * part.base[partner]),
             }
         if auxiliary is not None:
             share = auxiliary.share(state)
             parts = {
-                name: Part(part.labels, (1 - share) * part.base)
-                for name, part in parts.items()
+                name: Part(one.labels, (1 - share) * one.base)
+                for name, one in parts.items()
             }
-            parts["auxiliary"] = Part(labels, share * base)
+            parts["auxiliary"] = Part(part.labels, share * part.base)
         return rule.terms(parts, state, batch, program.rule)
 
     def update(state, batch, aux):
@@ -165,17 +130,13 @@ def supervised(options: SupervisedOptions, setting: Setting) -> Method:
     def predict(state, inputs):
         params, model_state = averaged(state, ema=setting.evaluate_ema)
         outputs, _ = network.forward(params, model_state, inputs, train=False)
-        logits = outputs["logits"]
-        if loss.confidence is not None:
-            logits = loss.confidence(loss_options(state)) * logits
         tau = live("method", options, state.hyper).posthoc_tau
-        return {**outputs, "logits": adjust_logits(logits, counts, tau=tau)}
+        return labelled.predicted(setting, state, outputs, tau=tau)
 
     def adjustment(state):
-        affine = loss.affine(
-            loss_options(state), context(state, state.params, state.model_state)
-        )
-        return class_weights(setting, state, None, None), *affine
+        told = context(state, state.params, state.model_state)
+        affine = loss.affine(labelled.loss_options(setting, state), told)
+        return labelled.class_weights(setting, state, None, None), *affine
 
     stated = (
         loss.affine is not None
@@ -214,6 +175,7 @@ def _facts(options: SupervisedOptions) -> MethodFacts:
         mixes=mixes,
         takes_features=not mixes,
         takes_auxiliary=True,
+        takes_memory=True,
         uncorrected={"method.posthoc_tau": 0.0},
     )
 

@@ -1,0 +1,68 @@
+r"""Semi-supervised learning on long-tailed labels and unlabelled data.
+
+    ltjax train --config configs/semi_lt.py:method=fixmatch --workdir runs/fixmatch
+
+Arguments: data (mnist1d, mnist, cifar10, cifar100), method (fixmatch, or supervised for
+the labelled examples alone), loss (a preset of the supervised losses, for the labelled
+term), imf (imbalance factor of the labelled part), imf_u and profile (of the unlabelled
+part: consistent, reversed, uniform, middle, head_tail), mu, smoke.
+
+Setting: the labelled part has 150 examples in its largest class (CIFAR-10: 1500), the
+unlabelled part twice as many. FixMatch's published CIFAR recipe is SGD with Nesterov
+momentum, 0.03, weight decay 5e-4, batch 64 with mu = 7, and averaged parameters (0.999)
+predict.
+"""
+
+from ltjax.methods import presets
+from ltjax.train.config import default_config, parse_arg
+
+# Labelled and unlabelled examples of the largest class.
+COUNTS = {
+    "mnist1d": (150, 300),
+    "mnist": (500, 1000),
+    "cifar10": (1500, 3000),
+    "cifar100": (150, 300),
+}
+
+
+def get_config(arg=""):
+    args = parse_arg(
+        arg,
+        data="mnist1d",
+        method="fixmatch",
+        loss="ce",
+        imf=100.0,
+        imf_u=100.0,
+        profile="consistent",
+        mu=3,
+        smoke=False,
+    )
+    config = default_config()
+    presets.apply_data(config, args.data, imbalance_factor=args.imf)
+    config.data.max_count, unlabelled = COUNTS[args.data]
+    config.many, config.few = config.data.max_count // 5, config.data.max_count // 20
+    config.batch_size, config.total = 32, "3000 steps"
+    config.optimizer.lr, config.optimizer.nesterov = 0.03, True
+    config.ema_decay, config.evaluate_ema = 0.999, True
+    presets.apply_preset(config, args.loss, late="80%")
+    recipe = "signal" if presets.is_signal(config) else "fixmatch"
+    config.augment.choose("weak", recipe=recipe)
+    if args.method != "supervised":
+        config.method.choose(args.method)
+        config.label = f"{args.method} + {config.label}"
+        config.augment_unlabelled.choose("weak_strong", recipe=recipe)
+        config.unlabelled.choose(
+            "rest",
+            ratio=args.mu,
+            max_count=unlabelled,
+            imbalance_factor=args.imf_u,
+            profile=args.profile,
+        )
+    if args.smoke:
+        presets.apply_smoke(config)
+        config.data.imbalance_factor, config.ema_decay = 10.0, 0.5
+        if args.method != "supervised":
+            config.unlabelled.ratio = 2
+            config.unlabelled.max_count = 20
+            config.unlabelled.imbalance_factor = 4.0
+    return config

@@ -1,0 +1,231 @@
+"""Contrastive losses by blocks, nearest neighbors, and probes: memory and time.
+
+    python -m experiments.bench.contrastive          # appends to its CSV in results/
+    python -m experiments.bench.contrastive --quick  # prints only
+
+Three comparisons:
+
+- NT-Xent and SupCon, value and gradient, of 1024 to 16384 views with 128 features: the
+  similarities in blocks against all at once, in time and in the compiler's peak of
+  temporary memory. The matrix alone has 1 GiB at 16384 views;
+- k-NN on the device against scikit-learn's brute force, k = 10;
+- the probe at its optimum against epochs of SGD from zero (learning rate 30, momentum
+  0.9, batch 128: Jiang et al., ICML 2021), both on features that are there already.
+  What SGD is short of the optimum is in the column `gap`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import ltjax.losses as losses
+from experiments.bench import common
+from ltjax.classifiers import logistic_probe, probe_logits
+from ltjax.metrics import knn_predict
+
+DIM = 128
+VIEWS = (1024, 2048, 4096, 8192, 16384)
+BLOCKS = (128, 512, 2048)
+# Losses that need no row in losses.py, where all take logits and labels.
+OF_FEATURES = (
+    "balanced_contrastive",
+    "byol",
+    "dnc_distillation",
+    "focal_nt_xent",
+    "geometric_harmonization",
+    "info_nce",
+    "kcl",
+    "moclr",
+    "nt_xent",
+    "paco",
+    "simsiam",
+    "sup_con",
+)
+
+
+def subjects(labels: jax.Array) -> dict[str, Callable]:
+    """Losses of (first, second, block)."""
+    return {
+        "nt_xent": lambda a, b, block: losses.nt_xent(a, b, block=block),
+        "sup_con": lambda a, b, block: losses.sup_con(
+            jnp.stack([a, b], axis=1), labels, block=block
+        ),
+    }
+
+
+def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
+    """Each loss by blocks next to itself all at once."""
+    size = views // 2
+    first, second = jax.random.normal(jax.random.key(0), (2, size, DIM))
+    labels = jax.random.randint(jax.random.key(1), (size,), 0, 100)
+    rows = []
+    for name, loss in subjects(labels).items():
+
+        def compiled(block, loss=loss):
+            def risk(a, b):
+                return jnp.mean(loss(a, b, block))
+
+            step = jax.jit(jax.value_and_grad(risk, (0, 1)))
+            return step.lower(first, second).compile()
+
+        dense = compiled(None)
+        steps = {block: compiled(block) for block in blocks if block < views}
+        ratios = common.interleaved_ratios(
+            functools.partial(dense, first, second),
+            {
+                str(block): functools.partial(step, first, second)
+                for block, step in steps.items()
+            },
+            repeats=repeats,
+        )
+        for block, step in steps.items():
+            value, gradients = step(first, second)
+            expected, dense_gradients = dense(first, second)
+            gap = max(
+                float(jnp.max(jnp.abs(one - two)) / jnp.max(jnp.abs(two)))
+                for one, two in zip(
+                    (value, *gradients), (expected, *dense_gradients), strict=True
+                )
+            )
+            rows.append(
+                row(
+                    f"{name}[{block}]",
+                    views,
+                    ratios[str(block)],
+                    megabytes(step),
+                    megabytes(dense),
+                    gap,
+                )
+            )
+    return rows
+
+
+def megabytes(compiled) -> float:
+    """Peak of temporary memory in MiB, as the compiler has planned it."""
+    return compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+
+def row(subject, size, ratio, memory, baseline_memory, gap) -> dict[str, str]:
+    """One line of the table; memory in MiB, empty where it is not known."""
+
+    def shown(value):
+        return "" if value is None else f"{value:.2f}"
+
+    return {
+        "subject": subject,
+        "size": str(size),
+        "mib": shown(memory),
+        "baseline_mib": shown(baseline_memory),
+        "gap": f"{gap:.3g}",
+        **ratio.columns(),
+        **common.provenance(),
+    }
+
+
+def clusters(count: int, dim: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of long-tailed classes that overlap a little, float32."""
+    rng = np.random.default_rng(0)
+    shares = 0.01 ** (np.arange(num_classes) / (num_classes - 1))
+    labels = rng.choice(num_classes, count, p=shares / shares.sum())
+    means = rng.normal(size=(num_classes, dim)) / np.sqrt(dim)
+    features = 3 * means[labels] + rng.normal(size=(count, dim)) / np.sqrt(dim)
+    return features.astype(np.float32), labels
+
+
+def measure_knn(queries: int, bank: int, repeats: int):
+    """The vote of ten neighbors against scikit-learn; `gap`: share of other votes."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    features, labels = clusters(queries + bank, DIM, 100)
+    peer = KNeighborsClassifier(n_neighbors=10, algorithm="brute")
+    peer.fit(features[queries:], labels[queries:])
+    asked = features[:queries]
+    placed = jax.device_put((asked, features[queries:], labels[queries:]))
+    predict = jax.jit(
+        functools.partial(knn_predict, num_classes=100, metric="euclidean")
+    )
+    ratios = common.interleaved_ratios(
+        lambda: peer.predict(asked),
+        {"knn_predict": lambda: predict(*placed)},
+        repeats=repeats,
+    )
+    gap = np.mean(peer.predict(asked) != np.asarray(predict(*placed)))
+    memory = megabytes(predict.lower(*placed).compile())
+    return [row("knn_predict", bank, ratios["knn_predict"], memory, None, gap)]
+
+
+def measure_probe(count: int, dim: int, epochs: int, repeats: int, l2: float = 1e-4):
+    """The optimum against SGD; `gap`: how far above it SGD's objective ends."""
+    features, labels = jax.device_put(clusters(count, dim, 100))
+    solve = functools.partial(logistic_probe, num_classes=100, l2=l2)
+    batch = 128
+    per_epoch = count // batch
+    drops = {part * epochs // 3 * per_epoch: 0.1 for part in (1, 2)}
+    optimizer = optax.sgd(optax.piecewise_constant_schedule(30.0, drops), momentum=0.9)
+
+    def objective(probe, features, labels):
+        logits = features @ probe[0] + probe[1][None, :]
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.mean(loss) + 0.5 * l2 * jnp.sum(jnp.square(probe[0]))
+
+    @jax.jit
+    def by_sgd(features, labels):
+        def step(carry, key):
+            probe, state = carry
+            rows = jax.random.randint(key, (batch,), 0, count)
+            gradient = jax.grad(objective)(probe, features[rows], labels[rows])
+            updates, state = optimizer.update(gradient, state)
+            return (optax.apply_updates(probe, updates), state), None
+
+        start = (jnp.zeros((dim, 100)), jnp.zeros(100))
+        keys = jax.random.split(jax.random.key(0), epochs * per_epoch)
+        carry = (start, optimizer.init(start))
+        return jax.lax.scan(step, carry, keys)[0][0]
+
+    ratios = common.interleaved_ratios(
+        lambda: by_sgd(features, labels),
+        {"logistic_probe": lambda: solve(features, labels)},
+        repeats=repeats,
+    )
+    probe = solve(features, labels)
+    trained = objective(by_sgd(features, labels), features, labels)
+    gap = float(trained - probe.objective)
+    accuracy = jnp.mean(jnp.argmax(probe_logits(probe, features), axis=1) == labels)
+    print(
+        f"probe: gradient norm {float(probe.gradient_norm):.1e} after"
+        f" {int(probe.iterations)} steps, training accuracy {float(accuracy):.3f}"
+    )
+    subject = f"logistic_probe[{epochs} epochs]"
+    return [row(subject, count, ratios["logistic_probe"], None, None, gap)]
+
+
+def main() -> None:
+    parser = common.argument_parser(__doc__.splitlines()[0], output="contrastive.csv")
+    args = parser.parse_args()
+    repeats = args.repeats or (3 if args.quick else 11)
+    for views in (512,) if args.quick else VIEWS:
+        show(measure_losses(views, BLOCKS, repeats), args)
+    show(measure_knn(*((256, 2000) if args.quick else (2000, 50_000)), repeats), args)
+    sizes = (1000, 8, 6) if args.quick else (10_000, 512, 30)
+    show(measure_probe(*sizes, min(repeats, 5)), args)
+
+
+def show(rows, args) -> None:
+    """Prints the rows, and writes them unless quick."""
+    for line in rows:
+        print(
+            f"{line['subject']:28} {line['size']:>6} {line['ratio']:>7}"
+            f"  ({line['ratio_low']} to {line['ratio_high']})"
+            f"  {line['milliseconds']:>10} ms  {line['mib']:>8} MiB"
+            f" against {line['baseline_mib']:>8}  gap {line['gap']}"
+        )
+    if not args.quick:
+        common.append_csv(args.output, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Pipelines of several views as components: contrastive pairs, weak and strong."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from ltjax.data.augment import (
+    NormalizeOptions,
+    Pipeline,
+    PipelineFacts,
+    PipelineSetting,
+    normalizer,
+)
+from ltjax.data.image_views import CONSISTENCY, CONTRASTIVE
+from ltjax.data.views import two_views, weak_strong
+from ltjax.options import Component, option
+
+SIGNAL = "signal"
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoViewsOptions(NormalizeOptions):
+    """Of contrastive pairs."""
+
+    recipe: str = option(
+        "simclr",
+        "of the transforms; signal for 1-D data",
+        choices=(*CONTRASTIVE, SIGNAL),
+    )
+    size: int = option(0, "side of the crops in pixels; 0 = that of the inputs", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeakStrongOptions(NormalizeOptions):
+    """Of a weak and strong views."""
+
+    recipe: str = option(
+        "fixmatch",
+        "of the transforms; signal for 1-D data",
+        choices=(*CONSISTENCY, SIGNAL),
+    )
+    num_strong: int = option(1, "strong views: strong, strong2, ...", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeakOptions(NormalizeOptions):
+    """Of the weak view alone."""
+
+    recipe: str = option(
+        "fixmatch",
+        "of the transforms; signal for 1-D data",
+        choices=(*CONSISTENCY, SIGNAL),
+    )
+
+
+def _of_views(
+    options: Any, setting: PipelineSetting, make_views: Callable[..., dict]
+) -> Pipeline:
+    """A pipeline whose views take the place of the inputs."""
+    if options.recipe == SIGNAL:
+        statistics: dict[str, Any] = {}
+
+        def finish(inputs):
+            return jnp.asarray(inputs, jnp.float32)
+    else:
+        finish = normalizer(options, setting)
+        statistics = {
+            "mean": options.mean or setting.mean,
+            "std": options.std or setting.std,
+        }
+
+    def train(key, batch, **hints):
+        rest = {name: x for name, x in batch.items() if name != "inputs"}
+        return {**rest, **make_views(key, batch["inputs"], **statistics, **hints)}
+
+    def evaluate(batch):
+        return {**batch, "inputs": finish(batch["inputs"])}
+
+    return Pipeline(train, evaluate, views=_facts(options).views)
+
+
+def _two_views(options: TwoViewsOptions, setting: PipelineSetting) -> Pipeline:
+    size = {"size": options.size} if options.size else {}
+
+    def views(key, inputs, **more):
+        return two_views(key, inputs, recipe=options.recipe, **size, **more)
+
+    return _of_views(options, setting, views)
+
+
+def _weak_strong(options: WeakStrongOptions, setting: PipelineSetting) -> Pipeline:
+    def views(key, inputs, **more):
+        return weak_strong(
+            key, inputs, recipe=options.recipe, num_strong=options.num_strong, **more
+        )
+
+    return _of_views(options, setting, views)
+
+
+def _weak(options: WeakOptions, setting: PipelineSetting) -> Pipeline:
+    def views(key, inputs, **more):
+        made = weak_strong(key, inputs, recipe=options.recipe, **more)
+        return {"inputs": made["weak"]}  # the strong view is never computed
+
+    return _of_views(options, setting, views)
+
+
+def _facts(options: Any) -> PipelineFacts:
+    if isinstance(options, TwoViewsOptions):
+        return PipelineFacts(("view1", "view2"))
+    if isinstance(options, WeakOptions):
+        return PipelineFacts()
+    more = (f"strong{i}" for i in range(2, options.num_strong + 1))
+    return PipelineFacts(("weak", "strong", *more))
+
+
+TWO_VIEWS = Component(
+    "two random views: SimCLR, MoCo v2, BYOL, 1-D signals",
+    TwoViewsOptions,
+    _two_views,
+    facts=_facts,
+)
+WEAK_STRONG = Component(
+    "a weak view and strong ones (FixMatch, DARP, SoLar, RECORDS)",
+    WeakStrongOptions,
+    _weak_strong,
+    facts=_facts,
+)
+WEAK = Component(
+    "the weak view of these alone, for labelled streams",
+    WeakOptions,
+    _weak,
+    facts=_facts,
+)

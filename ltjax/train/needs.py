@@ -1,0 +1,116 @@
+"""What the engine asks of a combination of components, by their facts."""
+
+from ltjax.train.config import TrainConfig
+
+
+def combination_faults(c: TrainConfig) -> list[str]:
+    """Faults of components that do not go together, by what they say of themselves."""
+    method, rule, loss = c.method.facts, c.gradient.facts, c.loss.facts
+    accumulates = c.optimizer.accumulate > 1
+    faults = []
+    coupled = method.couples_batch or (method.reads_loss and loss.couples_batch)
+    what = f"loss {c.loss.name!r}" if loss.couples_batch else f"{c.method.name!r}"
+    if rule.couples_batch:
+        coupled, what = True, f"gradient {c.gradient.name!r}"
+    if coupled and (accumulates or rule.groups_rows or rule.compacts):
+        faults.append(
+            f"{what} couples the rows of the batch: on micro-batches, groups of rows or"
+            " some rows only it would be another loss; expected optimizer.accumulate ="
+            " 1, gradient.scope = 'global' and no compaction"
+        )
+    if accumulates and (rule.groups_rows or rule.compacts):
+        faults.append(
+            "config.optimizer.accumulate > 1 splits the batch by itself, expected"
+            " gradient.scope = 'global' and no compaction"
+        )
+    if c.batch_size % c.optimizer.accumulate:
+        faults.append(
+            f"config.batch_size is {c.batch_size}, expected a multiple of"
+            f" optimizer.accumulate = {c.optimizer.accumulate}"
+        )
+    if rule.has_auxiliary and not method.takes_auxiliary:
+        faults.append(
+            f"config.gradient.name is {c.gradient.name!r}, which adds a second loss,"
+            f" but method {c.method.name!r} has no place for it"
+        )
+    if method.reads_loss and loss.remembers and not method.takes_memory:
+        faults.append(
+            f"config.loss.name is {c.loss.name!r}, which keeps something between steps,"
+            f" but method {c.method.name!r} has no place for it"
+        )
+    if c.evaluate_ema and not c.ema_decay:
+        faults.append("config.evaluate_ema is set, but ema_decay is 0")
+    if c.init_skip and not c.init_from:
+        faults.append("config.init_skip is set, but init_from is empty")
+    return faults + _head_needs(c) + _dense_needs(c) + _supervision_needs(c)
+
+
+def _head_needs(c: TrainConfig) -> list[str]:
+    method, loss = c.method.facts, c.loss.facts
+    if method.head:
+        allowed, owner = (method.head,), f"method {c.method.name!r}"
+    elif method.reads_loss:
+        allowed, owner = (loss.head, *loss.heads), f"loss {c.loss.name!r}"
+    else:
+        return []
+    if c.head.name in allowed:
+        return []
+    return [
+        f"config.head.name is {c.head.name!r}, but {owner} needs"
+        f" {' or '.join(map(repr, allowed))} (or 'auto')"
+    ]
+
+
+def _dense_needs(c: TrainConfig) -> list[str]:
+    """A network with a feature for every pixel goes with a method of pixels."""
+    if c.method.facts.dense == c.model.facts.dense:
+        return []
+    wanted = "a feature for every pixel" if c.method.facts.dense else "one per example"
+    return [
+        f"config.model.name is {c.model.name!r}, but method {c.method.name!r} needs a"
+        f" network that gives {wanted}"
+    ]
+
+
+def _supervision_needs(c: TrainConfig) -> list[str]:
+    """Streams, columns and views that the method needs and the data do not have."""
+    method, faults = c.method.facts, []
+    streams = c.unlabelled.facts.names
+    if method.companions and not streams:
+        faults.append(
+            f"method {c.method.name!r} needs a second, unlabelled stream, but"
+            f" config.unlabelled.name is {c.unlabelled.name!r}"
+        )
+    if streams and not method.companions:
+        faults.append(
+            f"config.unlabelled.name is {c.unlabelled.name!r}, but method"
+            f" {c.method.name!r} does not read a second stream, expected 'none'"
+        )
+    if c.labels.facts.hidden:
+        for path in ("method", "sampler", "weights", "gradient"):
+            chosen = c.sections[path]
+            if chosen.facts.reads_labels:
+                faults.append(
+                    f"config.{path}.name is {chosen.name!r}, which needs the class of"
+                    f" each example, but config.labels.name {c.labels.name!r} hides it"
+                )
+    known = {*c.labels.facts.columns, *c.data.facts.columns}
+    for column in method.columns:
+        if column not in known:
+            faults.append(
+                f"method {c.method.name!r} needs the column {column!r}, which neither"
+                f" data {c.data.name!r} nor labels {c.labels.name!r} has"
+            )
+    views = c.augment.facts.views
+    for view in method.views:
+        if view not in views:
+            faults.append(
+                f"method {c.method.name!r} needs the view {view!r}, but"
+                f" config.augment.name {c.augment.name!r} makes {', '.join(views)}"
+            )
+    if not method.views and "inputs" not in views:
+        faults.append(
+            f"config.augment.name is {c.augment.name!r}, which makes"
+            f" {', '.join(views)}, but method {c.method.name!r} reads 'inputs'"
+        )
+    return faults
