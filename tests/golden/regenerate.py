@@ -18,6 +18,17 @@ GOLDEN = pathlib.Path(__file__).resolve().parent / "configs"
 CONFIGS = GOLDEN.parents[2] / "configs"
 
 
+# Values of `method` and `profile` in the files whose arguments mean something else.
+METHODS = {
+    "auc_lt": ["auc_square", "auc_hinge", "auc_exp", "auc_logistic", "ce"],
+    "partial_lt": ["proden"],
+    "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
+    "selfsup_lt": ["simclr"],
+    "semi_lt": ["fixmatch", "supervised"],
+}
+PROFILES = {"semi_lt": ["consistent", "reversed", "uniform"]}
+
+
 def files() -> list[pathlib.Path]:
     """The config files of experiment families."""
     return [path for path in sorted(CONFIGS.glob("*.py")) if path.stem != "__init__"]
@@ -43,11 +54,12 @@ def arguments(path: pathlib.Path, module) -> list[str]:
     """The arguments to describe: the bare file, and each choice by itself."""
     names = accepted(path)
     choices = {
-        "method": list(presets.PRESETS),
+        "method": METHODS.get(path.stem, list(presets.PRESETS)),
         "loss": ["ce", "la", "ldam_drw", "vs"],
         "gradient": [name for name in GRADIENTS if name != "rwsam"],
         "classes": ["10", "100"] if "cifar" in path.stem else [],
-        "profile": ["exp", "step"],
+        "profile": PROFILES.get(path.stem, ["exp", "step"]),
+        "data": ["mnist1d", "cifar10"],
         "recipe": list(getattr(module, "RECIPES", [])),
     }
     found = [""]
@@ -59,7 +71,7 @@ def arguments(path: pathlib.Path, module) -> list[str]:
 
 def _first_stage(name: str, value: str, names: set[str]) -> str:
     """Second stages start from a finished run."""
-    second = name == "method" and "stages" in presets.PRESETS[value]
+    second = name == "method" and "stages" in presets.PRESETS.get(value, {})
     return ",init_from=runs/first" if second and "init_from" in names else ""
 
 
