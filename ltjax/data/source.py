@@ -268,9 +268,8 @@ def array_source(
         (3, 2, [[2.5]])
     """
     contents = array_contents(f"array_source {name}", inputs, labels, num_classes)
-    source = _make_source(name, split, contents, class_names, mean, std)
     found = {key: np.asarray(column) for key, column in (columns or {}).items()}
-    return dataclasses.replace(source, columns=found) if found else source
+    return _make_source(name, split, contents, class_names, mean, std, found)
 
 
 def resolve_data_dir(data_dir: str | os.PathLike | None) -> str:
@@ -402,6 +401,7 @@ def _make_source(
     class_names: tuple[str, ...] | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    columns: Mapping[str, np.ndarray] | None = None,
 ) -> Source:
     source = Source(
         name=name,
@@ -414,6 +414,7 @@ def _make_source(
         class_names=class_names,
         mean=mean,
         std=std,
+        columns=columns or {},
     )
     empty = np.flatnonzero(source.class_counts == 0)
     if empty.size:

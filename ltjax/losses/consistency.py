@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, shape_of
-from ltjax._numerics import mask_rows, mask_values
+from ltjax._numerics import mask_rows, mask_values, nan_outside
 from ltjax.losses._affine import (
     affine_cross_entropy,
     is_index,
@@ -91,7 +91,4 @@ def _squared_error(logits, labels) -> jax.Array:
     soft = not is_index(labels)
     target = labels if soft else is_target(logits, labels).astype(logits.dtype)
     loss = jnp.mean(jnp.square(jax.nn.softmax(logits) - target), axis=-1)
-    if soft:
-        return loss
-    known = (labels >= 0) & (labels < logits.shape[-1])
-    return jnp.where(known, loss, jnp.nan)
+    return loss if soft else nan_outside(loss, labels, logits.shape[-1])

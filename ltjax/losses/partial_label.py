@@ -303,9 +303,12 @@ def _check_like_logits(caller, name, table, shape) -> None:
 
 
 def _known(loss, possible, where) -> jax.Array:
-    """NaN for rows without a candidate, 0 for masked ones."""
-    loss = jnp.where(jnp.any(possible, axis=-1), loss, jnp.nan)
-    return mask_values(loss, where)
+    """NaN for rows without a candidate, in value and gradient; 0 for masked ones."""
+    some = jnp.any(possible, axis=-1)
+    if where is not None:
+        some = some | ~jnp.asarray(where)
+    # A factor reaches the gradient, which `where` would cut off.
+    return mask_values(loss * jnp.where(some, 1, jnp.nan).astype(loss.dtype), where)
 
 
 def _log_one_minus_softmax(logits) -> jax.Array:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax.metrics.classification import balanced_accuracy, group_accuracy
+from ltjax.metrics.classification import group_means
 
 
 class Balancedness(NamedTuple):
@@ -54,15 +54,23 @@ def balancedness(recall: ArrayLike, groups: Mapping[str, ArrayLike]) -> Balanced
         code computes ddof = 0.
     """
     recall = np.asarray(recall, np.float64)
-    found = group_accuracy(recall, groups)
+    found = group_means("balancedness", recall, groups)
     means = {name: group.accuracy for name, group in found.items()}
     stacked = np.stack([np.asarray(mean) for mean in means.values()], axis=-1)
     ddof = stacked.shape[-1] > 1
-    centered = recall - balanced_accuracy(recall)[..., None]
+    average = _known_mean(recall)
     return Balancedness(
         groups=means,
-        average=balanced_accuracy(recall),
+        average=average,
         group_std=stacked.std(axis=-1, ddof=1) if ddof else np.nan * stacked[..., 0],
         group_std_population=stacked.std(axis=-1),
-        class_std=np.sqrt(balanced_accuracy(np.square(centered))),
+        class_std=np.sqrt(_known_mean(np.square(recall - average[..., None]))),
     )
+
+
+def _known_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis without NaN; NaN if nothing is left."""
+    known = np.isfinite(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

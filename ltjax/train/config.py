@@ -8,6 +8,7 @@ declares and touches no device. Library functions never see a ConfigDict.
 """
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,7 +91,7 @@ class EngineOptions:
 
 def default_config() -> Any:
     """The defaults of every section as a ConfigDict to start a config from."""
-    config: Any = ml_collections.ConfigDict()
+    config = typing.cast(Any, ml_collections.ConfigDict())
     for known in options_of(EngineOptions).values():
         config[known.name] = plain(known.default)
     config.replicas = ReplicaDict()

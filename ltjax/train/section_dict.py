@@ -21,7 +21,7 @@ class SectionDict(ml_collections.ConfigDict):
 
     def _fill(self, values: Mapping[str, Any]) -> None:
         with self.unlocked(), self.ignore_type():
-            for key in list(map(str, self)):
+            for key in [str(name) for name in self.keys()]:
                 if key not in values:
                     del self[key]
             for key, value in values.items():
@@ -41,7 +41,8 @@ class SectionDict(ml_collections.ConfigDict):
         old = str(self["name"])
         values, before = section.defaults(name), section.defaults(old)
         shared = set(section.defaults(AUTO)) | section.shared_names(name, old)
-        for key in shared & values.keys() & before.keys() & set(map(str, self)):
+        own = {str(name) for name in self.keys()}
+        for key in shared & values.keys() & before.keys() & own:
             if self[key] != before[key]:
                 values[key] = self[key]
         return values

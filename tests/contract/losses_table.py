@@ -100,9 +100,12 @@ class Row:
 
     def _rows(self, arrays, name, labels, predictions):
         # Through floats, so that a label out of range gives NaN or no candidate.
-        dtype = np.float64 if predictions.dtype == np.float64 else np.float32
+        like = predictions
+        if not hasattr(like, "dtype"):  # tests of what is not an array
+            like = np.zeros((len(np.atleast_1d(labels)), NUM_CLASSES), np.float32)
+        dtype = np.float64 if like.dtype == np.float64 else np.float32
         table = jnp.asarray(arrays[name], dtype)
-        rows = class_rows(table, labels, like=predictions)
+        rows = class_rows(table, labels, like=like)
         return rows > 0 if name == "candidates" else rows
 
     def example(self, seed: int = 0, batch: int = BATCH) -> np.ndarray:

@@ -524,6 +524,8 @@ def test_what_is_no_array_of_numbers_is_named(row):
             row(wrong, LABELS)
     with pytest.raises(ValueError, match=named):
         row(jnp.float32(1.0), np.int32(0))
+    if row.context:  # the row looks its arrays up by label; the loss takes no labels
+        return
     predictions = jnp.asarray(row.example(), jnp.float32)
     for wrong in (None, LABELS.astype(str), LABELS.astype(object)):
         with pytest.raises(TypeError, match=rf"{row.public}: labels is"):

@@ -19,7 +19,7 @@ def maps(seed, classes=5):
 
 
 def counted(labels, predictions, classes=5):
-    count = functools.partial(M.confusion_matrix, num_classes=classes, ignore_label=255)
+    count = functools.partial(M.pixel_confusion, num_classes=classes, ignore_label=255)
     return np.asarray(jax.jit(count)(labels, predictions))
 
 
