@@ -8,6 +8,7 @@ declares and touches no device. Library functions never see a ConfigDict.
 """
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,7 +105,7 @@ def default_config() -> Any:
         config[path].unlock()
     # Mappings hold whatever their components declare.
     config.evaluators.unlock()
-    config.replicas.grid.unlock()
+    typing.cast(ml_collections.ConfigDict, config.replicas.grid).unlock()
     return config
 
 
