@@ -105,7 +105,7 @@ def default_config() -> Any:
         config[path].unlock()
     # Mappings hold whatever their components declare.
     config.evaluators.unlock()
-    config.replicas.grid.unlock()
+    typing.cast(ml_collections.ConfigDict, config.replicas.grid).unlock()
     return config
 
 

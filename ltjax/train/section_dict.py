@@ -15,6 +15,8 @@ class SectionDict(ml_collections.ConfigDict):
     components have from the same class keep a value that was changed.
     """
 
+    _path: str
+
     def choose(self, name: str, **options: Any) -> None:
         """Makes the section anew: a component with options of its own."""
         self._fill({"name": name, **SECTIONS[self._path].defaults(name), **options})
