@@ -1,24 +1,16 @@
 """Samplers as components: which examples a batch holds."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from ltjax import class_stats
 from ltjax.options import Component, option
 from ltjax.resampling import samplers
-
-
-class SamplerFacts(NamedTuple):
-    """What is known of a sampler before it is made.
-
-    Attributes:
-        padded: whether its batches may hold padding rows.
-        reads_labels: whether it draws by class.
-    """
-
-    padded: bool = False
-    reads_labels: bool = True
+from ltjax.resampling.component import (
+    SamplerFacts,
+    SamplerOptions,
+    deferred,
+    label_arguments,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +21,6 @@ class InstanceOptions:
         "drop",
         "the last, incomplete batch of an epoch is dropped or padded",
         choices=("drop", "pad"),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplerOptions:
-    """Shared by the samplers that can take over from instance sampling."""
-
-    start: str = option(
-        "0 steps", "instance sampling before this step (DRS: '80%')", duration=True
     )
 
 
@@ -55,24 +38,6 @@ class EffectiveNumberOptions(SamplerOptions):
     beta: float = option(0.9999, "of the effective number", low=0, below=1)
 
 
-def deferred(draw: Callable[..., samplers.Sampler]) -> Callable[..., samplers.Sampler]:
-    """A component's `make` from (options, setting) -> Sampler, honouring `start`."""
-
-    def make(options: Any, setting: Any) -> samplers.Sampler:
-        chosen = draw(options, setting)
-        start = setting.steps(options.start)
-        if not start:
-            return chosen
-        first = samplers.instance(setting.num_examples, setting.batch_size)
-        return samplers.deferred(first, chosen, switch_step=start)
-
-    return make
-
-
-def _arguments(setting) -> tuple:
-    return setting.labels, setting.num_classes, setting.batch_size
-
-
 def _instance(options: InstanceOptions, setting) -> samplers.Sampler:
     return samplers.instance(
         setting.num_examples, setting.batch_size, remainder=options.remainder
@@ -81,14 +46,14 @@ def _instance(options: InstanceOptions, setting) -> samplers.Sampler:
 
 def _progressive(options, setting) -> samplers.Sampler:
     epochs = -(-setting.total_steps // setting.steps_per_epoch)
-    return samplers.progressive(*_arguments(setting), total_epochs=epochs)
+    return samplers.progressive(*label_arguments(setting), total_epochs=epochs)
 
 
 def _effective_number(options, setting) -> samplers.Sampler:
     weights = class_stats.class_balanced_weights(
         setting.class_counts, beta=options.beta
     )
-    return samplers.class_weighted(*_arguments(setting), weights=weights)
+    return samplers.class_weighted(*label_arguments(setting), weights=weights)
 
 
 INSTANCE = Component(
@@ -100,24 +65,26 @@ INSTANCE = Component(
 CLASS_BALANCED = Component(
     "classes uniformly",
     SamplerOptions,
-    deferred(lambda o, setting: samplers.class_balanced(*_arguments(setting))),
+    deferred(lambda o, setting: samplers.class_balanced(*label_arguments(setting))),
 )
 SQUARE_ROOT = Component(
     "classes by the square root of their counts",
     SamplerOptions,
-    deferred(lambda o, setting: samplers.square_root(*_arguments(setting))),
+    deferred(lambda o, setting: samplers.square_root(*label_arguments(setting))),
 )
 CLASS_POWER = Component(
     "classes by a power of their counts",
     PowerOptions,
     deferred(
-        lambda o, setting: samplers.class_power(*_arguments(setting), power=o.power)
+        lambda o, setting: samplers.class_power(
+            *label_arguments(setting), power=o.power
+        )
     ),
 )
 CLASS_AWARE = Component(
     "classes in turn, four examples at a visit",
     SamplerOptions,
-    deferred(lambda o, setting: samplers.class_aware(*_arguments(setting))),
+    deferred(lambda o, setting: samplers.class_aware(*label_arguments(setting))),
 )
 PROGRESSIVE = Component(
     "from instance to class-balanced over the run",

@@ -14,11 +14,11 @@ from ltjax.methods.classifiers import CLASSIFIERS
 from ltjax.methods.gradients import RuleFacts
 from ltjax.methods.method import MethodFacts
 from ltjax.methods.registry import GRADIENTS, LOSSES, METHODS, SAMPLERS, WEIGHTS
-from ltjax.methods.samplers import SamplerFacts
 from ltjax.methods.weights import WeightsFacts
 from ltjax.models.components import HeadOptions, NetworkFacts
 from ltjax.models.registry import HEADS, MODELS
 from ltjax.options import Component, NoOptions, defaults, options_of, plain
+from ltjax.resampling.component import SamplerFacts
 from ltjax.train.optim import OPTIMIZERS, SCHEDULES
 
 AUTO = "auto"  # a name that stands for what another component is meant for

@@ -6,9 +6,9 @@ from ltjax.losses.component import LossFacts
 from ltjax.methods import registry
 from ltjax.methods.gradients import RuleFacts
 from ltjax.methods.method import MethodFacts
-from ltjax.methods.samplers import SamplerFacts
 from ltjax.methods.weights import WeightsFacts
 from ltjax.options import check_value, options_of
+from ltjax.resampling.component import SamplerFacts
 
 TABLES = {
     "losses": (registry.LOSSES, LossFacts),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ltjax.methods.registry import SAMPLERS
-from ltjax.methods.samplers import SamplerOptions
 from ltjax.resampling import samplers
+from ltjax.resampling.component import SamplerOptions
 
 LABELS = np.repeat([0, 1, 2], [40, 8, 4])
 
