@@ -38,6 +38,7 @@ from ltjax.losses.experts import (
 )
 from ltjax.losses.harmonization import geometric_harmonization
 from ltjax.losses.kcl import kcl
+from ltjax.losses.label_aware_smoothing import label_aware_smoothing
 from ltjax.losses.logit_adjustment import (
     balanced_softmax,
     logit_adjusted,
@@ -112,6 +113,7 @@ __all__ = [
     "info_nce",
     "init_saddle_duals",
     "kcl",
+    "label_aware_smoothing",
     "ldam",
     "ldam_hinge",
     "ldam_margins",

@@ -5,6 +5,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 `ltjax.data`, `ltjax.train.optim`).
 """
 
+from ltjax.losses import label_aware_smoothing
 from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
@@ -27,6 +28,7 @@ LOSSES: dict[str, Component] = {
     "tla_adrw": losses.TLA_ADRW,
     "cvs": cvs.CVS,
     "dot_regression": losses.DOT_REGRESSION,
+    "label_aware_smoothing": label_aware_smoothing.LABEL_AWARE_SMOOTHING,
     "auc_square": losses.AUC_SQUARE,
     "auc_hinge": losses.AUC_HINGE,
     "auc_exp": losses.AUC_EXP,

@@ -190,6 +190,14 @@ def ref_class_balanced_focal(z, y, a, h, ys):
     return weight * binary_terms(z, y, h["gamma"])
 
 
+def ref_label_aware_smoothing(z, y, a, h, ys):
+    n = a["class_counts"]
+    share = (n[y] - n.min()) / (n.max() - n.min()) if n.max() > n.min() else 0.0
+    smoothing = h["tail"] + (h["head"] - h["tail"]) * np.sin(np.pi / 2 * share)
+    log_p = z - np.log(np.sum(np.exp(z)))
+    return -(1 - smoothing) * log_p[y] - smoothing * np.mean(log_p)
+
+
 def ref_cdt(z, y, a, h, ys):
     n = a["class_counts"]
     return cross_entropy(z / (n.max() / n) ** h["gamma"], y)
@@ -407,6 +415,15 @@ ROWS = (
         hyper={"beta": 0.99, "gamma": 0.5},
         static={"base": "focal"},
         limits=(({"beta": 0.0, "gamma": 0.0}, {}, _one_vs_rest),),
+    ),
+    Row(
+        "label_aware_smoothing",
+        losses.label_aware_smoothing,
+        ref_label_aware_smoothing,
+        COUNTS,
+        hyper={"head": 0.3, "tail": 0.1},
+        shift_invariant=True,
+        limits=(({"head": 0.0, "tail": 0.0}, {}, _plain),),
     ),
     Row(
         "class_dependent_temperature",
