@@ -13,6 +13,7 @@ from ltjax.methods.self_supervised import simclr
 from ltjax.methods.semi_supervised import fixmatch
 from ltjax.methods.supervised import cc_sam, cvs, supervised
 from ltjax.options import Component
+from ltjax.resampling import repeat_factor
 
 LOSSES: dict[str, Component] = {
     "ce": losses.CE,
@@ -50,6 +51,7 @@ SAMPLERS: dict[str, Component] = {
     "class_aware": samplers.CLASS_AWARE,
     "progressive": samplers.PROGRESSIVE,
     "effective_number": samplers.EFFECTIVE_NUMBER,
+    "repeat_factor": repeat_factor.REPEAT_FACTOR,
 }
 
 GRADIENTS: dict[str, Component] = {

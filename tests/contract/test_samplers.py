@@ -9,6 +9,7 @@ import pytest
 
 from ltjax import resampling
 from ltjax.class_stats import class_balanced_weights
+from ltjax.resampling.repeat_factor import repeat_factor
 
 COUNTS = np.array([23, 9, 0, 4, 1])
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(5), COUNTS))
@@ -24,6 +25,7 @@ SAMPLERS = {
     "class_weighted": lambda: resampling.class_weighted(LABELS, K, B, weights=WEIGHTS),
     "progressive": lambda: resampling.progressive(LABELS, K, B, total_epochs=3),
     "class_aware": lambda: resampling.class_aware(LABELS, K, B),
+    "repeat_factor": lambda: repeat_factor(LABELS, K, B, threshold=0.2),
     "deferred": lambda: resampling.deferred(
         resampling.instance(N, B, labels=LABELS),
         resampling.class_balanced(LABELS, K, B),
@@ -53,6 +55,11 @@ def powers(present, q):
     return powered / np.nansum(powered)
 
 
+def _repeated(present):
+    drawn = present * np.maximum(1, np.sqrt(0.2 / (present / N)))
+    return drawn / np.nansum(drawn)
+
+
 def expected_probabilities(name, step):
     present = np.where(COUNTS > 0, COUNTS, np.nan)
     instance, balanced = present / N, present / present / 4
@@ -61,6 +68,7 @@ def expected_probabilities(name, step):
         "progressive": (1 - min(step // 4 / 2, 1)) * instance
         + min(step // 4 / 2, 1) * balanced,
         "class_aware": balanced,
+        "repeat_factor": _repeated(present),
         "deferred": instance if step < 5 else balanced,
         **{k: powers(present, q) for k, q in POWER.items()},
     }
