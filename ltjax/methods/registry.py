@@ -5,7 +5,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 `ltjax.data`, `ltjax.train.optim`).
 """
 
-from ltjax.losses import label_aware_smoothing
+from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
@@ -13,7 +13,7 @@ from ltjax.methods.self_supervised import simclr
 from ltjax.methods.semi_supervised import fixmatch
 from ltjax.methods.supervised import cc_sam, cvs, supervised
 from ltjax.options import Component
-from ltjax.resampling import repeat_factor
+from ltjax.resampling.repeat_factor import REPEAT_FACTOR
 
 LOSSES: dict[str, Component] = {
     "ce": losses.CE,
@@ -29,7 +29,7 @@ LOSSES: dict[str, Component] = {
     "tla_adrw": losses.TLA_ADRW,
     "cvs": cvs.CVS,
     "dot_regression": losses.DOT_REGRESSION,
-    "label_aware_smoothing": label_aware_smoothing.LABEL_AWARE_SMOOTHING,
+    "label_aware_smoothing": LABEL_AWARE_SMOOTHING,
     "auc_square": losses.AUC_SQUARE,
     "auc_hinge": losses.AUC_HINGE,
     "auc_exp": losses.AUC_EXP,
@@ -51,7 +51,7 @@ SAMPLERS: dict[str, Component] = {
     "class_aware": samplers.CLASS_AWARE,
     "progressive": samplers.PROGRESSIVE,
     "effective_number": samplers.EFFECTIVE_NUMBER,
-    "repeat_factor": repeat_factor.REPEAT_FACTOR,
+    "repeat_factor": REPEAT_FACTOR,
 }
 
 GRADIENTS: dict[str, Component] = {
