@@ -7,6 +7,7 @@ from ltjax.evaluators import (
     collapse,
     representation,
     segmentation,
+    top_k,
 )
 from ltjax.options import Component
 
@@ -17,4 +18,5 @@ EVALUATORS: dict[str, Component] = {
     "knn": representation.KNN,
     "auc": auc.AUC,
     "segmentation": segmentation.SEGMENTATION,
+    "top_k": top_k.TOP_K,
 }
