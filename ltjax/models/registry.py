@@ -18,6 +18,7 @@ from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.models.small_conv import Conv1D, Conv2D
 from ltjax.models.unet import UNet
 from ltjax.models.vit import ViT
+from ltjax.models.wide_resnet import WideResNet
 from ltjax.options import Component, nearest, options_of, read_options
 
 
@@ -66,6 +67,9 @@ MODELS: dict[str, Component] = {
     ),
     "vit": module_component(
         ViT, "Vision Transformer of any patch=4, width=192, depth=12"
+    ),
+    "wrn28_2": module_component(
+        WideResNet, "wide ResNet-28-2, 1.47 M parameters", depth=28, widen=2
     ),
     "unet": module_component(UNet, "small U-Net: a feature for every pixel"),
     "vit_s16": _vit("ViT-S/16, 21.7 M parameters", 384, 6),

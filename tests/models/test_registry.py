@@ -6,6 +6,7 @@ import pytest
 
 from ltjax.models import MLP, MODELS, build_model
 from ltjax.models.components import module_component
+from ltjax.options import read_options
 
 SHAPES = {"mlp": (1, 9), "conv1d": (1, 40), "conv2d": (1, 28, 28, 1)}
 
@@ -20,8 +21,11 @@ def test_every_model_builds(name):
         return params, model.forward(params, state, sample, train=True)[0]
 
     params, outputs = jax.eval_shape(run, jax.random.key(0))
-    assert outputs["logits"].shape == (1, 7)
-    assert outputs["features"].shape == (1, model.num_features)
+    chosen, _ = read_options(MODELS[name].options, {})
+    # A dense network has a feature and logits for every pixel.
+    place = (1, 32, 32) if MODELS[name].facts(chosen).dense else (1,)
+    assert outputs["logits"].shape == (*place, 7)
+    assert outputs["features"].shape == (*place, model.num_features)
     assert set(params) == {"backbone", "head"}
     assert model.describe.startswith(f"{name} (")
     assert "\n" not in MODELS[name].about and "\n" not in model.describe
