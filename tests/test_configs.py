@@ -47,7 +47,11 @@ def test_the_defaults_are_what_they_were():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_config_survives_its_json(path):
     config = check(golden.load(path).get_config(""))
-    assert check(json.loads(json.dumps(to_dict(config)))) == config
+    stored = json.loads(json.dumps(to_dict(config)))
+    again = check(stored)
+    assert json.loads(json.dumps(to_dict(again))) == stored
+    # What stages change is read when its turn comes; till then JSON's lists are lists.
+    assert config.stages or again == config
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

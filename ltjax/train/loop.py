@@ -115,25 +115,31 @@ def run(
     if not os.fspath(workdir):
         raise ConfigError(["workdir is empty, expected the folder of the run"])
     path = pathlib.Path(workdir).expanduser()
+    # What cannot start leaves no folder behind.
+    lanes, every = training_lanes(run.config, len(run.info.replicas)), _intervals(run)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"workdir {path} cannot be written: {error}"]) from None
     with (
         StopRequest() as stop,  # also while the first programs are compiled
         workdir_lock(path, primary=jax.process_index() == 0),
     ):
-        return _train(run, path, stop, tensorboard, writers)
+        return _train(run, path, lanes, every, stop, tensorboard, writers)
 
 
 def _train(
     run: Run,
     workdir: pathlib.Path,
+    lanes: Lanes,
+    every: Intervals,
     stop: StopRequest,
     tensorboard: bool,
     writers: Sequence[Any],
 ) -> Result:
-    # 1. Where it runs, how long, and what must agree before anything is computed.
-    config, info = run.config, run.info
-    lanes = training_lanes(config, len(info.replicas))
+    # 1. What must agree before anything is computed.
+    config = run.config
     layout, size = lanes.layout, config.steps_per_call
-    every = _intervals(run)
     record = record_of(run)
     main = jax.process_index() == 0
 

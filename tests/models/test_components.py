@@ -70,8 +70,6 @@ def test_facts_are_those_of_the_module_with_these_options():
     component = module_component(Net, "a net")
     assert component.facts(component.options()) == NetworkFacts(False)
     assert component.facts(component.options(norm="none")) == NetworkFacts(True)
-    silent = module_component(Net, "a net", classifies=False)
-    assert not silent.facts(silent.options()).classifies
 
 
 def test_shared_options_are_not_attributes():
@@ -85,7 +83,6 @@ def test_shared_options_are_not_attributes():
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_can_have_a_class_scale(name):
     assert issubclass(HEADS[name].options, HeadOptions)
-    assert HEADS[name].facts(HEADS[name].options()).classifies == (name != "projection")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -43,7 +44,7 @@ def test_another_way_to_predict_is_judged_by_what_it_says_only(finished):
 
     def first_class(state, inputs):
         logits = run.predict(state, inputs)["logits"]
-        return {"logits": jax.nn.one_hot(logits[:, 0] * 0, 10) + logits * 0}
+        return {"logits": jnp.zeros_like(logits).at[:, 0].set(1.0)}
 
     judgement = judge_splits(run, first_class, state)
     assert set(judgement.arrays) == {"val", "test"}
