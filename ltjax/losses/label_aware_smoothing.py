@@ -68,7 +68,8 @@ def label_aware_smoothing(
     counts = jnp.asarray(class_counts, z.dtype)
     span = jnp.max(counts) - jnp.min(counts)
     share = (counts - jnp.min(counts)) / jnp.where(span > 0, span, 1)
-    smoothing = class_lookup(tail + (head - tail) * jnp.sin(jnp.pi / 2 * share), labels)
+    low, high = jnp.asarray(tail), jnp.asarray(head)
+    smoothing = class_lookup(low + (high - low) * jnp.sin(jnp.pi / 2 * share), labels)
     smooth = -jnp.mean(jax.nn.log_softmax(z), axis=-1)
     loss = (1 - smoothing) * affine_cross_entropy(z, labels) + smoothing * smooth
     return mask_values(loss, where)

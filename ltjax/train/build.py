@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from ltjax.data.splits import Splits, load_splits
 from ltjax.durations import duration_steps
@@ -19,7 +17,6 @@ from ltjax.options import ConfigError, read
 from ltjax.resampling import samplers
 from ltjax.train import optim
 from ltjax.train import step as steps
-from ltjax.train.check import swept
 from ltjax.train.config import TrainConfig
 from ltjax.train.evaluate import EvalSet, judged_metric
 from ltjax.train.feeds import (
@@ -28,22 +25,11 @@ from ltjax.train.feeds import (
     make_pipeline,
     sample_input,
 )
+from ltjax.train.lanes import replica_table
 from ltjax.train.planning import StepPlan
 from ltjax.train.run import Run, RunInfo
 from ltjax.train.sections import OTHER_KINDS, SECTIONS
 from ltjax.train.state import init_state
-
-
-def replica_table(config: TrainConfig) -> tuple[dict, ...]:
-    """Seeds x grid: {"seed": int, "hyper": {name: float}} of every replica."""
-    base = swept(config)
-    grid = {key: np.atleast_1d(values) for key, values in config.replicas.grid.items()}
-    table = []
-    for point in itertools.product(*grid.values()):
-        chosen = dict(zip(grid, map(float, point), strict=True))
-        for seed in config.replicas.seeds:
-            table.append({"seed": config.seed + seed, "hyper": base | chosen})
-    return tuple(table)
 
 
 def load_data(config: TrainConfig) -> Splits:

@@ -1,15 +1,31 @@
 """Lanes: how many replicas there are, and how they are laid over the devices."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 
 from ltjax.options import ConfigError
+from ltjax.train.check import swept
+from ltjax.train.config import TrainConfig
 from ltjax.train.mesh import BATCH_AXES, Layout, check_divisible, make_mesh
+
+
+def replica_table(config: TrainConfig) -> tuple[dict, ...]:
+    """Seeds x grid: {"seed": int, "hyper": {name: float}} of every replica."""
+    base = swept(config)
+    grid = {key: np.atleast_1d(values) for key, values in config.replicas.grid.items()}
+    table = []
+    for point in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, map(float, point), strict=True))
+        for seed in config.replicas.seeds:
+            table.append({"seed": config.seed + seed, "hyper": base | chosen})
+    return tuple(table)
 
 
 @dataclasses.dataclass(frozen=True)

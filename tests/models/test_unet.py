@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 def test_features_of_a_pixel_depend_on_its_neighbourhood():
-    """Two levels reach 1 + 2 + 4 + 2 + 1 pixels and the poolings, not the far corner."""
+    """Two levels reach 1 + 2 + 4 + 2 + 1 pixels and the poolings, not the corner."""
     net = UNet(width=2, levels=2, norm="none")
     x = jnp.zeros((1, 32, 32, 1))
     variables = net.init(jax.random.key(0), x, train=False)

@@ -8,7 +8,8 @@ import pytest
 
 from ltjax.options import ConfigError
 from ltjax.train import build as building
-from ltjax.train.build import build, replica_table, run_name
+from ltjax.train.build import build, run_name
+from ltjax.train.lanes import replica_table
 
 CLASSES, PER_CLASS = 3, 12
 NPZ = {
