@@ -9,7 +9,7 @@ from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
-from ltjax.methods.self_supervised import simclr
+from ltjax.methods.self_supervised import moco, simclr
 from ltjax.methods.semi_supervised import fixmatch
 from ltjax.methods.supervised import cc_sam, cvs, supervised
 from ltjax.options import Component
@@ -70,5 +70,6 @@ METHODS: dict[str, Component] = {
     "fixmatch": fixmatch.FIXMATCH,
     "proden": proden.PRODEN,
     "simclr": simclr.SIMCLR,
+    "moco": moco.MOCO,
     "pixelwise": pixelwise.PIXELWISE,
 }

@@ -1,0 +1,172 @@
+r"""MoCo v2: each query finds its key among a queue of keys of former batches.
+
+.. math:: \theta_k \leftarrow m \theta_k + (1 - m) \theta_q, \qquad
+          \ell_i = -\log \frac{e^{q_i \cdot k_i / T}}
+                   {e^{q_i \cdot k_i / T} + \sum_m e^{q_i \cdot Q_m / T}}
+
+References:
+    He et al., "Momentum Contrast for Unsupervised Visual Representation Learning",
+    CVPR 2020; Chen et al., "Improved Baselines with Momentum Contrastive Learning",
+    2020. The released code follows the query parameters with those of before the step,
+    and a second pass of a sharp gradient would move key network and queue again. Here
+    both move once per step, in `prepare` and `update`, by the unperturbed parameters.
+    The batch statistics span the whole batch, so that nothing has to be shuffled.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import losses
+from ltjax._numerics import l2_normalize
+from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
+from ltjax.options import Component, live, option
+from ltjax.sharpness import reduction_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class MoCoOptions:
+    """Of MoCo."""
+
+    temperature: float = option(0.2, "of the similarities", above=0, sweep=True)
+    momentum: float = option(
+        0.99, "of the key network: 0.999 on ImageNet", low=0, high=1, sweep=True
+    )
+    queue: int = option(4096, "keys kept, a multiple of the batch size", low=1)
+    block: int = option(
+        0, "queue rows whose similarities are in memory at a time; 0 = all", low=0
+    )
+
+
+def follow(target, source, momentum):
+    """The average m target + (1 - m) source by leaf; integers are the source's."""
+
+    def leaf(old, new):
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        return (momentum * old + (1 - momentum) * new).astype(old.dtype)
+
+    return jax.tree.map(leaf, target, source)
+
+
+def enqueue(queue, pointer, keys, mask) -> tuple[jax.Array, jax.Array]:
+    """The queue [Q, D] with keys [B, D] from `pointer` on, and where the next go.
+
+    Q is a multiple of B. A row that is padding leaves the older key in its place.
+    """
+    old = jax.lax.dynamic_slice_in_dim(queue, pointer, len(keys))
+    new = jnp.where(mask[:, None], keys, old)
+    queue = jax.lax.dynamic_update_slice_in_dim(queue, new, pointer, axis=0)
+    return queue, (pointer + len(keys)) % len(queue)
+
+
+def moco(options: MoCoOptions, setting: Setting) -> Method:
+    """MoCo v2 with the queries of "view1" and the keys of "view2".
+
+    Args:
+        options: see `MoCoOptions`.
+        setting: the network "main" has a projection head.
+
+    Returns:
+        A `Method` whose state is the key network ("target"), "queue" and "pointer".
+    """
+    network, rule = setting.networks["main"], setting.rule
+    block = options.block or None
+
+    def init(key, params, model_state):
+        features = jnp.zeros((1, network.num_features))
+        project = functools.partial(network.classify, train=False)
+        outputs, _ = jax.eval_shape(project, params, model_state, features)
+        width = outputs["projection"].shape[-1]
+        queue = jax.random.normal(key, (options.queue, width))
+        return {
+            "target": {"params": params, "model_state": model_state},
+            "queue": l2_normalize(queue),
+            "pointer": jnp.zeros((), jnp.int32),
+        }
+
+    def forward(params, model_state, inputs, mask, key):
+        return network.forward(
+            params,
+            model_state,
+            inputs,
+            train=True,
+            rngs={"dropout": key},
+            mask=mask if setting.padded else None,
+        )
+
+    def prepare(state, batch, *, key, program):
+        kept = state.method_state
+        momentum = live("method", options, state.hyper).momentum
+        target = kept["target"]
+        params = follow(target["params"], state.params, momentum)
+        outputs, model_state = forward(
+            params, target["model_state"], batch["view2"], batch["mask"], key
+        )
+        target = {"params": params, "model_state": model_state}
+        return {**kept, "target": target}, {**batch, "key": outputs["projection"]}
+
+    def loss(params, state, batch, *, key, program):
+        outputs, model_state = forward(
+            params, state.model_state, batch["view1"], batch["mask"], key
+        )
+        values = losses.info_nce(
+            outputs["projection"],
+            batch["key"],
+            state.method_state["queue"],
+            temperature=live("method", options, state.hyper).temperature,
+            where=batch["mask"],
+            block=block,
+        )
+        return {"views": values}, {"model_state": model_state, "outputs": outputs}
+
+    def terms(state, batch, aux, *, program):
+        base = reduction_weights(len(batch["mask"]), where=batch["mask"])
+        return rule.terms({"views": Part(None, base)}, state, batch, program.rule)
+
+    def update(state, batch, aux):
+        kept = state.method_state
+        queue, pointer = enqueue(
+            kept["queue"], kept["pointer"], l2_normalize(batch["key"]), batch["mask"]
+        )
+        return {**kept, "queue": queue, "pointer": pointer}
+
+    def predict(state, inputs):
+        params, model_state = averaged(state, ema=setting.evaluate_ema)
+        return network.forward(params, model_state, inputs, train=False)[0]
+
+    return Method(
+        loss=loss,
+        terms=terms,
+        predict=predict,
+        init=init,
+        prepare=prepare,
+        update=update,
+        evaluators=("knn",),
+    )
+
+
+def _needs(options: MoCoOptions, config) -> list[str]:
+    if options.queue % config.batch_size == 0:
+        return []
+    return [
+        f"config.method.queue is {options.queue}, expected a multiple of"
+        f" config.batch_size ({config.batch_size}), whose keys enter together"
+    ]
+
+
+MOCO = Component(
+    "MoCo v2: contrast with a queue of momentum keys (He 2020)",
+    MoCoOptions,
+    moco,
+    _needs,
+    lambda options: MethodFacts(
+        head="projection",
+        reads_labels=False,
+        reads_loss=False,
+        reads_weights=False,
+        views=("view1", "view2"),
+    ),
+)
