@@ -54,9 +54,29 @@ def lars(
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=adapted),
+        scale_by_lars(trust_coefficient, momentum, adapted),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def scale_by_lars(
+    trust_coefficient: float = 1e-3,
+    momentum: float = 0.9,
+    adapted: Callable[[Any], Any] | Any = kernels_only,
+) -> optax.GradientTransformation:
+    """Trust ratio and momentum of `lars`, without decay and learning rate.
+
+    Args:
+        trust_coefficient: see `lars`.
+        momentum: see `lars`.
+        adapted: see `lars`.
+
+    Returns:
+        An optax.GradientTransformation.
+    """
+    return optax.chain(
         optax.masked(
             optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), adapted
         ),
         optax.trace(decay=momentum),
-        optax.scale_by_learning_rate(learning_rate),
     )

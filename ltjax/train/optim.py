@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from ltjax import schedules
+from ltjax.optimizers import kernels_only, scale_by_lars
 from ltjax.options import Component, ConfigError, live, option
 
 PATH = "optimizer"  # of the config section
@@ -37,6 +38,11 @@ class MultistepOptions(ScheduleOptions):
     milestones: tuple[int, ...] = option((160, 180), "in epochs", low=0)
     factors: tuple[float, ...] = option(
         (1e-2, 1e-4), "of the base rate, from each milestone on", low=0
+    )
+    warmup_by: str = option(
+        "epoch",
+        "the rate climbs by epoch (LDAM) or step (logit adjustment)",
+        choices=("epoch", "step"),
     )
 
     def __post_init__(self):
@@ -75,20 +81,21 @@ def _constant(options: ScheduleOptions, setting) -> Callable[[Any], jax.Array]:
 
 def _multistep(options: MultistepOptions, setting) -> Callable[[Any], jax.Array]:
     warmup, epoch = _warmup(options, setting), setting.steps_per_epoch
-    if warmup % epoch:
+    if options.warmup_by == "epoch" and warmup % epoch:
         raise ConfigError(
             [
                 f"config.schedule.warmup is {options.warmup!r} = {warmup} steps, but"
-                " 'warmup_multistep' changes the rate by epochs: expected a multiple of"
-                f" the {epoch} steps of an epoch"
+                " 'warmup_multistep' raises the rate by epochs: expected a multiple of"
+                f" the {epoch} steps of an epoch, or schedule.warmup_by = 'step'"
             ]
         )
     return lambda step: schedules.warmup_multistep(
         step,
         steps_per_epoch=epoch,
-        warmup_epochs=warmup // epoch,
+        warmup_epochs=warmup / epoch,
         milestones=options.milestones,
         factors=options.factors,
+        warmup_by=options.warmup_by,
     )
 
 
@@ -105,16 +112,12 @@ def _cosine(options: CosineOptions, setting) -> Callable[[Any], jax.Array]:
 SCHEDULES: dict[str, Component] = {
     "constant": Component("the same rate throughout", ScheduleOptions, _constant),
     "warmup_multistep": Component(
-        "warm-up by epoch, then steps down (Cao 2019)", MultistepOptions, _multistep
+        "warm-up, then steps down (Cao 2019)", MultistepOptions, _multistep
     ),
     "cosine": Component("cosine decay to zero", CosineOptions, _cosine),
 }
 
 # ------------------------------------------------------------------ what is trained
-
-
-def _has_kernel_rank(params):
-    return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 def _not_head_bias(params):
@@ -125,7 +128,7 @@ def _not_head_bias(params):
 
 
 # Which leaves decay. Sigmoid losses start at a biased head that decay would undo.
-DECAY = {"all": None, "kernels": _has_kernel_rank, "not_head_bias": _not_head_bias}
+DECAY = {"all": None, "kernels": kernels_only, "not_head_bias": _not_head_bias}
 
 
 def _module_path(path) -> str:
@@ -266,8 +269,7 @@ def _adamw(options: OptimizerOptions, decay) -> list[optax.GradientTransformatio
 
 def _lars(options: LARSOptions, decay) -> list[optax.GradientTransformation]:
     """The trust ratio is that of kernels only; the rate stays outside (BYOL's code)."""
-    trust = optax.scale_by_trust_ratio(trust_coefficient=options.trust)
-    return [decay, optax.masked(trust, _has_kernel_rank), optax.trace(options.momentum)]
+    return [decay, scale_by_lars(options.trust, options.momentum)]
 
 
 def optimizer(chain_of: Callable[..., list]) -> Callable[..., Any]:

@@ -50,6 +50,19 @@ def test_steps_down_at_milestones():
     np.testing.assert_allclose(factor(at), [1, 1, 0.1, 0.1, 0.02], rtol=1e-6)
 
 
+def test_a_warm_up_by_step_climbs_from_zero_within_an_epoch():
+    factor = factor_of(
+        "warmup_multistep",
+        total=960,
+        warmup="120 steps",  # an epoch and a quarter
+        warmup_by="step",
+        milestones=(3,),
+        factors=(0.1,),
+    )
+    got = factor(jnp.array([0, 30, 119, 120, 287, 288]))
+    np.testing.assert_allclose(got, [0, 0.25, 119 / 120, 1, 1, 0.1], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "warmup", "message"),
     [
