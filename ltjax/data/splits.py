@@ -51,7 +51,11 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
     for name, other in others.items():
         if other.num_classes != classes:
             raise ConfigError(
-                [f"train split has {classes} classes, {name} split {other.num_classes}"]
+                [
+                    f"train split has {classes} classes, {name} split"
+                    f" {other.num_classes}; where a split lacks the last ones, set"
+                    " config.data.num_classes"
+                ]
             )
     chosen = _subset(options, whole)
     companions = unlabelled.make(Remainder(whole, chosen))
