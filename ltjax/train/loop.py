@@ -214,7 +214,7 @@ def _train(
     judgement: Judgement | None = None
 
     def evaluate(step: int, state: TrainState) -> Judgement:
-        found = records.without_diverged(judge(state))
+        found = records.without_diverged(judge(state), state.diverged)
         if main:
             for name, kept in found.arrays.items():
                 save_arrays(workdir / "evaluation" / f"{name}_{step}.npz", kept)
