@@ -214,11 +214,10 @@ def _train(
     judgement: Judgement | None = None
 
     def evaluate(step: int, state: TrainState) -> Judgement:
-        found = records.without_diverged(judge(state))
+        found = records.without_diverged(judge(state), state.diverged)
         if main:
             for name, kept in found.arrays.items():
                 save_arrays(workdir / "evaluation" / f"{name}_{step}.npz", kept)
-        records.write(step, found.values)
         return found
 
     def save(step: int, state: TrainState, found: Judgement | None) -> None:
@@ -260,6 +259,7 @@ def _train(
                     if judging:
                         try:
                             judgement = evaluate(step, state)
+                            records.write(step, judgement.values)
                         except _Interrupted:
                             stopping = True
                         except BaseException:
@@ -274,7 +274,7 @@ def _train(
                         raise Preempted(
                             f"stopped at step {step} of {every.total}; state saved"
                         )
-            if judgement is None:  # resumed a finished run
+            if judgement is None:  # resumed a finished run, whose record is there
                 judgement = evaluate(every.total, state)
     finally:
         watchdog.stop()

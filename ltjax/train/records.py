@@ -113,9 +113,9 @@ class Records:
         yield
         self._progress.resume()
 
-    def without_diverged(self, judgement: Judgement) -> Judgement:
-        """The judgement with NaN for replicas that diverged."""
-        lost = self._diverged != NEVER
+    def without_diverged(self, judgement: Judgement, diverged: Any) -> Judgement:
+        """The judgement with NaN for replicas that diverged, by the state's word."""
+        lost = self._lanes.layout.fetch(diverged) != NEVER
         if not lost.any():
             return judgement
 

@@ -102,6 +102,9 @@ def test_a_resumed_run_knows_who_has_diverged(train, tmp_path, assert_same):
     assert again.start_step == 16
     assert_same(again.state, whole.state)
     assert_same(again.metrics, whole.metrics)
+    finished = train(grid, workdir=tmp_path / "whole", edit=poisoned("loss"))
+    assert finished.start_step == 24
+    assert_same(finished.metrics, whole.metrics)
 
 
 def test_the_run_ends_when_every_replica_has_diverged(tiny, train, tmp_path):
