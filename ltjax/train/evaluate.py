@@ -38,6 +38,27 @@ class Judgement(NamedTuple):
     arrays: dict[str, dict[str, np.ndarray]]
 
 
+def without_lost(judgement: Judgement, lost: np.ndarray) -> Judgement:
+    """The judgement with NaN for the replicas of `lost` [R], those that diverged."""
+    if not lost.any():
+        return judgement
+
+    def blank(value):
+        value = np.asarray(value, np.float64).copy()
+        value[lost] = np.nan
+        return value
+
+    values = {key: blank(value) for key, value in judgement.values.items()}
+    arrays = {
+        split: {
+            name: blank(x) if name.startswith("summary/") else x
+            for name, x in found.items()
+        }
+        for split, found in judgement.arrays.items()
+    }
+    return Judgement(values, arrays)
+
+
 def nobody_listens(what: str) -> None:
     """A sign of life that nobody waits for."""
 
@@ -51,6 +72,11 @@ def eval_plan(size: int, batch_size: int) -> Callable[[int], tuple]:
         return np.where(mask, indices, 0).astype(np.int32), mask
 
     return plan
+
+
+# Batches of a pass that may wait for the device. Without a bound the host would send
+# all of them ahead, and whoever watches would see nothing happen for the rest of it.
+IN_FLIGHT = 16
 
 
 def make_pass(
@@ -104,7 +130,9 @@ def make_pass(
         sums = layout.put(empty, sums_sharding)
         if extra is not None:
             extra = _placed(extra, lanes)
-        for rows in split.feed.iterate(plan, 0, steps, local=local):
+        for done, rows in enumerate(split.feed.iterate(plan, 0, steps, local=local)):
+            if done % IN_FLIGHT == 0:
+                jax.block_until_ready(sums)
             beat(f"the pass over {split.name!r}")
             rows = layout.put(rows, layout.shared_rows)
             sums = compiled(state, sums, arrays, rows, extra)

@@ -59,7 +59,8 @@ class Watchdog:
 
     Whatever does a piece of work calls `beat` when it is done: every step, every batch
     of an evaluation, every save. A pass may take as long as it likes while its batches
-    beat. The first beat arms it, so that compiling takes as long as it does.
+    beat. The first beat arms it and `rest` disarms it until the next one, so that
+    compiling takes as long as it does.
 
     A thread says what was done last, dumps the stacks and ends the process. It cannot
     if what hangs holds the interpreter lock; `faulthandler`, which needs no lock, then
@@ -74,7 +75,7 @@ class Watchdog:
         # Arming starts a thread of faulthandler's, so it is not done at every beat.
         self._every = min(10.0, self._seconds / 4)
         self._armed = 0.0
-        self._last = ("", 0.0)  # what was done, and when
+        self._last: tuple[str, float | None] = ("", None)  # what was done, and when
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
@@ -102,10 +103,18 @@ class Watchdog:
             )
         self._armed = now
 
+    def rest(self) -> None:
+        """Nothing is expected until the next beat: a program is being compiled."""
+        if self._thread is not None:
+            self._last = (self._last[0], None)
+            faulthandler.cancel_dump_traceback_later()
+            self._armed = float("-inf")
+
     def _watch(self) -> None:
         while True:
             what, when = self._last
-            left = when + self._seconds - time.monotonic()
+            since = time.monotonic() if when is None else when
+            left = since + self._seconds - time.monotonic()
             if left <= 0:
                 break
             if self._stopped.wait(left):

@@ -17,7 +17,7 @@ import numpy as np
 from ltjax.durations import duration_steps
 from ltjax.options import ConfigError
 from ltjax.train.checkpoint import Checkpoints
-from ltjax.train.evaluate import Judgement, make_judge
+from ltjax.train.evaluate import Judgement, make_judge, without_lost
 from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.guards import StopRequest, Watchdog
 from ltjax.train.lanes import Lanes, training_lanes
@@ -25,7 +25,7 @@ from ltjax.train.lock import workdir_lock
 from ltjax.train.records import Records, zero_sums
 from ltjax.train.refresh import make_refresher
 from ltjax.train.run import Run
-from ltjax.train.state import TrainState
+from ltjax.train.state import NEVER, TrainState
 from ltjax.train.step import make_program
 from ltjax.train.workdir import (
     check_continues,
@@ -171,12 +171,15 @@ def _train(
 
     # 3. The compiled programs: a step, a dispatch of several, evaluation, refreshes.
     traces = {"step": 0, "eval": 0, "refresh": 0}
-
-    def traced(kind: str) -> Callable[[], None]:
-        return lambda: traces.__setitem__(kind, traces[kind] + 1)
-
     watchdog = Watchdog(config.watchdog_minutes)
     beat = watchdog.beat
+
+    def traced(kind: str) -> Callable[[], None]:
+        def begins():
+            watchdog.rest()  # compiling takes as long as it does
+            traces[kind] += 1
+
+        return begins
 
     def interruptible(what: str) -> None:
         beat(what)
@@ -214,7 +217,8 @@ def _train(
     judgement: Judgement | None = None
 
     def evaluate(step: int, state: TrainState) -> Judgement:
-        found = records.without_diverged(judge(state), state.diverged)
+        lost = layout.fetch(state.diverged) != NEVER
+        found = without_lost(judge(state), lost)
         if main:
             for name, kept in found.arrays.items():
                 save_arrays(workdir / "evaluation" / f"{name}_{step}.npz", kept)

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax.train.evaluate import Judgement
 from ltjax.train.lanes import Lanes
 from ltjax.train.run import Run
 from ltjax.train.state import NEVER
@@ -112,27 +111,6 @@ class Records:
         self._progress.pause()
         yield
         self._progress.resume()
-
-    def without_diverged(self, judgement: Judgement, diverged: Any) -> Judgement:
-        """The judgement with NaN for replicas that diverged, by the state's word."""
-        lost = self._lanes.layout.fetch(diverged) != NEVER
-        if not lost.any():
-            return judgement
-
-        def blank(value):
-            value = np.asarray(value, np.float64).copy()
-            value[lost] = np.nan
-            return value
-
-        values = {key: blank(value) for key, value in judgement.values.items()}
-        arrays = {
-            split: {
-                name: blank(x) if name.startswith("summary/") else x
-                for name, x in found.items()
-            }
-            for split, found in judgement.arrays.items()
-        }
-        return Judgement(values, arrays)
 
     def close(self) -> None:
         """Closes console and files."""

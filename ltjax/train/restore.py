@@ -14,11 +14,16 @@ from ltjax.train.build import build, make_evaluators
 from ltjax.train.check import check
 from ltjax.train.checkpoint import Checkpoints
 from ltjax.train.config import TrainConfig
-from ltjax.train.evaluate import Judgement, make_collector, make_judge
+from ltjax.train.evaluate import (
+    Judgement,
+    make_collector,
+    make_judge,
+    without_lost,
+)
 from ltjax.train.lanes import reading_lanes
 from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.run import Run
-from ltjax.train.state import TrainState
+from ltjax.train.state import NEVER, TrainState
 from ltjax.train.workdir import read_json
 
 Changes = Mapping[str, float] | Callable[[TrainConfig], Mapping[str, float]]
@@ -101,10 +106,11 @@ def evaluate_run(
         step: see `restore_run`.
 
     Returns:
-        "eval/<split>/<metric>" -> [R].
+        "eval/<split>/<metric>" -> [R], NaN for replicas that diverged.
     """
     run, state, _ = restore_run(workdir, changes=changes, step=step)
-    return judge_splits(run, run.predict, state).values
+    lost = np.asarray(state.diverged) != NEVER
+    return without_lost(judge_splits(run, run.predict, state), lost).values
 
 
 def judge_splits(

@@ -28,6 +28,10 @@ time.sleep(1.5)  # nothing was done yet: it is not armed
 for n in range(int(sys.argv[1])):
     watchdog.beat(f"batch {n} of test")
     time.sleep(0.1)
+if sys.argv[2] == "rest":
+    watchdog.rest()
+    time.sleep(3)  # a program is compiled
+    watchdog.beat("the first batch after it")
 print("alive", flush=True)
 if sys.argv[2] == "end":
     watchdog.stop()
@@ -39,8 +43,8 @@ hang()
 
 @pytest.fixture(scope="module")
 def runs():
-    """All three at once: they sleep most of the time."""
-    ways = {"hang": 21, "with the lock": 1, "end": 21}
+    """All of them at once: they sleep most of the time."""
+    ways = {"hang": 21, "with the lock": 1, "end": 21, "rest": 2}
     started = {
         way: subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(beats), way],
@@ -74,6 +78,12 @@ def test_what_hangs_is_ended_and_named(runs):
     assert "raise watchdog_minutes" in error
 
 
+def test_resting_lasts_until_the_next_beat(runs):
+    out, error, code = runs["rest"]
+    assert (out, code) == ("alive\n", 1)
+    assert "The last thing done was the first batch after it" in error
+
+
 def test_what_hangs_with_the_interpreter_lock_is_ended_too(runs):
     out, error, code = runs["with the lock"]
     assert (out, code) == ("alive\n", 1)
@@ -84,7 +94,7 @@ def test_zero_minutes_never_end_anything():
     watchdog = Watchdog(0.0)
     for _ in range(3):
         watchdog.beat("a step")
-        watchdog()
+        watchdog.rest()
     watchdog.stop()
 
 

@@ -13,6 +13,7 @@ from ltjax.cli import main
 from ltjax.train.build import build
 from ltjax.train.checkpoint import Checkpoints
 from ltjax.train.records import NonFinite
+from ltjax.train.restore import evaluate_run
 from ltjax.train.state import NEVER
 
 WHEN = "method.posthoc_tau"  # swept, and of no use to a training step
@@ -105,6 +106,7 @@ def test_a_resumed_run_knows_who_has_diverged(train, tmp_path, assert_same):
     finished = train(grid, workdir=tmp_path / "whole", edit=poisoned("loss"))
     assert finished.start_step == 24
     assert_same(finished.metrics, whole.metrics)
+    assert_same(evaluate_run(tmp_path / "whole"), whole.metrics)
 
 
 def test_the_run_ends_when_every_replica_has_diverged(tiny, train, tmp_path):
