@@ -293,7 +293,7 @@ def test_closed_forms_against_counting(mixture, error):
 
 
 def test_regret_of_the_half_threshold():
-    # The plug-in card: p = .05, means 0 and 2. Thresholding the posterior at 1/2 cuts
+    # Two Gaussians with p = .05, means 0 and 2. Thresholding the posterior at 1/2 cuts
     # at x = 1 + log(19) / 2 = 2.4722 and has AM .65583561 instead of .84134475.
     pair = gaussian_line(2, gap=2.0, imbalance_factor=19.0)
     cut = 1 + np.log(19) / 2

@@ -1,4 +1,4 @@
-"""Fixed frames: Gram matrices of the cards, known optima, Haar orientation."""
+"""Fixed frames: Gram matrices worked out by hand, known optima, Haar orientation."""
 
 import jax
 import numpy as np

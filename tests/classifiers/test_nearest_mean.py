@@ -1,4 +1,4 @@
-"""Nearest class mean: the card's numbers, streaming, empty classes, masks."""
+"""Nearest class mean: numbers by hand, streaming, empty classes, masks."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ FEATURES = jnp.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
 LABELS = jnp.array([0, 0, 1, 1])
 QUERY = jnp.array([[1.0, 0.5]])
 
-CARD = {
+EXPECTED = {
     "none": ([[1.5, 0], [0, 2]], [-0.5, -3.25]),
     "l2n": ([[1, 0], [0, 1]], [-0.211145618, -1.105572809]),
     "cl2n": (
@@ -30,9 +30,9 @@ CARD = {
 }
 
 
-@pytest.mark.parametrize("transform", sorted(CARD))
-def test_card_numbers(transform):
-    means, scores = CARD[transform]
+@pytest.mark.parametrize("transform", sorted(EXPECTED))
+def test_means_and_scores_by_hand(transform):
+    means, scores = EXPECTED[transform]
     fitted = nearest_class_mean(FEATURES, LABELS, 2, transform=transform)
     np.testing.assert_allclose(fitted.means, means, atol=1e-6)
     np.testing.assert_allclose(
@@ -132,7 +132,7 @@ def test_classifier_passes_through_jit_with_its_transform():
     fitted = fit(FEATURES, LABELS, 2)
     assert fitted.transform == "cl2n"
     scores = jax.jit(class_mean_scores)(QUERY, fitted)
-    np.testing.assert_allclose(scores[0], CARD["cl2n"][1], rtol=1e-5)
+    np.testing.assert_allclose(scores[0], EXPECTED["cl2n"][1], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

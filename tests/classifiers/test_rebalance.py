@@ -1,4 +1,4 @@
-"""Decoupled classifiers: the cards' numbers and their identities."""
+"""Decoupled classifiers: numbers by hand and their identities."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from ltjax.classifiers.rebalance import (
     tau_normalize_logits,
 )
 
-# The card gives rows (3, 4), (.6, .8), (0, 2); kernels are their transpose.
+# Class vectors (3, 4), (.6, .8), (0, 2), as the columns of a kernel.
 WEIGHTS = jnp.array([[3.0, 4.0], [0.6, 0.8], [0.0, 2.0]]).T
 BIAS = jnp.array([0.1, 0.0, -0.1])
 FEATURES = jnp.array([1.0, 0.5])

@@ -1,4 +1,4 @@
-"""Threshold moving, expected cost, prior correction: the cards' numbers and limits."""
+"""Threshold moving, expected cost, prior correction: numbers by hand and limits."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def test_row_sums_equal_bayes_for_two_classes_and_row_costs():
 
 
 def test_row_sums_of_inverse_priors_are_logit_adjustment():
-    # Priors (0.7, 0.2, 0.1) and the card's logits, tau = 1/2 and 1.
+    # Priors (0.7, 0.2, 0.1) and logits (1.2, 0.4, 0.1), tau = 1/2 and 1.
     prior, logits = np.array([0.7, 0.2, 0.1]), np.array([1.2, 0.4, 0.1], np.float32)
     expected = {
         0.5: [0.36746986, 0.30890160, 0.32362854],

@@ -1,4 +1,4 @@
-"""Profiles and subsets, with the numbers of methods card 1."""
+"""Profiles and subsets, with the counts of the published files."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The TLA + ADRW bound: the card's numbers, streaming minima, the two choices."""
+"""The TLA + ADRW bound: numbers by hand, streaming minima, the two choices."""
 
 import jax
 import jax.numpy as jnp

@@ -6,7 +6,7 @@ import pytest
 from ltjax import metrics as M
 from ltjax.metrics import ClassMeanState, CollapseState
 
-# Card 24.
+# Six examples whose scatters are sums of a few squares.
 FEATURES = np.array([[1, 0], [3, 0], [0, 2], [0, 4], [-2, -2], [-2, -4]], np.float64)
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 HEAD = np.array([[1, 0, -1], [0, 1, -1]], np.float64)  # [D, K]
@@ -221,7 +221,7 @@ def test_merge_equals_one_stream():
 
 
 def test_cosines_of_every_pair():
-    # Card 24: centered means (2, 0), (0, 3), (-2, -3).
+    # Centered means (2, 0), (0, 3), (-2, -3).
     cosines = M.class_cosines([[2, 0, -2], [0, 3, -3]])
     a, b = -0.554700196, -0.832050294
     np.testing.assert_allclose(cosines, [[1, 0, a], [0, 1, b], [a, b, 1]], atol=1e-9)

@@ -1,4 +1,4 @@
-"""The CIFAR residual network against its card and a slow numpy version."""
+"""The CIFAR residual network against the published sizes and a slow numpy version."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""COG: clustering, bookkeeping of sub-classes, and the cards' small problems."""
+"""COG: clustering, bookkeeping of sub-classes, and small problems."""
 
 import jax
 import jax.numpy as jnp

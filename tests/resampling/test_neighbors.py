@@ -96,7 +96,7 @@ def test_every_k_including_more_than_there_are_points(k):
 
 
 def test_float32_far_from_the_origin_keeps_the_true_neighbors():
-    # Card: 400 points, mean 1000, spread 0.01, D = 8. The expansion |a|^2 - 2ab + |b|^2
+    # 400 points, mean 1000, spread 0.01, D = 8. The expansion |a|^2 - 2ab + |b|^2
     # in float32 finds 1.6 % of the true neighbors, centered search 99 %.
     rng = np.random.default_rng(0)
     exact = 1000 + 0.01 * rng.standard_normal((400, 8))
@@ -121,7 +121,7 @@ def test_float32_far_from_the_origin_keeps_the_true_neighbors():
 
 def test_a_point_is_excluded_by_index_and_not_by_position():
     # On a small grid, dropping the first of k + 1 keeps more than half of the points
-    # as their own neighbors (card): their duplicates come first.
+    # as their own neighbors: their duplicates come first.
     grid = np.random.default_rng(0).integers(0, 12, (400, 2)).astype(np.float32)
     first_six = brute_force(grid, grid, 6, np.ones((400, 400), bool))[1]
     itself = np.arange(400)

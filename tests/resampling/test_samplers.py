@@ -1,4 +1,4 @@
-"""Class distributions and exact counts, with the numbers of methods card 17."""
+"""Class distributions and exact counts, with numbers by hand."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,8 @@ def test_progressive_holds_within_an_epoch_and_one_epoch_is_instance_balanced():
 
 
 def test_class_weighted_is_deferred_resampling_with_effective_numbers():
-    # Counts (100, 20, 5), beta = .99: E_n as in methods card 6, p ~ n / E_n.
+    # Counts (100, 20, 5), beta = .99: p ~ n / E_n with E_n = (1 - beta^n) / (1 - beta)
+    # (Cui et al., 2019).
     labels = np.repeat(np.arange(3), [100, 20, 5])
     effective = np.array([63.396765873, 18.209306240, 4.900995010])
     mass = np.array([100, 20, 5]) / effective

@@ -1,4 +1,4 @@
-"""SMOTE: the card's numbers, its geometry, and imbalanced-learn's distribution."""
+"""SMOTE: numbers by hand, its geometry, and imbalanced-learn's distribution."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Kernel densities against the definition in float64, and the cards' numbers."""
+"""Kernel densities against the definition in float64, and numbers by hand."""
 
 import jax
 import jax.numpy as jnp

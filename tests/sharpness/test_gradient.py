@@ -1,4 +1,4 @@
-"""The executor against explicit gradients, the cards' numbers, and its promises."""
+"""The executor against explicit gradients, numbers by hand, and its promises."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from ltjax.sharpness import (
     with_weight_decay,
 )
 
-# ---------------------------------------------------------------- the cards' numbers
+# ------------------------------------------------------------------ numbers by hand
 
 HEAD_TAIL = np.array([[3.0, 1.0], [1.0, 5.0]])  # group losses, 1/B inside
 Y = np.array([0, 1])

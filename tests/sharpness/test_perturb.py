@@ -199,8 +199,8 @@ def test_structures_are_checked():
     [(0.05, 0.79, 0.39, 2.6), (0.5, 0.28, 0.92, 1.09)],
 )
 def test_bfloat16_hides_most_of_a_usual_perturbation(rho, unchanged, cosine, ratio):
-    # A sample of the 21 M weights of the card: per coordinate, eps has the standard
-    # deviation rho / sqrt(21e6).
+    # A sample of 21 M weights: per coordinate, eps has the standard deviation
+    # rho / sqrt(21e6).
     rng = np.random.default_rng(0)
     size = 400_000
     weights = jnp.asarray(rng.normal(size=size) * 0.02, jnp.float32)

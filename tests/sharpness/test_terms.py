@@ -129,7 +129,7 @@ def test_focal_coefficients():
     np.testing.assert_allclose(
         focal_coefficients([90, 10], gamma=0.0, lam=1.0), [1.0, 1.0]
     )
-    # The spread the card reports for CIFAR-100-LT, ratio 100, gamma 3.2.
+    # The spread for CIFAR-100-LT at ratio 100 with gamma 3.2.
     counts = np.floor(500 * 0.01 ** (np.arange(100) / 99))
     spread = focal_coefficients(counts, gamma=3.2, lam=1.0)
     np.testing.assert_allclose([spread.min(), spread.max()], [0.860, 0.999], atol=6e-4)

@@ -47,7 +47,7 @@ def test_logistic_regression(data, test_data):
 
 def test_a_linear_svm_has_no_probabilities_but_decides(data, test_data):
     # One against the rest, the rare class in the middle has no good half-plane: a
-    # balanced accuracy of 0.92-0.95 (card).
+    # balanced accuracy of 0.92-0.95.
     model = COG(LinearSVC(C=1.0), num_clusters=[4, 1], random_state=0).fit(*data)
     assert np.mean(recalls(model, test_data)) > 0.9
     assert not hasattr(model, "predict_proba")
