@@ -403,6 +403,14 @@ def _make_source(
     std: tuple[float, ...] | None,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Source:
+    # Only a supervision of ours takes labels away: from elsewhere -1 is a mistake.
+    negative = np.flatnonzero(np.asarray(contents.labels) < 0)
+    if negative.size:
+        first = int(negative[0])
+        raise DataError(
+            f"Source {name}: labels[{first}] is {contents.labels[first]}, expected a"
+            f" class in [0, {contents.num_classes})"
+        )
     source = Source(
         name=name,
         labels=contents.labels,

@@ -89,13 +89,16 @@ def _subset(options, whole: Source) -> np.ndarray:
                 ]
             )
     else:
-        counts = long_tail.long_tail_counts(
-            classes,
-            # 0 = the smallest class, so that no class falls short of its profile.
-            options.max_count or int(available.min()),
-            options.imbalance_factor,
-            options.profile,
-        )
+        # 0 = the smallest class, so that no class falls short of its profile.
+        largest = options.max_count or int(available.min())
+        try:
+            counts = long_tail.long_tail_counts(
+                classes, largest, options.imbalance_factor, options.profile
+            )
+        except ValueError as error:
+            raise ConfigError(
+                [f"config.data.max_count and imbalance_factor disagree: {error}"]
+            ) from error
     return long_tail.long_tail_indices(whole.labels, counts, seed=options.subset_seed)
 
 

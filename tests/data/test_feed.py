@@ -281,7 +281,7 @@ def test_close_ends_workers(mnist1d, leave):
 
 def test_a_plan_may_refer_to_the_feed_that_runs_it(mnist1d):
     """As that of a training loop does, by way of the run it belongs to."""
-    built = feed.streaming(mnist1d, *pipeline_of(mnist1d), num_workers=1)
+    built = feed.streaming(mnist1d, pipeline_of(mnist1d), num_workers=1)
     inner = plan_of(mnist1d)
 
     def plan(step):
@@ -307,7 +307,7 @@ from ltjax.resampling import instance
 
 if __name__ == "__main__":
     source = array_source(np.zeros((8, 1000), np.float32), np.zeros(8, int))
-    built = feed.streaming(source, *augment.build("none"), num_workers=1)
+    built = feed.streaming(source, augment.build("none"), num_workers=1)
     rows = built.iterate(feed.replica_plan(instance(8, 4), seeds=[0]), 0, 10_000)
     batch = next(rows)
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)

@@ -34,7 +34,7 @@ def ref_sinkhorn(logits, prior, strength, iterations):
 
 def test_frame_is_a_simplex():
     """M M^T = K/(K-1) (I - 1/K): here with the classes as columns."""
-    frame = simplex_etf(jax.random.key(0), 100, 128)
+    frame = simplex_etf(jax.random.key(0), 128, 100)
     expected = (np.eye(100) - 0.01) * 100 / 99
     np.testing.assert_allclose(frame.T @ frame, expected, atol=1e-6)
     np.testing.assert_allclose(frame.sum(axis=1), 0, atol=1e-6)
@@ -42,7 +42,7 @@ def test_frame_is_a_simplex():
 
 def test_features_at_the_vertices(x64):
     """t_k = sqrt((K-1)/K), the others -t_k/(K-1); then the least loss there is."""
-    frame = simplex_etf(jax.random.key(0), 100, 128)
+    frame = simplex_etf(jax.random.key(0), 128, 100)
     logits = jax.jit(harmonized_logits)(7 * frame.T, frame)
     np.testing.assert_allclose(np.diag(logits), 0.994987437, atol=5e-10)
     np.testing.assert_allclose(logits[0, 1:], -0.010050378, atol=5e-10)
