@@ -179,7 +179,7 @@ def test_wrong_masks_and_modules_are_refused(mlp):
         from_linen(Plain())
     plain = from_linen(Plain(), rows_independent=True, num_features=2)
     params, state = plain.init(KEY, inputs)
-    with pytest.raises(TypeError, match="dict with 'logits'"):
+    with pytest.raises(TypeError, match="dict of arrays such as 'logits'"):
         plain.forward(params, state, inputs, train=False)
 
 

@@ -167,5 +167,5 @@ def test_wrong_outputs_and_structures_are_refused(split):
         forward({"head": params["head"]}, state, INPUTS, train=False)
     linear = nnx.Linear(1, 2, rngs=nnx.Rngs(0))
     params, state, forward = from_nnx(linear)
-    with pytest.raises(TypeError, match="dict with 'logits'"):
+    with pytest.raises(TypeError, match="dict of arrays such as 'logits'"):
         forward(params, state, jnp.ones((3, 1)), train=False)
