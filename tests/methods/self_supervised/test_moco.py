@@ -23,7 +23,7 @@ def changed(*more):
 
 @pytest.fixture(scope="module")
 def steps():
-    """gradient rule -> states after 0, 1 and 2 steps on the same batch of 16."""
+    """gradient rule -> (run, states after 0, 1 and 2 steps, batch of 16, loss)."""
 
     def go(rule):
         run = build(changed(f"gradient.name={rule}"))
@@ -36,10 +36,12 @@ def steps():
             "label": jnp.zeros(16, jnp.int32),
         }
         step = jax.jit(run.step)
-        states = [state]
+        states, metrics = [state], {}
         for _ in range(2):
-            states.append(step(states[-1], batch)[0])
-        return run, states, batch
+            new, found = step(states[-1], batch)
+            metrics = metrics or found
+            states.append(new)
+        return run, states, batch, metrics["loss"][0]
 
     return {rule: go(rule) for rule in ("plain", "sam")}
 
@@ -67,7 +69,7 @@ def test_the_key_network_follows_geometrically():
 
 
 def test_a_step_follows_the_former_parameters_and_then_enqueues(steps):
-    run, (first, second, third), batch = steps["plain"]
+    run, (first, second, third), batch, _ = steps["plain"]
     start, rows = first.params, 16
     queue = np.asarray(first.method_state["queue"])
     np.testing.assert_allclose(np.linalg.norm(queue, axis=1), 1, rtol=1e-6)
@@ -96,8 +98,8 @@ def test_a_step_follows_the_former_parameters_and_then_enqueues(steps):
 
 
 def test_a_sharp_gradient_commits_keys_and_queue_once(steps, assert_same):
-    _, plain, _ = steps["plain"]
-    _, sharp, _ = steps["sam"]
+    _, plain, *_ = steps["plain"]
+    _, sharp, *_ = steps["sam"]
     assert_same(sharp[1].method_state, plain[1].method_state)
     moved = jax.tree.map(
         lambda a, b: float(jnp.max(jnp.abs(a - b))), sharp[1].params, plain[1].params
@@ -107,8 +109,7 @@ def test_a_sharp_gradient_commits_keys_and_queue_once(steps, assert_same):
 
 def test_the_loss_is_info_nce_against_the_queue_of_before(steps):
     """By float64 numpy: the keys of the batch are no negatives of one another."""
-    run, (first, *_), batch = steps["plain"]
-    _, metrics = run.step(first, batch)
+    run, (first, *_), batch, loss = steps["plain"]
 
     def unit(inputs):
         outputs, _ = run.model.forward(
@@ -121,7 +122,7 @@ def test_the_loss_is_info_nce_against_the_queue_of_before(steps):
     queue = np.asarray(first.method_state["queue"], np.float64)
     logits = np.concatenate([np.sum(q * k, 1, keepdims=True), q @ queue.T], 1) / 0.2
     want = np.log(np.exp(logits).sum(1)) - logits[:, 0]
-    np.testing.assert_allclose(metrics["loss"][0], want.mean(), rtol=1e-5)
+    np.testing.assert_allclose(loss, want.mean(), rtol=1e-5)
 
 
 def test_a_queue_that_batches_do_not_fill_is_refused():
