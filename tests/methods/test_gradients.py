@@ -269,7 +269,12 @@ def by_hand(run, state, batch, groups: int, rho: float):
 
 
 @pytest.mark.parametrize(
-    ("scope", "count", "groups"), [("global", 8, 1), ("shard", 4, 4), ("4", 1, 4)]
+    ("scope", "count", "groups"),
+    [
+        ("global", 8, 1),
+        ("shard", 4, 4),
+        pytest.param("4", 1, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_a_step_is_that_of_its_groups_of_rows(
     scope, count, groups, train, tiny, built, assert_same
