@@ -238,6 +238,7 @@ def test_the_head_reaches_the_optimum_of_its_convex_problem(
         assert best - 1e-9 <= ours < best + 1e-3 < start - 0.1
 
 
+@pytest.mark.slow
 def test_crt_improves_few_shot_accuracy_on_mnist1d(config_of, devices, tmp_path):
     """A fifth of the config's steps, one seed: CE, then cRT on top of it."""
 

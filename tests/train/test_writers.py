@@ -127,7 +127,10 @@ def test_rates_leave_out_compilation_and_pauses(clock):
 
 
 def test_a_line_of_progress(capsys):
-    progress = Progress(300, start=0, examples_per_step=10, label="LDAM-DRW")
+    shown = {"eval/test/few": "few"}
+    progress = Progress(
+        300, start=0, examples_per_step=10, label="LDAM-DRW", shown=shown
+    )
     progress.show(
         {
             "step": 50,
