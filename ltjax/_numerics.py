@@ -190,3 +190,17 @@ def l2_normalize(x, axis=-1, *, floor: float = 1e-12):
     """
     squared = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, floor * floor))
+
+
+def moving_average(average, new, decay):
+    """`decay * average + (1 - decay) * new`, leaf by leaf of two trees of arrays.
+
+    Leaves that are not floating point, such as counters, are those of `new`.
+    """
+
+    def leaf(old, new):
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        return (decay * old + (1 - decay) * new).astype(old.dtype)
+
+    return jax.tree.map(leaf, average, new)

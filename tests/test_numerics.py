@@ -191,3 +191,13 @@ def test_norms_at_zero_and_elsewhere():
     np.testing.assert_array_equal(
         jax.grad(lambda x: jnp.sum(numerics.safe_norm(x)))(x)[1], [0.0, 0.0]
     )
+
+
+def test_a_moving_average_follows_geometrically():
+    """After n identical values: new + decay^n (start - new); counters are the new."""
+    average = {"w": jnp.array([3.0, -1.0]), "steps": jnp.int32(7)}
+    new = {"w": jnp.array([1.0, 1.0]), "steps": jnp.int32(9)}
+    for _ in range(5):
+        average = numerics.moving_average(average, new, 0.9)
+    np.testing.assert_allclose(average["w"], 1 + 0.9**5 * np.array([2.0, -2.0]), 1e-6)
+    assert average["steps"] == 9

@@ -1,91 +1,27 @@
-"""Gradient rules: how the weights of an objective become terms of a sharp gradient.
-
-A method says what it minimizes, as weights over per-example losses; a rule says at
-which point of parameter space each share of it is differentiated. Rules are built once
-per run from class counts; what may vary in a sweep is read from `state.hyper`.
-"""
+"""Gradient rules of the literature: SAM, its adaptive and its class-wise forms."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from ltjax import sharpness
-from ltjax.methods.method import Part
+from ltjax.methods.gradient_rule import (
+    GradientRule,
+    Parts,
+    RuleFacts,
+    classes,
+    columns,
+    compacted,
+    plain,
+    rows_of,
+    starting_at,
+)
 from ltjax.options import Component, NoOptions, live, option
-from ltjax.sharpness import Term
 
-Parts = Mapping[str, Part]
 PATH = "gradient"  # of the config section
-
-
-class Auxiliary(NamedTuple):
-    """A second loss that takes a share of the objective (CC-SAM's perturbed one).
-
-    The objective becomes (1 - share) * loss + share * auxiliary loss.
-
-    Attributes:
-        loss: (params, state, memory, batch, aux) -> ([B], kept); `aux` is the main
-            loss's, `kept` a dict of scalars for `update`.
-        share: state -> scalar in [0, 1].
-        init: (key, params, model_state) -> memory.
-        update: (memory, state, batch, kept) -> memory.
-    """
-
-    loss: Callable[..., Any]
-    share: Callable[[Any], Any]
-    init: Callable[..., Any]
-    update: Callable[..., Any]
-
-
-class GradientRule(NamedTuple):
-    """How a gradient is taken.
-
-    Attributes:
-        terms: (parts, state, batch, program) -> tuple of `Term`.
-        program: step -> static key of the compiled program for that step. Stages that
-            change the cost are programs of their own; the host knows the step.
-        programs: every value that `program` takes.
-        arrange: None, or (step, labels [B], mask [B]) -> (permutation [B], rows): an
-            order of the batch's rows that the rule wants. Then the program of a step is
-            (program(step), rows), rows the largest over the replicas.
-        options: keyword arguments of `ltjax.sharpness.sharp_value_and_grad`.
-        is_tail: [K] bool, the classes that the rule treats as tail, or None.
-        auxiliary: a second loss, or None.
-    """
-
-    terms: Callable[..., tuple[Term, ...]]
-    program: Callable[[int], Hashable] = lambda step: None
-    programs: tuple[Hashable, ...] = (None,)
-    arrange: Callable[..., Any] | None = None
-    options: Mapping[str, Any] = {}
-    is_tail: np.ndarray | None = None
-    auxiliary: Auxiliary | None = None
-
-    @property
-    def has_tail(self) -> bool:
-        """Whether head and tail classes are treated apart."""
-        return self.is_tail is not None
-
-
-class RuleFacts(NamedTuple):
-    """What is known of a rule before it is made.
-
-    Attributes:
-        groups_rows: whether groups of rows (`scope`) have perturbations of their own.
-        compacts: whether a term may run on some rows only.
-        has_auxiliary: whether it brings a second loss.
-        couples_batch: whether what it adds couples the rows of the batch.
-        reads_labels: whether it tells classes apart by their counts.
-    """
-
-    groups_rows: bool = False
-    compacts: bool = False
-    has_auxiliary: bool = False
-    couples_batch: bool = False
-    reads_labels: bool = False
 
 
 # ------------------------------------------------------------------------- options
@@ -186,45 +122,12 @@ class FocalSAMOptions(SharpOptions):
 # --------------------------------------------------------------------------- rules
 
 
-def _columns(parts: Parts) -> tuple[Any, Any]:
-    """Labels and base weights: vectors for one part, dicts by part for several."""
-    if len(parts) == 1:
-        (part,) = parts.values()
-        return part.labels, part.base
-    labels = {name: part.labels for name, part in parts.items()}
-    return labels, {name: part.base for name, part in parts.items()}
-
-
-def _classes(caller: str, parts: Parts) -> tuple[Any, Any]:
-    """`_columns` for rules that need to know each row's class."""
-    missing = [name for name, part in parts.items() if part.labels is None]
-    if missing:
-        raise ValueError(
-            f"{caller}: the part {missing[0]!r} of the objective has no classes,"
-            " expected a rule that does not tell head from tail"
-        )
-    return _columns(parts)
-
-
-def _rows(parts: Parts) -> int:
-    return next(iter(parts.values())).base.shape[0]
-
-
-def plain() -> GradientRule:
-    """The ordinary gradient of the objective."""
-
-    def terms(parts: Parts, state, batch, program):
-        return sharpness.plain(_rows(parts), base=_columns(parts)[1])
-
-    return GradientRule(terms)
-
-
 def sam(options: SAMOptions | ASAMOptions) -> GradientRule:
     """SAM and, with a scale rule in its options, ASAM."""
 
     def terms(parts: Parts, state, batch, program):
         now = live(PATH, options, state.hyper)
-        return sharpness.sam(_rows(parts), rho=now.rho, base=_columns(parts)[1])
+        return sharpness.sam(rows_of(parts), rho=now.rho, base=columns(parts)[1])
 
     return GradientRule(terms)
 
@@ -233,7 +136,7 @@ def imbsam(options: ImbSAMOptions, is_tail) -> GradientRule:
     """ImbSAM: the tail's gradient at the tail's worst point, the head's at theta."""
 
     def terms(parts: Parts, state, batch, program, rows=None):
-        labels, base = _classes("imbsam", parts)
+        labels, base = classes("imbsam", parts)
         return sharpness.imbsam(
             labels,
             is_tail,
@@ -252,7 +155,7 @@ def sse_sam(options: SSESAMOptions, is_tail, *, switch: int) -> GradientRule:
     """SSE-SAM: two perturbations before step `switch`, the tail's only from it on."""
 
     def terms(parts: Parts, state, batch, program, rows=None):
-        labels, base = _classes("sse_sam", parts)
+        labels, base = classes("sse_sam", parts)
         now = live(PATH, options, state.hyper)
         return sharpness.sse_sam(
             labels,
@@ -277,7 +180,7 @@ def rwsam(options: RwSAMOptions, density_weights: np.ndarray) -> GradientRule:
     def terms(parts: Parts, state, batch, program):
         weights = jnp.asarray(table)[batch["index"]]
         rho = live(PATH, options, state.hyper).rho
-        return sharpness.rwsam(weights, rho=rho, base=_columns(parts)[1])
+        return sharpness.rwsam(weights, rho=rho, base=columns(parts)[1])
 
     return GradientRule(terms)
 
@@ -286,7 +189,7 @@ def focal_sam(options: FocalSAMOptions, class_counts) -> GradientRule:
     """Focal-SAM: sharpness weighted by lambda (1 - pi_y)^gamma."""
 
     def terms(parts: Parts, state, batch, program):
-        labels, base = _classes("focal_sam", parts)
+        labels, base = classes("focal_sam", parts)
         now = live(PATH, options, state.hyper)
         coefficients = sharpness.focal_coefficients(
             class_counts, gamma=now.focal_gamma, lam=now.focal_lambda
@@ -294,55 +197,6 @@ def focal_sam(options: FocalSAMOptions, class_counts) -> GradientRule:
         return sharpness.focal_sam(labels, coefficients, rho=now.rho, base=base)
 
     return GradientRule(terms)
-
-
-def compacted(
-    rule: GradientRule, is_tail, *, batch_size: int, blocks: int = 1
-) -> GradientRule:
-    """`rule` with its tail term on its own rows; exact if rows are independent.
-
-    Args:
-        rule: `imbsam` or `sse_sam`, made with the same `blocks`.
-        is_tail: [K] bool.
-        batch_size: B.
-        blocks: number of devices along the batch, which share the tail rows.
-
-    Returns:
-        A rule whose programs are (program of `rule`, rows of the tail term).
-    """
-    buckets = sharpness.compaction.default_buckets(batch_size, blocks)
-
-    def terms(parts: Parts, state, batch, program):
-        inner, rows = program
-        return rule.terms(parts, state, batch, inner, rows=rows)
-
-    def arrange(step: int, labels, mask):
-        return sharpness.compaction.plan(labels, is_tail, buckets, blocks, where=mask)
-
-    options = {**rule.options, "rows_independent": True, "blocks": blocks}
-    return rule._replace(
-        terms=terms,
-        programs=tuple((p, rows) for p in rule.programs for rows in buckets),
-        arrange=arrange,
-        options=options,
-    )
-
-
-def starting_at(rule: GradientRule, step: int) -> GradientRule:
-    """`rule` from `step` on and the plain gradient before (late SAM)."""
-    if step <= 0:
-        return rule
-    ordinary = plain()
-
-    def terms(parts: Parts, state, batch, program):
-        chosen = ordinary if program == "plain" else rule
-        return chosen.terms(parts, state, batch, program)
-
-    def program(now: int):
-        return "plain" if now < step else rule.program(now)
-
-    programs = ("plain", *rule.programs)
-    return rule._replace(terms=terms, program=program, programs=programs)
 
 
 # ---------------------------------------------------------------------- components

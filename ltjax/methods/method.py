@@ -255,6 +255,13 @@ def padded_size(num_examples: int) -> int:
     return -(-num_examples // TABLE_MULTIPLE) * TABLE_MULTIPLE
 
 
+def evaluated(setting: Setting, state: Any, inputs: Any) -> dict[str, Any]:
+    """Outputs of the network "main" in evaluation mode, as a run predicts with it."""
+    params, model_state = averaged(state, ema=setting.evaluate_ema)
+    network = setting.networks["main"]
+    return network.forward(params, model_state, inputs, train=False)[0]
+
+
 def averaged(state: Any, *, ema: bool) -> tuple[Any, Any]:
     """(params, model_state) that a run predicts with."""
     if ema:

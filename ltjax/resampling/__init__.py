@@ -9,6 +9,7 @@ from ltjax.resampling.cog import (
     max_scores,
     sum_rule,
 )
+from ltjax.resampling.combined import accompanied, deferred
 from ltjax.resampling.kmeans import (
     KMeans,
     kmeans,
@@ -27,14 +28,13 @@ from ltjax.resampling.random_resampling import (
     rose_bandwidth,
     smoothed_bootstrap,
 )
+from ltjax.resampling.repeat_factor import repeat_factor, repeat_factors
 from ltjax.resampling.samplers import (
     Sampler,
-    accompanied,
     class_aware,
     class_balanced,
     class_power,
     class_weighted,
-    deferred,
     instance,
     progressive,
     square_root,
@@ -59,6 +59,8 @@ from ltjax.resampling.smote_variants import (
 )
 
 __all__ = [
+    "repeat_factor",
+    "repeat_factors",
     "KMeans",
     "Mixed",
     "Neighbors",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ltjax.options import option
-from ltjax.resampling import samplers
+from ltjax.resampling import combined, samplers
 
 
 class SamplerFacts(NamedTuple):
@@ -38,7 +38,7 @@ def deferred(draw: Callable[..., samplers.Sampler]) -> Callable[..., samplers.Sa
         if not start:
             return chosen
         first = samplers.instance(setting.num_examples, setting.batch_size)
-        return samplers.deferred(first, chosen, switch_step=start)
+        return combined.deferred(first, chosen, switch_step=start)
 
     return make
 

@@ -15,6 +15,7 @@ from ltjax.models.forward import Model, count_parameters
 from ltjax.models.registry import assemble, describe_network, published_start
 from ltjax.options import ConfigError, read
 from ltjax.resampling import samplers
+from ltjax.resampling.combined import accompanied
 from ltjax.train import optim
 from ltjax.train import step as steps
 from ltjax.train.config import TrainConfig
@@ -192,7 +193,7 @@ def _accompany(sampler: samplers.Sampler, splits: Splits, batch_size: int):
         (samplers.instance(len(s.source), batch_size * s.ratio), s.ratio)
         for s in splits.companions.values()
     )
-    return samplers.accompanied(sampler, others)
+    return accompanied(sampler, others)
 
 
 def _rule(config: TrainConfig, setting: Setting):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ltjax.data.feed import replica_plan
-from ltjax.methods.gradients import GradientRule
+from ltjax.methods.gradient_rule import GradientRule
 from ltjax.methods.method import Method, Program
 from ltjax.resampling.samplers import Sampler
 

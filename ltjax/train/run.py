@@ -11,7 +11,7 @@ from ltjax.class_stats import shot_groups
 from ltjax.data import Source
 from ltjax.data.feed import Feed
 from ltjax.evaluators.evaluator import Evaluator
-from ltjax.methods.gradients import GradientRule
+from ltjax.methods.gradient_rule import GradientRule
 from ltjax.methods.method import Method
 from ltjax.models.forward import Model
 from ltjax.train.config import TrainConfig

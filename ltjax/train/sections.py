@@ -11,7 +11,7 @@ from ltjax.data.supervision import COMPANIONS, LABELS, CompanionFacts, LabelFact
 from ltjax.evaluators.registry import EVALUATORS
 from ltjax.losses.component import LossFacts
 from ltjax.methods.classifiers import CLASSIFIERS
-from ltjax.methods.gradients import RuleFacts
+from ltjax.methods.gradient_rule import RuleFacts
 from ltjax.methods.method import MethodFacts
 from ltjax.methods.registry import GRADIENTS, LOSSES, METHODS, SAMPLERS, WEIGHTS
 from ltjax.methods.weights import WeightsFacts

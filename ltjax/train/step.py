@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax.methods.gradients import GradientRule
+from ltjax._numerics import moving_average
+from ltjax.methods.gradient_rule import GradientRule
 from ltjax.methods.method import Method, Program
 from ltjax.sharpness import (
     accumulated_value_and_grad,
@@ -83,7 +84,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay:
-            ema = _average(ema, params, out.model_state, ema_decay)
+            now = {"params": params, "model_state": out.model_state}
+            ema = moving_average(ema, now, ema_decay)
         new = prepared.replace(
             step=state.step + 1,
             params=params,
@@ -145,17 +147,6 @@ def _as_before(state: TrainState, method_state: Any) -> Any:
         return jnp.asarray(new, old.dtype)
 
     return jax.tree_util.tree_map_with_path(leaf, state.method_state, method_state)
-
-
-def _average(ema, params, model_state, decay: float):
-    now = {"params": params, "model_state": model_state}
-
-    def mix(old, new):
-        if not jnp.issubdtype(new.dtype, jnp.floating):
-            return new
-        return decay * old + (1 - decay) * new
-
-    return jax.tree.map(mix, ema, now)
 
 
 def _metrics(out, grads) -> dict[str, tuple]:

@@ -14,7 +14,7 @@ from ltjax.methods.method import MethodFacts, Part
 from ltjax.methods.registry import METHODS
 from ltjax.methods.supervised.supervised import SupervisedOptions, supervised
 from ltjax.options import Component, NoOptions
-from ltjax.resampling import instance, samplers
+from ltjax.resampling import combined, instance
 
 
 def source_of(count, offset):
@@ -25,7 +25,7 @@ def source_of(count, offset):
 
 MAIN, WEAK, MORE = source_of(12, 0), source_of(20, 100), source_of(9, 500)
 RATIOS = (3, 1)
-SAMPLER = samplers.accompanied(
+SAMPLER = combined.accompanied(
     instance(12, 4, remainder="pad"), ((instance(20, 12), 3), (instance(9, 4), 1))
 )
 
@@ -56,7 +56,7 @@ def test_every_row_comes_with_rows_of_the_others():
 
 def test_samplers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="draws 5 rows, expected 4 x 2"):
-        samplers.accompanied(instance(12, 4), ((instance(20, 5), 2),))
+        combined.accompanied(instance(12, 4), ((instance(20, 5), 2),))
 
 
 def test_parts_of_a_plan_by_stream():

@@ -4,7 +4,7 @@ import pytest
 
 from ltjax.losses.component import LossFacts
 from ltjax.methods import registry
-from ltjax.methods.gradients import RuleFacts
+from ltjax.methods.gradient_rule import RuleFacts
 from ltjax.methods.method import MethodFacts
 from ltjax.methods.weights import WeightsFacts
 from ltjax.options import check_value, options_of

@@ -10,7 +10,7 @@ import pytest
 
 from ltjax.cli import main
 from ltjax.losses import softmax_cross_entropy
-from ltjax.methods.gradients import plain
+from ltjax.methods.gradient_rule import plain
 from ltjax.sharpness import hessian_spectrum, padded_batches
 from ltjax.train import spectra
 from ltjax.train.build import build, load_data

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import losses
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
+from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
 from ltjax.options import Component, option
 from ltjax.sharpness import reduction_weights
 
@@ -102,8 +102,7 @@ def proden(options: PRODENOptions, setting: Setting) -> Method:
         return {"confidence": jnp.where(state.step > start, new, old)}
 
     def predict(state, inputs):
-        params, model_state = averaged(state, ema=setting.evaluate_ema)
-        return network.forward(params, model_state, inputs, train=False)[0]
+        return evaluated(setting, state, inputs)
 
     return Method(
         loss=loss,

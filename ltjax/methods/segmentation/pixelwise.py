@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ltjax._numerics import class_lookup
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
+from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
 from ltjax.options import Component, NoOptions
 from ltjax.sharpness import reduction_weights
 
@@ -70,8 +70,7 @@ def pixelwise(options: NoOptions, setting: Setting) -> Method:
         return rule.terms(parts, state, batch, program.rule)
 
     def predict(state, inputs):
-        params, model_state = averaged(state, ema=setting.evaluate_ema)
-        outputs, _ = network.forward(params, model_state, inputs, train=False)
+        outputs = evaluated(setting, state, inputs)
         return labelled.predicted(setting, state, outputs)
 
     return Method(

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import losses
-from ltjax._numerics import l2_normalize
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
+from ltjax._numerics import l2_normalize, moving_average
+from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
 from ltjax.options import Component, live, option
 from ltjax.sharpness import reduction_weights
 
@@ -38,17 +38,6 @@ class MoCoOptions:
     block: int = option(
         0, "queue rows whose similarities are in memory at a time; 0 = all", low=0
     )
-
-
-def follow(target, source, momentum):
-    """The average m target + (1 - m) source by leaf; integers are the source's."""
-
-    def leaf(old, new):
-        if not jnp.issubdtype(new.dtype, jnp.floating):
-            return new
-        return (momentum * old + (1 - momentum) * new).astype(old.dtype)
-
-    return jax.tree.map(leaf, target, source)
 
 
 def enqueue(queue, pointer, keys, mask) -> tuple[jax.Array, jax.Array]:
@@ -101,7 +90,7 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
         kept = state.method_state
         momentum = live("method", options, state.hyper).momentum
         target = kept["target"]
-        params = follow(target["params"], state.params, momentum)
+        params = moving_average(target["params"], state.params, momentum)
         outputs, model_state = forward(
             params, target["model_state"], batch["view2"], batch["mask"], key
         )
@@ -134,8 +123,7 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
         return {**kept, "queue": queue, "pointer": pointer}
 
     def predict(state, inputs):
-        params, model_state = averaged(state, ema=setting.evaluate_ema)
-        return network.forward(params, model_state, inputs, train=False)[0]
+        return evaluated(setting, state, inputs)
 
     return Method(
         loss=loss,

@@ -12,7 +12,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from ltjax import losses
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
+from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
 from ltjax.options import Component, live, option
 from ltjax.sharpness import reduction_weights
 
@@ -72,8 +72,7 @@ def simclr(options: SimCLROptions, setting: Setting) -> Method:
         return rule.terms({"views": Part(None, base)}, state, batch, program.rule)
 
     def predict(state, inputs):
-        params, model_state = averaged(state, ema=setting.evaluate_ema)
-        return network.forward(params, model_state, inputs, train=False)[0]
+        return evaluated(setting, state, inputs)
 
     return Method(loss=loss, terms=terms, predict=predict, evaluators=("knn",))
 

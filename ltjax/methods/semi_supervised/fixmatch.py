@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from ltjax.losses import consistency
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
+from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
 from ltjax.options import Component, live, option
 
 STREAM = "unlabelled"
@@ -49,17 +49,22 @@ def flat(x: jax.Array) -> jax.Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def guesses(setting: Setting, state: Any, inputs: jax.Array, *, key: Any) -> jax.Array:
-    """Probabilities [B, m, K] of weak views [B, m, ...], in training mode.
+def guesses(setting: Setting, state: Any, stream: Any, *, key: Any) -> jax.Array:
+    """Probabilities [B, m, K] of the weak views of a stream, in training mode.
 
     The pass does not move the batch statistics and has no gradient.
     """
     network = setting.networks["main"]
     outputs, _ = network.forward(
-        state.params, state.model_state, flat(inputs), train=True, rngs={"dropout": key}
+        state.params,
+        state.model_state,
+        flat(stream["weak"]),
+        train=True,
+        rngs={"dropout": key},
+        mask=flat(stream["mask"]) if setting.padded else None,
     )
     probabilities = jax.nn.softmax(outputs["logits"])
-    return probabilities.reshape(*inputs.shape[:2], -1)
+    return probabilities.reshape(*stream["mask"].shape, -1)
 
 
 def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
@@ -82,7 +87,7 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
         stream = batch[STREAM]
         now = live("method", options, state.hyper)
         target, confident = decide(
-            guesses(setting, state, stream["weak"], key=key),
+            guesses(setting, state, stream, key=key),
             now.threshold,
             stream["mask"],
         )
@@ -94,12 +99,14 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
         rows, ratio = stream["mask"].shape
         names = ("strong", "weak") if joint else ("strong",)
         views = [inputs, *(flat(stream[name]) for name in names)]
+        real = [batch["mask"], *[flat(stream["mask"])] * len(names)]
         outputs, model_state = network.forward(
             params,
             state.model_state,
             jnp.concatenate(views),
             train=True,
             rngs={"dropout": key},
+            mask=jnp.concatenate(real) if setting.padded else None,
         )
         own = {name: x[:rows] for name, x in outputs.items()}
         logits = outputs["logits"][rows:].reshape(len(names), rows, ratio, -1)
@@ -138,8 +145,7 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
         return rule.terms(parts, state, batch, program.rule)
 
     def predict(state, inputs):
-        params, model_state = averaged(state, ema=setting.evaluate_ema)
-        outputs, _ = network.forward(params, model_state, inputs, train=False)
+        outputs = evaluated(setting, state, inputs)
         return labelled.predicted(setting, state, outputs)
 
     return Method(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import sharpness
-from ltjax.methods.gradients import Auxiliary, GradientRule, RuleFacts, plain
+from ltjax.methods.gradient_rule import Auxiliary, GradientRule, RuleFacts, plain
 from ltjax.options import Component, option
 
 _TARGET_RADIUS = 0.05

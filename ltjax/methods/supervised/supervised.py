@@ -16,7 +16,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, averaged
+from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
 from ltjax.options import Component, live, option
 from ltjax.resampling.mixup import mixup
 
@@ -128,8 +128,7 @@ def supervised(options: SupervisedOptions, setting: Setting) -> Method:
         return kept or None
 
     def predict(state, inputs):
-        params, model_state = averaged(state, ema=setting.evaluate_ema)
-        outputs, _ = network.forward(params, model_state, inputs, train=False)
+        outputs = evaluated(setting, state, inputs)
         tau = live("method", options, state.hyper).posthoc_tau
         return labelled.predicted(setting, state, outputs, tau=tau)
 

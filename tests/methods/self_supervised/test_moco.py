@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.cli import load_config
-from ltjax.methods.self_supervised.moco import enqueue, follow
+from ltjax.methods.self_supervised.moco import enqueue
 from ltjax.options import ConfigError
 from ltjax.train.build import build
 from ltjax.train.check import check
@@ -56,16 +56,6 @@ def test_the_pointer_goes_round_and_padding_leaves_the_older_key():
     assert places == [5, 10, 15, 0, 5]
     want = [5, 5, 1, 5, 5] + [2] * 5 + [3] * 5 + [4] * 5
     assert np.array_equal(np.ravel(queue), want)
-
-
-def test_the_key_network_follows_geometrically():
-    """After n identical sources: q + m^n (k - q)."""
-    target = {"w": jnp.array([3.0, -1.0]), "steps": jnp.int32(7)}
-    source = {"w": jnp.array([1.0, 1.0]), "steps": jnp.int32(9)}
-    for _ in range(5):
-        target = follow(target, source, 0.9)
-    np.testing.assert_allclose(target["w"], 1 + 0.9**5 * np.array([2.0, -2.0]), 1e-6)
-    assert target["steps"] == 9
 
 
 def test_a_step_follows_the_former_parameters_and_then_enqueues(steps):
