@@ -74,15 +74,15 @@ def count_labels(labels: ArrayLike, num_classes: int) -> Array:
     return np.bincount(known.astype(np.int64), minlength=num_classes)
 
 
-# Beyond so many classes a largest label is believed only if there are as many examples.
+# A label this large counts as a class index only if there are as many examples.
 _CLASSES_TO_INFER = 2**20
 
 
 def infer_num_classes(caller: str, labels: ArrayLike) -> int:
-    """The number of classes that labels speak of, the largest one + 1.
+    """The number of classes: the largest label + 1.
 
-    A label that is no class number (an identifier, a fill value such as 2^31 - 1) would
-    otherwise ask for tables of that length.
+    A label that is not a class index (an identifier, a fill value such as 2^31 - 1)
+    would otherwise ask for tables of that length.
 
     Args:
         caller: who asks, for messages.
@@ -104,7 +104,7 @@ def infer_num_classes(caller: str, labels: ArrayLike) -> int:
         raise ValueError(
             f"{caller}: labels[{int(np.argmax(known))}] is {largest}, but there are"
             f" {known.size} examples; expected class indices 0 ... K - 1 (number the"
-            " classes, or pass num_classes if there are so many)"
+            " classes, or pass num_classes if this is their number)"
         )
     return largest + 1
 

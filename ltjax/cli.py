@@ -293,7 +293,7 @@ def _run_config_file(path: str, arg: str):
         raise UsageError(f"ltjax train: there is no config file {path!r}")
     spec = importlib.util.spec_from_file_location("ltjax_config_file", path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"ltjax train: {path!r} is no Python file")
+        raise UsageError(f"ltjax train: {path!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -27,7 +27,7 @@ from ltjax.class_stats import count_labels, log_prior
 
 RULES = ("best", "one_standard_error")
 
-# Logits of one class are swept in blocks of so many numbers, which stay in cache.
+# Numbers per block of the sweep over one class's logits; a block stays in cache.
 _BLOCK = 1 << 17
 
 

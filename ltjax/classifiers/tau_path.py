@@ -37,9 +37,9 @@ from ltjax.classifiers.posthoc import (
 )
 from ltjax.classifiers.rebalance import ZERO_NORM
 
-# A line that no other one meets in any range of tau that can be asked for.
+# A line that no other line meets within any valid range of tau.
 _OUT_OF_REACH = 1e30
-# Logits are turned into lines in blocks of so many numbers.
+# Numbers per block of logits that are turned into lines.
 _BLOCK = 1 << 22
 
 

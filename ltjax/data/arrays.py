@@ -111,7 +111,7 @@ def open_npz(
     if not file.is_file():
         raise MissingDataError(f"npz: there is no file {file}")
     if not zipfile.is_zipfile(file):
-        raise DataError(f"npz: {file} is no .npz archive, or a damaged one")
+        raise DataError(f"npz: {file} is not an .npz archive, or it is damaged")
     inputs, labels = _read_npz(file)
     return array_contents(f"npz {file}", inputs, labels, num_classes)
 

@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
     picked: jax.Array  # [B] the score in that column
     row: jax.Array  # [B] r_q, 0 for rows that do not count
     column: jax.Array  # [K] c_i
-    factor: jax.Array  # [B] f_p, 0 for rows that are no anchor, NaN for a bad label
+    factor: jax.Array  # [B] f_p, 0 off anchors, NaN for a bad label
 
     def weights(self) -> jax.Array:
         """w [B, K]; fuses into the sum it meets."""

@@ -7,7 +7,7 @@ All of them are, for an anchor i with unit vector u_i, temperature T and similar
 
 and differ in the keys A(i) and in the positive p(i) (or the mean of several). With
 `block=None` the similarities of all anchors to all keys are in memory at once; with an
-integer, those to so many keys at a time, forward and backward, with the same result up
+integer, those to `block` keys at a time, forward and backward, with the same result up
 to rounding. On a mesh the batch stays sharded and only the features are gathered.
 """
 

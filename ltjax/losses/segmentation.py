@@ -125,7 +125,7 @@ def pixel_auc(
         return jax.lax.scan(add, (zero, zero), parts)[0]
 
     mean = total(jnp.zeros(num_classes, dtype))[0]
-    # Around the mean, so that the variance is no difference of large numbers.
+    # Around the mean, so that the variance is not a difference of large numbers.
     variance = total(jax.lax.stop_gradient(mean))[1]
     at = jnp.minimum(label, num_classes - 1)
     own = activate(class_lookup(z, at), valid)

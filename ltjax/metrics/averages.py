@@ -41,7 +41,7 @@ def balanced_accuracy(counts: Counts, *, absent: str = "skip") -> np.ndarray:
         [...] float64; NaN if no class counts.
 
     Raises:
-        ValueError: if `counts` is no confusion matrix, or for an unknown rule.
+        ValueError: if `counts` is not a confusion matrix, or for an unknown rule.
 
     Example:
         >>> print(balanced_accuracy([[8, 2], [5, 5]]))

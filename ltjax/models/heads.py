@@ -201,8 +201,8 @@ class CosineHead(nn.Module):
 class FrameHead(nn.Module):
     r"""A fixed classifier: logits = s h M with a frame M [D, K] (ETF classifier).
 
-    The frame is no parameter: it lies in the collection "frames" of the model state, so
-    that it gets no gradient and no decay but is saved. The features that the head
+    The frame is not a parameter: it lies in the collection "frames" of the model state,
+    so that it gets no gradient and no decay but is saved. The features that the head
     returns are those the frame sees; dot regression takes them together with the frame.
 
     Attributes:

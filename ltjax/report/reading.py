@@ -32,7 +32,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
         One dict per line. A last line that the run was cut off in is left out.
 
     Raises:
-        ReportError: if another line is no JSON object with a "step".
+        ReportError: if another line is not a JSON object with a "step".
     """
     path = pathlib.Path(path)
     if not path.exists():

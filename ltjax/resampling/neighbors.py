@@ -254,7 +254,7 @@ def check_labels(caller: str, labels: ArrayLike, count: int) -> np.ndarray:
         raise ValueError(
             f"{caller}: labels must be >= 0, but labels[{row}] is {array[row]}"
         )
-    infer_num_classes(caller, array)  # refuses numbers that are no class numbers
+    infer_num_classes(caller, array)  # refuses what cannot be class indices
     return array.astype(np.int64)
 
 

@@ -86,7 +86,6 @@ def accumulated_value_and_grad(
         stats=stats,
         delta=delta,
         rows_independent=False,
-        bn_compact=None,
         blocks=1,
         compute_dtype=compute_dtype,
     )

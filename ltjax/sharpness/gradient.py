@@ -29,7 +29,6 @@ def sharp_value_and_grad(
     scope: str | int = "global",
     delta: float = 1e-12,
     rows_independent: bool = False,
-    bn_compact: str | None = None,
     blocks: int = 1,
     mesh: jax.sharding.Mesh | None = None,
     axis: str | tuple[str, ...] | None = None,
@@ -68,9 +67,6 @@ def sharp_value_and_grad(
         rows_independent: the gradient of a row's loss does not depend on the other
             rows. Then a term whose weight vectors have length K < B runs on the first K
             rows of every batch leaf (see `ltjax.sharpness.compaction`).
-        bn_compact: "frozen_stats" allows such terms with BatchNorm in training mode as
-            an *approximation*: aux must hold the first pass's "batch_statistics", and
-            `loss_fn` is called on the K rows with the keyword `frozen_statistics`.
         blocks: with compaction, the number of equal blocks of rows, one per device;
             "the first K rows" are then the first K / blocks of every block. (Dropout
             draws the full batch's noise for them only with one block.)
@@ -117,7 +113,6 @@ def sharp_value_and_grad(
     """
     caller = "sharp_value_and_grad"
     check_choice(caller, "stats", stats, ("first", "every", "none"))
-    check_choice(caller, "bn_compact", bn_compact, (None, "frozen_stats"))
     check_choice(caller, "loop", loop, ("vmap", "scan", "unroll"))
     rules = Rules(
         loss_fn=loss_fn,
@@ -126,7 +121,6 @@ def sharp_value_and_grad(
         stats=stats,
         delta=delta,
         rows_independent=rows_independent,
-        bn_compact=bn_compact,
         blocks=blocks,
         compute_dtype=compute_dtype,
     )

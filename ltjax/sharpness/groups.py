@@ -178,7 +178,6 @@ AUX = {
     "metrics": "sum",
     "whole": "mean",
     "model_state": "mean",
-    "batch_statistics": "mean",
 }
 
 

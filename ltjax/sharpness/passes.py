@@ -27,7 +27,6 @@ class Rules(NamedTuple):
     stats: str
     delta: float
     rows_independent: bool
-    bn_compact: str | None
     blocks: int
     compute_dtype: Any
 
@@ -162,7 +161,7 @@ def first_pass(rules: Rules, params, model_state, batch, rng, terms: Any) -> Fir
         if rows is None:
             ascents.append(gradient(weights))
         else:
-            few = _loss_on(rules, rows, batch, parts, aux)
+            few = _loss_on(rules, rows, batch, parts)
             ascents.append(pulled(few, params, model_state, rng, term.ascent)[0])
     plain = None if plain is None else gradient(plain)
     return FirstPass(losses, aux, plain, tuple(ascents), terms)
@@ -283,7 +282,7 @@ def _loss_for(rules: Rules, term: Term, batch, first: FirstPass):
             "sharp_value_and_grad: a term's ascent and descent weights cover different"
             " numbers of rows, expected the same for both"
         )
-    return _loss_on(rules, rows, batch, parts, first.aux)
+    return _loss_on(rules, rows, batch, parts)
 
 
 def _refuse_rows(what: str, rows, parts) -> None:
@@ -295,7 +294,7 @@ def _refuse_rows(what: str, rows, parts) -> None:
         )
 
 
-def _loss_on(rules: Rules, rows: int | None, batch, parts, aux):
+def _loss_on(rules: Rules, rows: int | None, batch, parts):
     """The loss function on the whole batch (None) or on its leading rows."""
     if rows is None:
         return lambda theta, state, key: rules.loss_fn(theta, state, batch, key)
@@ -305,13 +304,13 @@ def _loss_on(rules: Rules, rows: int | None, batch, parts, aux):
             f"sharp_value_and_grad: weights for {rows} rows, but a batch of {whole}"
             " rows does not give one loss per row"
         )
-    if not rules.rows_independent and rules.bn_compact is None:
+    if not rules.rows_independent:
         raise ValueError(
             f"sharp_value_and_grad: a term covers only the first {rows} of {whole}"
             " rows, but rows_independent is not set. BatchNorm in training mode and"
             " losses with in-batch negatives couple the rows: leaving some out changes"
-            " the gradient of the others. Use weights for all rows, a model without"
-            ' such coupling, or (an approximation) bn_compact="frozen_stats"'
+            " the gradient of the others. Use weights for all rows, or a model without"
+            " such coupling"
         )
     if rows % rules.blocks or whole % rules.blocks:
         raise ValueError(
@@ -322,17 +321,7 @@ def _loss_on(rules: Rules, rows: int | None, batch, parts, aux):
         lambda leaf: leading_rows(leaf, rows, rules.blocks) if shape_of(leaf) else leaf,
         batch,
     )
-    frozen = {}
-    if rules.bn_compact == "frozen_stats":
-        if "batch_statistics" not in aux:
-            raise ValueError(
-                'sharp_value_and_grad: bn_compact="frozen_stats" needs the statistics'
-                ' of the first pass in aux["batch_statistics"], but aux has'
-                f" {sorted(aux)}"
-            )
-        frozen = {"frozen_statistics": jax.lax.stop_gradient(aux["batch_statistics"])}
-
-    return lambda theta, state, key: rules.loss_fn(theta, state, leading, key, **frozen)
+    return lambda theta, state, key: rules.loss_fn(theta, state, leading, key)
 
 
 def _below_float32(dtype) -> bool:

@@ -96,7 +96,7 @@ class Watchdog:
             self._thread.start()
         elif now - self._armed <= self._every:
             return
-        # sys.stderr of a notebook is no file, the process's own is.
+        # A notebook's sys.stderr is not a file; that of its process is.
         if sys.__stderr__ is not None:
             faulthandler.dump_traceback_later(
                 self._seconds + 2 * self._every, exit=True, file=sys.__stderr__

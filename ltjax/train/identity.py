@@ -212,7 +212,7 @@ def _compare_data(old: Any, new: Any) -> tuple[list[str], list[str]]:
         differ = [k for k in sorted(was.keys() & now.keys()) if was[k] != now[k]]
         if differ:
             told = ", ".join(f"{k} {was[k]}, now {now[k]}" for k in differ)
-            faults.append(f"its {split} data were others: {told}")
+            faults.append(f"its {split} data have changed: {told}")
     return faults, []
 
 

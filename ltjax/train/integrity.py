@@ -194,7 +194,7 @@ def damaged_files(folder: pathlib.Path, checksums: Checksums) -> list[str]:
         Nothing if all is well.
 
     Raises:
-        PermissionError: if a file may not be read, which is no damage.
+        PermissionError: if a file may not be read; that is not damage.
     """
 
     def fault(item: tuple[str, str]) -> str:

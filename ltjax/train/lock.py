@@ -153,7 +153,7 @@ def _name(who: dict) -> str:
 
 
 def _has_ended(who: dict) -> bool:
-    """Whether that is a process of this host that is no more."""
+    """Whether that process was of this host and has ended."""
     if who["host"] != platform.node():
         return False
     try:

@@ -89,8 +89,8 @@ def _names(entries: list[Mapping]) -> list[str]:
         start = str(entry.get("init_from", ""))
         if start.startswith(STAGE) and start.removeprefix(STAGE) not in seen - {name}:
             faults.append(
-                f"config.stages[{k}] starts from {start!r}, which is no earlier stage;"
-                f" expected one of {sorted(seen - {name})}"
+                f"config.stages[{k}] starts from {start!r}, which is not an"
+                f" earlier stage; expected one of {sorted(seen - {name})}"
             )
     return faults
 

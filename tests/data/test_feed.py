@@ -341,11 +341,13 @@ def test_workers_end_with_the_process_that_was_killed(tmp_path):
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    (worker,) = map(int, process.stdout.readline().split())
-    left = shared_memory(process.pid) | shared_memory(worker)
-    assert runs(worker) and any("psm_" in path.name for path in left)
-    process.kill()
-    process.communicate()
+    try:
+        (worker,) = map(int, process.stdout.readline().split())
+        left = shared_memory(process.pid) | shared_memory(worker)
+        assert runs(worker) and any("psm_" in path.name for path in left)
+    finally:  # a process that outlives this test would disturb others
+        process.kill()
+        process.communicate()
     deadline = time.monotonic() + 30
     while runs(worker) or any(path.exists() for path in left):
         assert time.monotonic() < deadline

@@ -244,7 +244,7 @@ def test_the_three_forms_of_counts_agree():
             ValueError,
             "g_mean: the confusion matrix has shape ()",
         ),
-        # Recalls are no confusion matrix, whose rows would be taken for replicas.
+        # Recalls are not a confusion matrix, whose rows would be taken for replicas.
         (lambda: M.balanced_accuracy([0.5, 0.75]), ValueError, "recalls alone"),
         (
             lambda: M.worst_class(None),

@@ -31,18 +31,15 @@ def _conv(x, kernel, stride):
     )
 
 
-def _batch_norm(x, params, running, frozen):
-    if frozen is None:
-        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    else:
-        mean, var = frozen["mean"], frozen["var"]
+def _batch_norm(x, params, running):
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
     y = (x - mean[None, None, None]) / jnp.sqrt(var[None, None, None] + 1e-5)
     y = y * params["scale"][None, None, None] + params["bias"][None, None, None]
     new = {
         "mean": 0.9 * running["mean"] + 0.1 * mean,
         "var": 0.9 * running["var"] + 0.1 * var,
     }
-    return y, new, {"mean": mean, "var": var}
+    return y, new
 
 
 def _group_norm(x, params, groups=2):
@@ -54,7 +51,7 @@ def _group_norm(x, params, groups=2):
     return y * params["scale"][None, None, None] + params["bias"][None, None, None]
 
 
-def mlp_loss(params, state, batch, rng, **_):
+def mlp_loss(params, state, batch, rng):
     x = batch["x"].reshape(batch["x"].shape[0], -1)
     for name in ("Dense_0", "Dense_1"):
         x = jnp.tanh(x @ params[name]["kernel"] + params[name]["bias"][None])
@@ -63,24 +60,19 @@ def mlp_loss(params, state, batch, rng, **_):
     return losses, {"model_state": state, "outputs": {"logits": logits}}
 
 
-def conv_bn_loss(params, state, batch, rng, *, frozen_statistics=None):
-    x, new, seen = batch["x"], {}, {}
+def conv_bn_loss(params, state, batch, rng):
+    x, new = batch["x"], {}
     for i, stride in enumerate((1, 2)):
         x = _conv(x, params[f"Conv_{i}"]["kernel"], stride)
         name = f"BatchNorm_{i}"
-        frozen = None if frozen_statistics is None else frozen_statistics[name]
-        x, new[name], seen[name] = _batch_norm(x, params[name], state[name], frozen)
+        x, new[name] = _batch_norm(x, params[name], state[name])
         x = jnp.tanh(x)
     logits = x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None]
-    aux = {
-        "model_state": new,
-        "outputs": {"logits": logits},
-        "batch_statistics": seen,
-    }
+    aux = {"model_state": new, "outputs": {"logits": logits}}
     return _cross_entropy(logits, batch["label"]), aux
 
 
-def conv_gn_loss(params, state, batch, rng, **_):
+def conv_gn_loss(params, state, batch, rng):
     x = batch["x"]
     for i, stride in enumerate((1, 2)):
         x = _conv(x, params[f"Conv_{i}"]["kernel"], stride)

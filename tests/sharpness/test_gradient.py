@@ -402,7 +402,6 @@ def test_options_are_checked(quadratic):
         ({"stats": "last"}, "stats"),
         ({"scope": "local"}, "scope"),
         ({"scope": 0}, "scope"),
-        ({"bn_compact": "ghost"}, "bn_compact"),
         ({"scope": "shard"}, "mesh"),
         ({"loop": "while"}, "loop"),
     ):

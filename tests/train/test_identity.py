@@ -132,7 +132,7 @@ def test_other_data_are_a_fault(new, what):
     old = json.loads(json.dumps(facts(inputs())))
     assert compare_runs(old, facts(inputs())) == ([], [])
     (fault,) = compare_runs(old, new).faults
-    assert fault.startswith("its train data were others: ") and what in fault
+    assert fault.startswith("its train data have changed: ") and what in fault
 
 
 def test_data_of_which_one_says_nothing():
