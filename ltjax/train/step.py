@@ -84,8 +84,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay:
-            now = {"params": params, "model_state": out.model_state}
-            ema = moving_average(ema, now, ema_decay)
+            latest = {"params": params, "model_state": out.model_state}
+            ema = moving_average(ema, latest, ema_decay)
         new = prepared.replace(
             step=state.step + 1,
             params=params,
