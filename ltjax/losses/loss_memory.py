@@ -84,9 +84,10 @@ def memorization_scores(
         ValueError: if shapes disagree.
 
     Example:
+        >>> import numpy as np
         >>> losses = jnp.array([1.0, 2.0, 4.0, 5.5])
-        >>> memorization_scores(losses, jnp.ones(4, bool)).round(4).tolist()
-        [0.0526, 0.2632, 0.6842, 1.0]
+        >>> print(np.asarray(memorization_scores(losses, jnp.ones(4, bool))).round(4))
+        [0.0526 0.2632 0.6842 1.    ]
 
     References:
         ICML 2022, eq. 4. The code divides by the standard deviation first, which

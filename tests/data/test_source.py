@@ -252,7 +252,7 @@ def test_labels_of_a_npz_that_are_no_classes(tmp_path):
         ("nameless", r"\['arr_0', 'arr_1'\], expected 'inputs'"),
         ("pickled", r"pickled\.npz holds 'inputs' of dtype object, expected numbers"),
         ("absent", "there is no file"),
-        ("cut", r"cut\.npz is no \.npz archive, or a damaged one"),
+        ("cut", r"cut\.npz is not an \.npz archive, or it is damaged"),
     ],
 )
 def test_bad_npz_files_are_refused(npz_dir, name, message):
