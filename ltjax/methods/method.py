@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ltjax.sharpness import reduction_weights
+
 Batch = Mapping[str, Any]
 
 
@@ -253,6 +255,12 @@ def padded_size(num_examples: int) -> int:
         256
     """
     return -(-num_examples // TABLE_MULTIPLE) * TABLE_MULTIPLE
+
+
+def even_part(batch: Batch, labels: jax.Array | None = None) -> Part:
+    """The part in which all real rows of a batch weigh the same; they sum to 1."""
+    mask = batch["mask"]
+    return Part(labels, reduction_weights(len(mask), where=mask))
 
 
 def evaluated(setting: Setting, state: Any, inputs: Any) -> dict[str, Any]:

@@ -17,9 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import losses
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
+from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
 from ltjax.options import Component, option
-from ltjax.sharpness import reduction_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +90,7 @@ def proden(options: PRODENOptions, setting: Setting) -> Method:
         return {"label": losses.proden(outputs["logits"], target)}, aux
 
     def terms(state, batch, aux, *, program):
-        base = reduction_weights(len(batch["mask"]), where=batch["mask"])
-        parts = {"label": Part(jnp.argmax(batch["target"], axis=-1), base)}
+        parts = {"label": even_part(batch, jnp.argmax(batch["target"], axis=-1))}
         return rule.terms(parts, state, batch, program.rule)
 
     def update(state, batch, aux):

@@ -14,9 +14,8 @@ import jax.numpy as jnp
 
 from ltjax._numerics import class_lookup
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
+from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
 from ltjax.options import Component, NoOptions
-from ltjax.sharpness import reduction_weights
 
 IGNORED = 255
 
@@ -64,9 +63,7 @@ def pixelwise(options: NoOptions, setting: Setting) -> Method:
         return {"label": mean / jnp.maximum(count, 1)}, aux
 
     def terms(state, batch, aux, *, program):
-        mask = batch["mask"]
-        base = reduction_weights(len(mask), where=mask)
-        parts = {"label": Part(batch["label"], base)}
+        parts = {"label": even_part(batch, batch["label"])}
         return rule.terms(parts, state, batch, program.rule)
 
     def predict(state, inputs):

@@ -21,9 +21,8 @@ import jax.numpy as jnp
 
 from ltjax import losses
 from ltjax._numerics import l2_normalize, moving_average
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
+from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
 from ltjax.options import Component, live, option
-from ltjax.sharpness import reduction_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +111,8 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
         return {"views": values}, {"model_state": model_state, "outputs": outputs}
 
     def terms(state, batch, aux, *, program):
-        base = reduction_weights(len(batch["mask"]), where=batch["mask"])
-        return rule.terms({"views": Part(None, base)}, state, batch, program.rule)
+        parts = {"views": even_part(batch)}
+        return rule.terms(parts, state, batch, program.rule)
 
     def update(state, batch, aux):
         kept = state.method_state

@@ -12,9 +12,8 @@ import dataclasses
 import jax.numpy as jnp
 
 from ltjax import losses
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
+from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
 from ltjax.options import Component, live, option
-from ltjax.sharpness import reduction_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +67,8 @@ def simclr(options: SimCLROptions, setting: Setting) -> Method:
         return {"views": values}, {"model_state": model_state, "outputs": own}
 
     def terms(state, batch, aux, *, program):
-        base = reduction_weights(len(batch["mask"]), where=batch["mask"])
-        return rule.terms({"views": Part(None, base)}, state, batch, program.rule)
+        parts = {"views": even_part(batch)}
+        return rule.terms(parts, state, batch, program.rule)
 
     def predict(state, inputs):
         return evaluated(setting, state, inputs)

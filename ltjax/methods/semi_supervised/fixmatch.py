@@ -23,7 +23,14 @@ import jax.numpy as jnp
 
 from ltjax.losses import consistency
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
+from ltjax.methods.method import (
+    Method,
+    MethodFacts,
+    Part,
+    Setting,
+    evaluated,
+    even_part,
+)
 from ltjax.options import Component, live, option
 
 STREAM = "unlabelled"
@@ -137,11 +144,11 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
 
     def terms(state, batch, aux, *, program):
         part = labelled.labelled_part(setting, state, batch)
-        plain = batch["mask"] / jnp.maximum(jnp.sum(batch["mask"]), 1)
         weight = live("method", options, state.hyper).lambda_u
         # A row's companions count as the class that the first of them is taken for.
         target = aux["rows"]["target"] if joint else batch[STREAM]["target"]
-        parts = {"label": part, "unlabelled": Part(target[:, 0], weight * plain)}
+        classes, base = even_part(batch, target[:, 0])
+        parts = {"label": part, "unlabelled": Part(classes, weight * base)}
         return rule.terms(parts, state, batch, program.rule)
 
     def predict(state, inputs):
