@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax.cli import EXIT_FAILED, EXIT_PREEMPTED, EXIT_USAGE, load_config, main
+from ltjax.cli import EXIT_FAILED, EXIT_PREEMPTED, EXIT_USAGE, main
+from ltjax.config_file import load_config
 from ltjax.methods.presets import PRESETS
 from ltjax.options import ConfigError
 from ltjax.train.listing import listing

@@ -23,7 +23,7 @@ FLOORS = [
     ],
     ["data", "models", "methods", "evaluators"],
     ["train"],
-    ["cli", "__main__"],
+    ["config_file", "cli", "__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS, start=1) for name in names}
 SIDE = {"report": 3, "sklearn": 3, "consistency": 3}

@@ -12,7 +12,7 @@ import tomllib
 
 import pytest
 
-from ltjax import cli
+from ltjax import cli, config_file
 from ltjax.methods import presets
 from ltjax.train.config import default_config
 from ltjax.train.stages import check_stages
@@ -102,7 +102,7 @@ def _check_ltjax(words):
     if args.command != "train":
         assert rest == []
         return
-    for stage in check_stages(cli.load_config(rest)):
+    for stage in check_stages(config_file.load_config(rest)):
         assert stage.config.total
 
 
@@ -146,7 +146,7 @@ def test_commands_named_in_passing_exist():
             flags = _subcommands()[words[0]]._option_string_actions
             assert {w for w in words if w.startswith("--")} <= set(flags), quoted
         elif program.startswith("--config."):
-            cli._check_names(default_config(), [program])
+            config_file._check_names(default_config(), [program])
 
 
 def test_the_two_commands_come_first():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from ltjax.cli import load_config
+from ltjax.config_file import load_config
 from ltjax.methods import presets
 from ltjax.methods.registry import GRADIENTS
 from ltjax.options import options_of

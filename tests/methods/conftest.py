@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from ltjax.cli import load_config
+from ltjax.config_file import load_config
 from ltjax.train.build import build
 from ltjax.train.check import check
 

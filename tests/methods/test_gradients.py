@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.cli import load_config
+from ltjax.config_file import load_config
 from ltjax.methods import presets
 from ltjax.methods.method import Part, Program
 from ltjax.methods.registry import GRADIENTS

@@ -234,7 +234,7 @@ def test_two_processes_train_as_one_and_stop_together(
 
 STUCK = """
 import sys, time
-from ltjax.cli import load_config
+from ltjax.config_file import load_config
 from ltjax.train import loop
 from ltjax.train.build import build
 from ltjax.train.check import check

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.cli import load_config
+from ltjax.config_file import load_config
 from ltjax.data import augment
 from ltjax.durations import duration_steps
 from ltjax.train.check import check

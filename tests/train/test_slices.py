@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax.cli import load_config
+from ltjax.config_file import load_config
 from ltjax.train import loop
 from ltjax.train.build import build
 from ltjax.train.stages import check_stages, train_stages

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.cli import load_config
+from ltjax.config_file import load_config
 from ltjax.methods.self_supervised.moco import enqueue
 from ltjax.options import ConfigError
 from ltjax.train.build import build

@@ -1,0 +1,167 @@
+"""The config file of the command line: `get_config(arg)`, and what is set on top of it.
+
+--config FILE:args --config.loss.name=la --config.optimizer.lr=0.1
+"""
+
+import os
+
+
+class UsageError(ValueError):
+    """A mistake on the command line."""
+
+
+def load_config(arguments: list[str]):
+    """The ConfigDict that "--config FILE:args --config.field=value ..." describe.
+
+    Args:
+        arguments: only `--config` options.
+
+    Returns:
+        The ConfigDict with its overrides.
+
+    Raises:
+        UsageError: for an argument that is none, a missing file, or a bad override.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    spec, overrides = _split_config(arguments)
+    path, _, arg = spec.partition(":")
+    config = _run_config_file(path, arg)
+    overrides = _choose_components(config, overrides)
+    _check_names(config, overrides)
+    values = flags.FlagValues()
+    argv = ["ltjax", *overrides]
+    try:
+        config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, lock_config=True, sys_argv=argv
+        )
+        left = values(argv)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        text = " ".join(message_of(error).replace("\\n", " ").split())
+        raise UsageError(f"ltjax train: {text}") from None
+    if left:
+        raise UsageError(f"ltjax train: unknown argument {left[0]!r}")
+    return values.config
+
+
+def _choose_components(config, overrides: list[str]) -> list[str]:
+    """Applies plugins and the names of sections first: they decide what options exist.
+
+    So it does with the grid of replicas, whose keys have dots, which flags do not take.
+    Returns the overrides that are left.
+    """
+    import ast
+
+    from ltjax.options import ConfigError, nearest
+    from ltjax.train.check import load_plugins
+    from ltjax.train.sections import AUTO, SECTIONS
+
+    left, names = [], []
+    for override in overrides:
+        key, given, value = override.partition("=")
+        path = key.removeprefix("--config.").split(".")
+        if key == "--config.plugins" and given:
+            try:
+                config.plugins = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                config.plugins = (value,)
+        elif key == "--config.replicas.grid" and given:
+            config.replicas.grid = _grid(value)
+        elif len(path) == 2 and path[0] in SECTIONS and path[1] == "name" and given:
+            names.append((path[0], value.strip("'\"")))
+        else:
+            left.append(override)
+    load_plugins(config.plugins)
+    faults = []
+    for path, name in names:
+        table = SECTIONS[path].table
+        if name not in table and not name == SECTIONS[path].default == AUTO:
+            faults.append(
+                f"config.{path}.name is {name!r}, unknown{nearest(name, table)}"
+            )
+        else:
+            config[path].name = name
+    if faults:
+        raise ConfigError(faults)
+    return left
+
+
+def _grid(text: str) -> dict:
+    """A mapping from options to values, written as in Python."""
+    import ast
+
+    try:
+        return dict(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
+        raise UsageError(
+            f"ltjax train: --config.replicas.grid is {text!r}, expected a dict such as"
+            " {'loss.tau': (0.5, 1.0)}"
+        ) from None
+
+
+def _check_names(config, overrides: list[str]) -> None:
+    """Refuses overrides of fields that do not exist, all at once."""
+    from ltjax.options import ConfigError, nearest
+
+    faults = []
+    for override in overrides:
+        if not override.startswith("--config."):
+            continue
+        place, names = config, override.partition("=")[0].split(".")[1:]
+        for k, name in enumerate(names):
+            known = list(place) if hasattr(place, "keys") else []
+            if name not in known:
+                path = ".".join(["config", *names[: k + 1]])
+                faults.append(f"{path} is unknown{nearest(name, known)}")
+                break
+            place = place[name]
+    if faults:
+        raise ConfigError(faults)
+
+
+def _split_config(arguments: list[str]) -> tuple[str, list[str]]:
+    """FILE:args of --config, and the other arguments."""
+    rest, spec, arguments = [], None, list(arguments)
+    while arguments:
+        argument = arguments.pop(0)
+        if argument == "--config" and arguments:
+            spec = arguments.pop(0)
+        elif argument.startswith("--config="):
+            spec = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+    if not spec:
+        raise UsageError("ltjax train: --config FILE is missing")
+    return spec, rest
+
+
+def _run_config_file(path: str, arg: str):
+    """`get_config(arg)` of a config file."""
+    import importlib.util
+
+    if not os.path.isfile(path):
+        raise UsageError(f"ltjax train: there is no config file {path!r}")
+    spec = importlib.util.spec_from_file_location("ltjax_config_file", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"ltjax train: {path!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(arg)
+    except ValueError:  # has a message of its own
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"ltjax train: config file {path!r} failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def message_of(error: Exception) -> str:
+    """What to tell of an error, without the quotes of a KeyError."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}; install it with pip install 'ltjax[all]'"
+    # str() of a KeyError is the repr of its message.
+    repeated = isinstance(error, (KeyError, AttributeError)) and error.args
+    text = str(error.args[0]) if repeated else str(error)
+    return text or type(error).__name__
