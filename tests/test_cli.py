@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax._seal import unsealed
 from ltjax.cli import EXIT_FAILED, EXIT_PREEMPTED, EXIT_USAGE, main
 from ltjax.config_file import load_config
 from ltjax.methods.presets import PRESETS
@@ -160,7 +161,10 @@ def test_eval_of_what_is_no_run(refused, finished, tmp_path):
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
     assert f"{path} is damaged" in refused("eval", workdir)
-    path.write_text(text.replace('"optimizer": {', '"optimizer": {"rl": 1.0, ', 1))
+    changed = text.replace('"optimizer": {', '"optimizer": {"rl": 1.0, ', 1)
+    path.write_text(changed)
+    assert "was edited (then delete the 'crc32' entry)" in refused("eval", workdir)
+    path.write_text(json.dumps(unsealed(text) | {"optimizer": {"rl": 1.0}}))
     message = "config.optimizer.rl is unknown to 'sgd'; did you mean 'lr'?"
     assert message in refused("eval", workdir)
     path.write_text(text)

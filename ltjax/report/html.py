@@ -81,13 +81,13 @@ over classes, however many examples each has. Many, medium and few are the same 
 inside groups of classes, formed by the number of <em>training</em> examples, so that a
 gain on rare classes and its price on frequent ones are both visible."""
 
-_REPRODUCE = """import json
+_REPRODUCE = """import pathlib
 from ltjax.train.build import build
 from ltjax.train.check import check
 from ltjax.train.loop import run
+from ltjax.train.workdir import read_json
 
-with open("WORKDIR/config.json") as file:
-    config = check(json.load(file))
+config = check(read_json(pathlib.Path("WORKDIR/config.json")))
 run(build(config), "NEW_WORKDIR")"""
 
 

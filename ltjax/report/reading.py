@@ -4,7 +4,6 @@ A workdir holds `config.json`, `run.json`, `metrics.jsonl` and files
 `evaluation/<split>_<step>.npz`, as the training loop writes them.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ltjax._seal import BrokenSeal, unsealed
 from ltjax.report.runs import SUMMARY, Run
 
 TRAIN = "train"  # evaluations of the training set: diagnostics, never results
@@ -41,13 +41,13 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = unsealed(line)
             record["step"] = int(record["step"])
-        except (ValueError, KeyError, TypeError):
-            if number == len(lines):
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and not line.endswith("}"):
                 break
             raise ReportError(
-                f"{path}: line {number} is not a metrics record"
+                f"{path}: line {number} is not a metrics record ({error})"
             ) from None
         records.append(record)
     return sorted(records, key=lambda record: record["step"])
@@ -55,12 +55,9 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
 
 def _read_json(path: pathlib.Path) -> dict:
     try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
-        raise ReportError(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ReportError(f"{path} holds a {type(value).__name__}, expected an object")
-    return value
+        return unsealed(path.read_text(errors="replace"))
+    except BrokenSeal as error:
+        raise ReportError(f"{path} is damaged: {error}") from None
 
 
 def _read_arrays(path: str) -> dict[str, np.ndarray]:

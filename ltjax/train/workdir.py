@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ltjax._seal import BrokenSeal, sealed, unsealed
 from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
 from ltjax.train.checkpoint import Checkpoints, restore_params
@@ -242,15 +243,15 @@ def read_json(path: pathlib.Path):
         ConfigError: if it is damaged.
     """
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        return unsealed(path.read_text(errors="replace"))
+    except BrokenSeal as error:
         raise ConfigError([f"{path} is damaged: {error}"]) from None
 
 
-def write_json(path: pathlib.Path, value) -> None:
-    """Writes JSON under its final name only when it is complete."""
+def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+    """Writes sealed JSON under its final name only when it is complete."""
     fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(value, indent=2) + "\n")
+    fresh.write_text(json.dumps(sealed(value), indent=2) + "\n")
     os.replace(fresh, path)
 
 

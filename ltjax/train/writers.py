@@ -5,6 +5,7 @@ several replicas, `std` (sample standard deviation) and `replicas` hold the rest
 """
 
 import json
+import logging
 import math
 import os
 import pathlib
@@ -15,6 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from ltjax._seal import sealed, unsealed
+
+_LOG = logging.getLogger(__name__)
 
 
 def record(step: int, epoch: float, values: Mapping[str, Any]) -> dict:
@@ -53,21 +58,24 @@ def _json(value: float) -> float | None:
 
 
 class JsonLines:
-    """`metrics.jsonl`: one record per line, flushed at once.
+    """`metrics.jsonl`: one sealed record per line, flushed at once.
 
     On resume, records past the restored step (of the interrupted attempt) and a
-    half-written last line are dropped, atomically, before the first new record.
+    half-written last line are dropped, atomically, before the first new record; so are
+    damaged lines, with a warning.
     """
 
     def __init__(self, path: pathlib.Path, *, resume_step: int):
         kept = []
         if path.exists():
-            for line in path.read_text().splitlines():
+            lines = path.read_text(errors="replace").splitlines()
+            for number, line in enumerate(lines, 1):
                 try:
-                    if json.loads(line)["step"] <= resume_step:
+                    if unsealed(line)["step"] <= resume_step:
                         kept.append(line)
-                except (ValueError, KeyError, TypeError):
-                    continue
+                except (ValueError, KeyError, TypeError) as error:
+                    if number < len(lines):  # the last one may be half written
+                        _LOG.warning("%s: line %d is dropped: %s", path, number, error)
             fresh = path.with_suffix(".tmp")
             fresh.write_text("".join(f"{line}\n" for line in kept))
             os.replace(fresh, path)
@@ -75,7 +83,7 @@ class JsonLines:
 
     def write(self, line: dict) -> None:
         """Appends one record."""
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps(sealed(line)) + "\n")
         self._file.flush()
 
     def close(self) -> None:

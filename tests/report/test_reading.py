@@ -56,8 +56,8 @@ def test_faults_are_named(ce, tmp_path):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("{", "is not JSON"),
-        ("[1]", "holds a list"),
+        ("{", "not JSON"),
+        ("[1]", "JSON list, expected an object"),
         (json.dumps({"class_counts": [1], "method": "x"}), "no 'replicas'"),
         (
             json.dumps({"class_counts": [1], "method": "x", "replicas": [{}]}),

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+from ltjax._seal import unsealed
 from ltjax.train import loop, writers
 from ltjax.train.build import build
 from ltjax.train.loop import Preempted
@@ -30,10 +31,10 @@ def test_a_record_of_several_replicas():
 
 
 def lines_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [unsealed(line) for line in path.read_text().splitlines()]
 
 
-def test_json_lines_start_after_the_resumed_step(tmp_path):
+def test_json_lines_start_after_the_resumed_step(tmp_path, caplog):
     path = tmp_path / "metrics.jsonl"
     path.write_text(
         '{"step": 5, "a": 1.0}\n'
@@ -49,6 +50,9 @@ def test_json_lines_start_after_the_resumed_step(tmp_path):
     assert lines_of(path)[-1] == {"step": 15, "a": 5.0}  # on disk at once
     sink.close()
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+    # What is lost is said, but for the line that the interrupted run was writing.
+    dropped = [line.split(": ")[1] for line in caplog.text.splitlines()]
+    assert dropped == ["line 3 is dropped", "line 4 is dropped"]
 
 
 def test_json_lines_of_a_fresh_run_forget_an_earlier_attempt(tmp_path):

@@ -14,7 +14,6 @@ References:
     Wang et al., NeurIPS 2023, Propositions 2-3 and Algorithm 1. The choice is ours.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltjax._seal import unsealed
 from ltjax.class_stats import log_prior
 from ltjax.durations import duration_steps
 from ltjax.metrics.bound import bound_terms, choose_switch_epoch, choose_weight_power
@@ -95,7 +95,7 @@ def _first_phase(workdir: pathlib.Path):
         if not (workdir / name).is_file():
             raise ConfigError(f"bound: {workdir} does not hold a run (no {name})")
     config, info = (
-        json.loads((workdir / name).read_text()) for name in ("config.json", "run.json")
+        unsealed((workdir / name).read_text()) for name in ("config.json", "run.json")
     )
     counts = np.asarray(info["class_counts"])
     start = duration_steps(
