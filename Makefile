@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed.stamp
 
-.PHONY: env demo test test-latest lint types unit build clean
+.PHONY: env demo test test-latest soak lint types unit build clean
 
 env: $(STAMP)
 
@@ -25,7 +25,7 @@ types: env
 	$(BIN)/basedpyright --level error
 
 unit: env
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 build: env
 	rm -rf dist
@@ -39,7 +39,16 @@ test-latest:
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade pip
 	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
-	.venv-latest/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	.venv-latest/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# Attacks on training, see experiments/reliability/README.md.
+soak: export JAX_PLATFORMS = cpu
+soak: export JAX_COMPILATION_CACHE_DIR = .jax_cache
+soak: env
+	for attack in kills flips pairs disk table; do \
+		$(BIN)/python -m experiments.reliability $$attack || exit 1; \
+	done
+	$(BIN)/python -m pytest -n 2 -m slow tests/faults tests/contract/test_random_configs.py
 
 clean:
 	rm -rf $(VENV) .venv-latest dist .jax_cache

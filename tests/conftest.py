@@ -1,6 +1,7 @@
 """Test settings: eight CPU devices, strict promotion of ranks, cached compilation."""
 
 import contextlib
+import gc
 import importlib.util
 import json
 import os
@@ -41,6 +42,25 @@ def mnist_dir() -> pathlib.Path:
             "no prepared MNIST: set LTJAX_DATA_DIR to a TFDS folder that holds mnist/"
         )
     return place
+
+
+def _resident_gigabytes() -> float:
+    """Of this process now; 0 where the system does not say."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory():
+    # Programs of a module serve no other one, but small operations do, so that they
+    # are kept as long as there is room.
+    yield
+    if _resident_gigabytes() > 1.2:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

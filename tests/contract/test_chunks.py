@@ -29,11 +29,17 @@ ROWS = {
     ],
     "cc_sam": [{}],
 }
-CASES = [
-    pytest.param(name, options, id="+".join([name, *options]))
-    for name, variants in ROWS.items()
-    for options in variants
-]
+# What a chunk can get wrong: none, a switch of programs, buckets of rows.
+QUICK = ("plain", "imbsam+late+eta+compaction", "sse_sam+eta+switch")
+
+
+def case(name, options):
+    key = "+".join([name, *options])
+    marks = () if key in QUICK else pytest.mark.slow
+    return pytest.param(name, options, id=key, marks=marks)
+
+
+CASES = [case(name, options) for name, variants in ROWS.items() for options in variants]
 
 
 def test_every_rule_is_held():

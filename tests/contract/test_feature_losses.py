@@ -105,7 +105,11 @@ def test_masked_rows_order_and_one_trace(row):
 
 
 @rows
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [AxisType.Auto, pytest.param(AxisType.Explicit, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_eight_devices_give_the_numbers_of_one(row, kind):
     where = np.arange(BATCH) != 2
     expected = value_and_grad(row)(given(row), where)

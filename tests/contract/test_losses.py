@@ -1,5 +1,6 @@
 """Properties that every loss has, tested on every row of the table."""
 
+import functools
 import importlib.util
 import inspect
 import pathlib
@@ -42,8 +43,12 @@ def rows(**flags):
     return pytest.mark.parametrize("row", chosen, ids=lambda r: r.name)
 
 
+EVERY_ROW = np.ones(BATCH, bool)
+
+
+@functools.cache
 def value_and_grad(row):
-    """[B] losses and the gradient of a sum with unequal weights, jitted."""
+    """[B] losses and the gradient of a sum with unequal weights, compiled once."""
 
     def total(predictions, labels, where):
         values = row(predictions, labels, where=where)
@@ -52,8 +57,8 @@ def value_and_grad(row):
 
     function = jax.jit(jax.value_and_grad(total, has_aux=True))
 
-    def call(predictions, labels=LABELS, where=None):
-        (_, values), gradient = function(predictions, labels, where)
+    def call(predictions, labels=LABELS, where=EVERY_ROW):
+        (_, values), gradient = function(predictions, labels, where[: len(labels)])
         return values, gradient
 
     return call
@@ -157,9 +162,11 @@ def test_any_number_of_leading_axes(row):
         return
     predictions = jnp.asarray(row.example(), jnp.float32)
     expected = row(predictions, LABELS)
-    dense = row(predictions.reshape(2, 4, -1), LABELS.reshape(2, 4))
+    jitted = jax.jit(row)
+    dense = jitted(predictions.reshape(2, 4, -1), LABELS.reshape(2, 4))
     np.testing.assert_allclose(dense.reshape(-1), expected, rtol=1e-6)
-    np.testing.assert_allclose(row(predictions[0], LABELS[0]), expected[0], rtol=1e-6)
+    one = jitted(predictions[0], LABELS[0])
+    np.testing.assert_allclose(one, expected[0], rtol=1e-6)
 
 
 @rows()
@@ -196,10 +203,15 @@ def test_gradient_equals_differences_of_the_definition(row, x64):
 def test_hessian_vector_product_equals_differences_of_the_gradient(row, x64):
     predictions = jnp.asarray(row.example(seed=3))
     direction = jnp.asarray(np.random.default_rng(4).normal(size=predictions.shape))
-    gradient = jax.jit(jax.grad(lambda p: jnp.sum(row(p, LABELS))))
-    _, product = jax.jvp(gradient, (predictions,), (direction,))
+    gradient = jax.grad(lambda p: jnp.sum(row(p, LABELS)))
+
+    @jax.jit
+    def product_at(at):
+        return jax.jvp(gradient, (at,), (direction,))
+
     step = 1e-6
-    ends = [gradient(predictions + sign * step * direction) for sign in (1, -1)]
+    product = product_at(predictions)[1]
+    ends = [product_at(predictions + sign * step * direction)[0] for sign in (1, -1)]
     difference = (ends[0] - ends[1]) / (2 * step)
     if not row.stopped:  # a stopped length is constant in one and not in the other
         np.testing.assert_allclose(product, difference, rtol=1e-4, atol=1e-6)
@@ -302,7 +314,10 @@ def test_labels_of_every_integer_dtype(row, dtype):
 
 
 @rows(predictions="logits", positional=())
-@pytest.mark.parametrize(("dtype", "classes"), [(np.uint8, 300), (np.int8, 150)])
+@pytest.mark.parametrize(
+    ("dtype", "classes"),
+    [(np.uint8, 300), pytest.param(np.int8, 150, marks=pytest.mark.slow)],
+)
 def test_more_classes_than_the_label_dtype_counts(row, dtype, classes):
     # 256 is 0 in uint8, and 255 is the last class that such labels can name.
     labels = np.array([0, 44, 127], dtype)
@@ -313,8 +328,7 @@ def test_more_classes_than_the_label_dtype_counts(row, dtype, classes):
         if name != "frame"
     }
     logits = jnp.asarray(predictions, jnp.float32)
-    values = row(logits, labels, arrays)
-    np.testing.assert_array_equal(values, row(logits, labels.astype(np.int32), arrays))
+    values = jax.jit(lambda z: row(z, labels, arrays))(logits)
     expected = row.expected(predictions, labels.astype(np.int64), arrays)
     np.testing.assert_allclose(values, expected, rtol=2e-5)
 
@@ -393,7 +407,11 @@ def test_traced_hyper_parameters_with_counts_on_the_host(row):
 
 
 @rows()
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [AxisType.Auto, pytest.param(AxisType.Explicit, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_eight_devices_give_the_numbers_of_one(row, kind):
     predictions = jnp.asarray(row.example(), jnp.float32)
     where = np.arange(BATCH) != 2

@@ -14,7 +14,17 @@ from ltjax.train.check import check
 from ltjax.train.checkpoint import Checkpoints
 
 # Every method with the plain gradient, every rule with a method it may meet.
-ROWS = [(method, "plain") for method in presets.PRESETS]
+# Presets that differ from one of these by a loss or a number are slow tests.
+KINDS = ("ce", "cb_focal", "rs", "ldam_drw", "ldam_drs", "tla_adrw", "cvs", "crt")
+KINDS += ("lws", "etf_dr", "etf_la")
+ROWS = [
+    pytest.param(
+        (method, "plain"),
+        id=f"{method}+plain",
+        marks=() if method in KINDS else pytest.mark.slow,
+    )
+    for method in presets.PRESETS
+]
 ROWS += [
     ("ce" if gradient == "cc_sam" else "ldam_drw", gradient)
     for gradient in GRADIENTS

@@ -169,6 +169,7 @@ def with_rest(monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_a_run_with_companions(with_rest, train, assert_same):
     resident = train(with_rest)
     assert resident.traces["step"] == 1

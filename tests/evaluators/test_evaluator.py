@@ -28,7 +28,11 @@ def test_every_evaluation_is_logged(watched):
 
 @pytest.mark.parametrize(
     "more, count",
-    [({}, 4), ({"data.feed": "streaming"}, 1), ({"replicas.layout": "devices"}, 2)],
+    [
+        ({}, 4),
+        pytest.param({"data.feed": "streaming"}, 1, marks=pytest.mark.slow),
+        pytest.param({"replicas.layout": "devices"}, 2, marks=pytest.mark.slow),
+    ],
     ids=["batch", "streaming", "devices"],
 )
 def test_every_layout_sees_the_same(watched, changes, train, more, count):

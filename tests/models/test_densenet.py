@@ -59,6 +59,7 @@ def test_a_layer_passes_its_input_on_and_transitions_halve_the_map():
     assert features.shape == (2, 9)
 
 
+@pytest.mark.slow
 def test_group_norm_variant_has_independent_rows():
     model = build_model("densenet_bc", num_classes=2, depth=10, growth=2, norm="group")
     assert model.rows_independent

@@ -117,6 +117,7 @@ def test_streams_follow_the_keys_given():
         features(None)
 
 
+@pytest.mark.slow
 def test_model_is_initialized_per_key_under_vmap():
     model = model_from_nnx(Net, num_features=6)
     assert not model.rows_independent and model.describe == "Net"

@@ -111,6 +111,7 @@ def test_convolutions_start_normal_by_fan_out():
     assert np.std(kernel) == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.03)
 
 
+@pytest.mark.slow
 def test_a_tiny_network_trains_on_one_batch():
     model = build_model("resnet10", num_classes=2, widths=(4, 4, 8, 8))
     images = jax.random.normal(KEY, (4, 32, 32, 3))

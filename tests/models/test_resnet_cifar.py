@@ -98,6 +98,7 @@ def test_convolutions_start_normal_and_untruncated():
     assert np.mean(np.abs(kernel) > 2 * sigma) == pytest.approx(0.0455, abs=0.005)
 
 
+@pytest.mark.slow
 def test_linear_head_of_the_network_starts_like_its_convolutions():
     model = build_model("resnet_cifar", depth=8, width=4, num_classes=500)
     params, _ = model.init(KEY, jnp.zeros((1, 8, 8, 3)))
@@ -147,6 +148,7 @@ def test_train_mode_against_numpy():
     assert jax.tree.structure(new_state) == jax.tree.structure(state)
 
 
+@pytest.mark.slow
 def test_group_norm_variant_has_independent_rows():
     model = build_model("resnet_cifar", depth=8, width=4, norm="group", num_classes=3)
     images = jax.random.normal(KEY, (3, 8, 8, 3))

@@ -8,12 +8,13 @@ from ltjax.report import ReportError, read_metrics, read_run
 from ltjax.report.reading import evaluation_steps
 
 
-def test_a_truncated_last_line_is_left_out(ce):
+def test_a_truncated_last_line_is_left_out_with_a_warning(ce, caplog):
     file = ce / "metrics.jsonl"
     whole = file.read_text()
     file.write_text(whole + whole.splitlines()[0][:37])
     assert [r["step"] for r in read_metrics(file)] == [50, 100]
     assert len(read_run(ce).records) == 2
+    assert f"{file}: the last line is cut off and left out" in caplog.text
 
 
 def test_a_broken_line_elsewhere_is_named(ce):

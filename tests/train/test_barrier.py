@@ -138,7 +138,6 @@ checkpoints.close()
 
 
 @pytest.mark.multihost
-@pytest.mark.xdist_group("processes")
 def test_a_disk_that_is_full_for_one_process_ends_both(tmp_path):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -17,8 +17,7 @@ from ltjax.train.restore import restore_run
 PATIENCE = 240  # seconds; only a hanging test waits that long
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# One group: the runs of a module share their uninterrupted reference.
-pytestmark = [pytest.mark.multihost, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.multihost
 
 # About two seconds of steps, so that there is something to interrupt.
 LONG = {

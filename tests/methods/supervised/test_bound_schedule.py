@@ -83,6 +83,7 @@ def test_what_cannot_choose_says_why(pilot, tmp_path):
         choose_bound_schedule(workdir)
 
 
+@pytest.mark.slow
 def test_a_real_pilot(train, tmp_path):
     changes = {
         "total": "24 steps",

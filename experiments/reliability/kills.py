@@ -1,0 +1,117 @@
+"""kill -9 at random moments: whatever was killed ends at the bits of a calm run."""
+
+import pathlib
+import random
+from functools import partial
+from typing import NamedTuple
+
+from experiments.reliability.processes import (
+    is_saving,
+    logged_step,
+    ltjax,
+    same_end,
+    start,
+)
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Subject(NamedTuple):
+    """A run that is killed.
+
+    Attributes:
+        config: file and arguments of its config.
+        changes: fields that are set on top.
+    """
+
+    config: str
+    changes: dict = {}
+
+
+# Long enough to be interrupted, with a checkpoint every few dozen milliseconds.
+STEPS = {
+    "total": "200 steps",
+    "log_every": "5 steps",
+    "eval_every": "100 steps",
+    "checkpoint_every": "20 steps",
+}
+STREAMING = {"data.feed": "streaming"}
+SUBJECTS = {
+    "supervised": Subject("mnist1d_lt.py:method=ldam_drw,smoke"),
+    "sse_sam": Subject("mnist1d_lt.py:method=la,gradient=sse_sam,smoke"),
+    "supervised, streaming": Subject("mnist1d_lt.py:method=la,smoke", STREAMING),
+    "supervised, 1 worker": Subject(
+        "mnist1d_lt.py:method=la,smoke", STREAMING | {"data.workers": 1}
+    ),
+    "fixmatch": Subject("semi_lt.py:method=fixmatch,smoke"),
+    "proden": Subject("partial_lt.py:method=proden,smoke"),
+    "moco": Subject("selfsup_lt.py:method=moco,smoke"),
+    "simclr and probe": Subject("selfsup_lt.py:method=simclr,probe,smoke"),
+    "auc": Subject("auc_lt.py:method=auc_square,smoke"),
+    "dense labels": Subject("segmentation_scenes.py:method=ce,smoke"),
+}
+
+
+def arguments(subject: Subject, workdir: pathlib.Path) -> list[str]:
+    """Of the command that trains a subject."""
+    changes = STEPS | subject.changes
+    return [
+        *("train", "--config", f"{ROOT / 'configs' / subject.config}"),
+        *(f"--config.{key}={value}" for key, value in changes.items()),
+        *("--workdir", str(workdir), "--no-tensorboard"),
+    ]
+
+
+def last_stage(workdir: pathlib.Path) -> pathlib.Path:
+    """The folder of a run's last stage, or of the run itself."""
+    stages = sorted(path for path in workdir.glob("[0-9]_*") if path.is_dir())
+    return stages[-1] if stages else workdir
+
+
+def reached(workdir: pathlib.Path, step: int) -> bool:
+    """Whether a run has logged that step."""
+    return logged_step(workdir) >= step
+
+
+def torment(
+    name: str, kills: int, place: pathlib.Path, *, seed: int = 0
+) -> dict[str, str]:
+    """Trains a subject calmly, and again with kills.
+
+    Every second kill waits until a checkpoint is half written.
+
+    Args:
+        name: of the subject.
+        kills: number of kills, spread over as many runs as it takes.
+        place: folder for runs and logs.
+        seed: of the moments.
+
+    Returns:
+        A row of the table.
+    """
+    subject, rng = SUBJECTS[name], random.Random(f"{name} {seed}")
+    log, calm = place / "log.txt", place / "calm"
+    if code := ltjax(arguments(subject, calm), log).wait():
+        raise RuntimeError(f"{name}: exit code {code}\n{log.read_text()[-3000:]}")
+    total = int(STEPS["total"].split()[0])
+    done = saving = runs = equal = 0
+    while done < kills:
+        workdir, runs = place / f"run{runs}", runs + 1
+        here = min(kills - done, 3)
+        for target in sorted(rng.randrange(total) for _ in range(here)):
+            command = ltjax(arguments(subject, workdir), log)
+            command.wait_until(partial(reached, workdir, target))
+            if done % 2:
+                command.wait_until(partial(is_saving, workdir))
+            halfway, killed = is_saving(workdir), command.kill() < 0
+            done, saving = done + killed, saving + (killed and halfway)
+        if code := ltjax(arguments(subject, workdir), log).wait():
+            raise RuntimeError(f"{name}: exit code {code}\n{log.read_text()[-3000:]}")
+        ends = [last_stage(workdir), last_stage(calm)]
+        equal += start(partial(same_end, *ends), log).wait() == 0
+    return {
+        "attack": f"kill -9: {name}",
+        "attacks": str(runs),
+        "survived": str(equal),
+        "remark": f"{done} kills, {saving} of them while a checkpoint was written",
+    }
