@@ -1,4 +1,7 @@
-"""Runs as processes of their own: killed, told to stop, several of them together."""
+"""Runs as processes of their own: told to stop, stuck, several of them together.
+
+That killed ones end at the same bits is tested in tests/faults.
+"""
 
 import json
 import os
@@ -9,7 +12,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from ltjax.train.restore import restore_run
@@ -94,10 +96,6 @@ def wait_for(condition, process) -> None:
         time.sleep(0.002)
 
 
-def half_written(workdir) -> list[pathlib.Path]:
-    return list(pathlib.Path(workdir, "checkpoints").glob("*tmp*"))
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_config, tmp_path_factory):
     """Workdir of the long run that nobody disturbs."""
@@ -114,40 +112,6 @@ def uninterrupted(tiny_config, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return workdir
-
-
-def assert_same_end(workdir, reference, assert_same, records):
-    """The whole last state bit for bit, and the same records, each once."""
-    ours, theirs = (restore_run(place)[1] for place in (workdir, reference))
-    assert int(ours.step[0]) == 1500
-    assert_same(ours, theirs)
-    assert records(workdir) == records(reference)
-
-
-@pytest.mark.parametrize("feed", ["resident", "streaming"])
-def test_killed_at_three_random_steps_it_ends_at_the_same_bits(
-    uninterrupted, launch, tmp_path, assert_same, records, feed
-):
-    workdir = tmp_path / "run"
-    changes = LONG | {"data.feed": feed}
-    rng = np.random.default_rng([ord(letter) for letter in feed])
-    targets = np.sort(rng.integers(30, 900, size=3))
-    # The second kill falls, if it can be caught, into the writing of a checkpoint.
-    for attempt, target in enumerate(targets):
-        process = launch(changes, workdir)
-        wait_for(lambda target=target: logged_step(workdir) >= target, process)
-        if attempt == 1:
-            deadline = time.monotonic() + 0.5
-            while not half_written(workdir) and time.monotonic() < deadline:
-                if process.poll() is not None:
-                    break
-        process.kill()
-        assert process.wait(PATIENCE) == -signal.SIGKILL, process.log.read_text()
-        assert logged_step(workdir) < 1500
-    text = finish(launch(changes, workdir))
-    assert "resumed from the checkpoint of step" in text
-    assert not half_written(workdir)
-    assert_same_end(workdir, uninterrupted, assert_same, records)
 
 
 def test_sigterm_saves_and_asks_to_be_started_again(
