@@ -46,9 +46,20 @@ NOT_FOR_FOLDS = {
 }
 
 
+# Close relatives of others in the list.
+SLOW = (BorderlineSMOTE, COG, ThresholdMover)
+
+
 def cases(generator):
     return [
-        pytest.param(instance, check, id=f"{instance}-{named(check)}")
+        pytest.param(
+            instance,
+            check,
+            id=f"{instance}-{named(check)}",
+            marks=pytest.mark.slow
+            if isinstance(estimator, SLOW) and estimator is not CLUSTERED
+            else (),
+        )
         for estimator in ESTIMATORS
         for instance, check in generator(estimator)
         if not (isinstance(estimator, TunedThreshold) and named(check) in NOT_FOR_FOLDS)

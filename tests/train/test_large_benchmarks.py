@@ -94,6 +94,7 @@ def test_imagenet_lt(imagenet):
         assert np.isfinite(result.metrics[f"eval/{split}/balanced_accuracy"]).all()
 
 
+@pytest.mark.slow
 def test_places_lt_trains_the_last_stage_of_a_pretrained_network(imagenet, smoke):
     workdir, _, before = imagenet
     _, run, after = smoke("places_lt", f"init_from={workdir}")
@@ -110,6 +111,7 @@ def test_places_lt_trains_the_last_stage_of_a_pretrained_network(imagenet, smoke
     assert moved == {name for name in old if name.startswith("stage4_")}
 
 
+@pytest.mark.slow
 def test_inaturalist_2018_then_its_second_stage(smoke):
     workdir, run, before = smoke("inat2018", "recipe=cb,method=cb_focal")
     assert [split.name for split in run.eval_sets] == ["test"]

@@ -21,11 +21,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.multihost
 
-# About two seconds of steps, so that there is something to interrupt.
+# About a second of steps, so that there is something to interrupt.
 LONG = {
-    "total": "1500 steps",
+    "total": "600 steps",
     "log_every": "10 steps",
-    "eval_every": "500 steps",
+    "eval_every": "200 steps",
     "checkpoint_every": "50 steps",
     "optimizer.lr": 0.01,
     "schedule.name": "cosine",
@@ -125,7 +125,7 @@ def test_sigterm_saves_and_asks_to_be_started_again(
     stopped = process.log.read_text().splitlines()[-1]
     assert stopped.startswith("stopped at step ")
     step = int(stopped.split()[3])
-    assert 120 <= step < 1500
+    assert 120 <= step < 600
     assert max(int(p.name) for p in (workdir / "checkpoints").glob("[0-9]*")) == step
     assert f"resumed from the checkpoint of step {step}" in finish(
         launch(LONG, workdir)
