@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any
 
 from ltjax.config_file import UsageError, load_config, message_of
 
@@ -57,6 +58,25 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_FAILED if full else EXIT_USAGE
 
 
+def _checkpoint(text: str) -> int | str:
+    """Of a checkpoint: "last", "best" or a training step."""
+    if text in ("last", "best"):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"it is {text!r}, expected 'last', 'best' or a training step"
+    )
+
+
+_CHECKPOINT: dict[str, Any] = {
+    "type": _checkpoint,
+    "default": "last",
+    "metavar": "last|best|STEP",
+    "help": "which checkpoint; default: %(default)s",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ltjax", description="Learning from imbalanced and long-tailed data."
@@ -83,8 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--process-id", type=int)
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("eval", help="evaluate a run's newest checkpoint")
+    evaluate = commands.add_parser("eval", help="evaluate a checkpoint of a run")
     evaluate.add_argument("workdir")
+    evaluate.add_argument("--checkpoint", **_CHECKPOINT)
     evaluate.add_argument(
         "--posthoc-tau",
         type=float,
@@ -118,9 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="head_tail: fewer training examples are tail; default: the gradient's own",
     )
-    spectrum.add_argument(
-        "--checkpoint", type=int, help="training step of it; default: the newest"
-    )
+    spectrum.add_argument("--checkpoint", **_CHECKPOINT)
     spectrum.add_argument("--steps", type=int, default=64, help="Lanczos steps")
     spectrum.add_argument("--starts", type=int, default=3, help="random starts")
     spectrum.add_argument("--replica", type=int, default=0)
@@ -207,7 +226,7 @@ def _evaluate(args, rest) -> int:
 
         tau = args.posthoc_tau
         changes = {} if tau is None else {"method.posthoc_tau": tau}
-        found = evaluate_run(args.workdir, changes=changes)
+        found = evaluate_run(args.workdir, changes=changes, step=args.checkpoint)
     else:
         if args.posthoc_tau is not None:
             raise UsageError(
@@ -217,7 +236,11 @@ def _evaluate(args, rest) -> int:
         from ltjax.train.posthoc import evaluate_classifier
 
         found = evaluate_classifier(
-            args.workdir, args.classifier, out=args.out, **_classifier_options(rest)
+            args.workdir,
+            args.classifier,
+            out=args.out,
+            step=args.checkpoint,
+            **_classifier_options(rest),
         )
     for key, values in found.items():
         values = np.atleast_1d(values)
@@ -264,7 +287,7 @@ def _spectrum(args, rest) -> int:
         },
         title="Hessian of the cross-entropy on the training set",
     )
-    at = "" if args.checkpoint is None else f"_{args.checkpoint}"
+    at = "" if args.checkpoint == "last" else f"_{args.checkpoint}"
     path = os.path.join(args.workdir, "spectrum", f"{args.grouping}{at}.png")
     figure.savefig(path, dpi=150)
     print(f"figure {path}")

@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from ltjax._checks import check_choice
 from ltjax.train import integrity, leaves
 from ltjax.train.barrier import Barrier
 from ltjax.train.integrity import DamagedCheckpoint, Piece
@@ -61,6 +62,10 @@ def _manager(directory, options) -> ocp.CheckpointManager:
         "info": ocp.JsonCheckpointHandler(),
     }
     return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+
+
+# Entry of what is saved beside a state: the metric that "best" goes by.
+JUDGED = "judged"
 
 
 class Checkpoints:
@@ -266,20 +271,59 @@ class Checkpoints:
         integrity.check_leaves(leaves.named(raw), checksums, step)
         return Restored(leaves.wrap(raw, template), step, info or {})
 
-    def newest_info(self) -> tuple[dict, int] | None:
-        """What was saved beside the newest undamaged state, without reading that.
+    def infos(self) -> Iterator[tuple[dict, int]]:
+        """What was saved beside the undamaged states, which are not read.
 
-        Returns:
-            (info, step), or None if there is no such checkpoint.
+        Yields:
+            (info, step), the newest first.
         """
         for step in reversed(self.steps()):
             try:
                 integrity.check_files(self._directory / str(step), step)
                 args = ocp.args.Composite(info=ocp.args.JsonRestore())
-                return self._manager.restore(step, args=args)["info"], step
+                yield self._manager.restore(step, args=args)["info"], step
             except (OSError, ValueError, KeyError) as error:
                 _LOG.debug("no info of step %d: %s", step, error)
-        return None
+
+    def find(self, which: int | str) -> int:
+        """The step of a checkpoint that is called "last", "best", or by its step.
+
+        Args:
+            which: a step, "last", or "best": the one with the best judged metric among
+                those that are kept, the later of two that are as good.
+
+        Returns:
+            A step.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: for another word.
+        """
+        if isinstance(which, int):
+            return which
+        check_choice("checkpoint", "which", which, ("last", "best"))
+        if which == "last":
+            found = [step for _, step in itertools.islice(self.infos(), 1)]
+            if not found:
+                raise FileNotFoundError("there is no readable checkpoint")
+            return found[0]
+        judged = [(info[JUDGED], step) for info, step in self.infos() if JUDGED in info]
+        if not judged:
+            raise FileNotFoundError(
+                "no checkpoint was evaluated when it was saved: eval_every and"
+                " checkpoint_every have to meet, and keep_best keeps the best one"
+            )
+        sign = 1 if judged[0][0]["best"] == "max" else -1
+        told, step = max(judged, key=lambda one: (sign * one[0]["value"], one[1]))
+        _LOG.info(
+            "checkpoint %d is the best of %d by %s = %.4f%s",
+            step,
+            len(judged),
+            told["key"],
+            told["value"],
+            "; it was chosen on the test split" if "/test/" in told["key"] else "",
+        )
+        return step
 
     def _set_aside(self, step: int) -> None:
         """Renames a checkpoint, so that its step can be saved again."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from ltjax.durations import duration_steps
 from ltjax.options import ConfigError
-from ltjax.train.checkpoint import Checkpoints
+from ltjax.train.checkpoint import JUDGED, Checkpoints
 from ltjax.train.evaluate import Judgement, make_judge, without_lost
 from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.guards import StopRequest, Watchdog
@@ -225,11 +225,13 @@ def _train(
         return found
 
     def save(step: int, state: TrainState, found: Judgement | None) -> None:
-        best = None
-        if config.keep_best and found is not None and best_key is not None:
+        best, facts = None, {"step": step, **record}
+        if found is not None and best_key is not None:
             key, end = best_key
-            best = float(np.nanmean(found.values[key])) * (1 if end == "max" else -1)
-        if checkpoints.save(step, state, {"step": step, **record}, best=best):
+            value = float(np.nanmean(found.values[key]))
+            facts[JUDGED] = {"key": key, "value": value, "best": end}
+            best = value * (1 if end == "max" else -1) if config.keep_best else None
+        if checkpoints.save(step, state, facts, best=best):
             _LOG.info("saved step %d", step)
 
     # 5. The loop. A record is fetched one interval late, when the device has long

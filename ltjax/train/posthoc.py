@@ -26,15 +26,17 @@ def evaluate_classifier(
     classifier: str,
     *,
     out: str | os.PathLike | None = None,
+    step: int | str = "last",
     **options: Any,
 ) -> dict[str, np.ndarray]:
     """Metrics of another classifier on a finished run.
 
     Args:
-        workdir: of the run; its newest readable checkpoint is used.
+        workdir: of the run.
         classifier: a key of `ltjax.methods.classifiers.CLASSIFIERS`.
         out: a folder to write the evaluation to, as the workdir of a run that
             `ltjax report` can show beside others.
+        step: of the checkpoint, see `restore_run`.
         **options: of the classifier.
 
     Returns:
@@ -50,7 +52,7 @@ def evaluate_classifier(
     if chosen is None:
         raise ConfigError([fault.removeprefix("config.") for fault in faults])
     # Without the adjustment that the run itself predicts with.
-    run, state, step = restore_run(workdir, changes=_unadjusted)
+    run, state, step = restore_run(workdir, changes=_unadjusted, step=step)
     found = chosen.make(finished(run, state))
 
     def predict(state, inputs):

@@ -33,7 +33,7 @@ def restore_run(
     workdir: str | os.PathLike,
     *,
     changes: Changes | None = None,
-    step: int | None = None,
+    step: int | str = "last",
 ) -> tuple[Run, TrainState, int]:
     """Builds the run of a workdir and restores its newest readable checkpoint.
 
@@ -41,7 +41,8 @@ def restore_run(
         workdir: of the run.
         changes: swept options to take other values, such as {"method.posthoc_tau":
             1.5}; or a function of the checked config that gives them.
-        step: of the checkpoint, in place of the newest.
+        step: of the checkpoint; "last" is the newest readable one, "best" the one with
+            the best judged metric.
 
     Returns:
         (run, state with a leading replica axis, step).
@@ -64,7 +65,8 @@ def restore_run(
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
         shardings = layout.state(shapes, run.method.tables)
-        restored = checkpoints.restore(shapes, shardings, step=step)
+        wanted = None if step == "last" else checkpoints.find(step)
+        restored = checkpoints.restore(shapes, shardings, step=wanted)
     finally:
         checkpoints.close()
     if restored is None:
@@ -96,9 +98,9 @@ def evaluate_run(
     workdir: str | os.PathLike,
     *,
     changes: Changes | None = None,
-    step: int | None = None,
+    step: int | str = "last",
 ) -> dict[str, np.ndarray]:
-    """Metrics of a run's newest readable checkpoint.
+    """Metrics of a checkpoint of a run.
 
     Args:
         workdir: of the run.

@@ -21,7 +21,7 @@ def run_spectra(
     grouping: str = "head_tail",
     eta: int | None = None,
     replica: int = 0,
-    step: int | None = None,
+    step: int | str = "last",
     num_steps: int = 64,
     num_starts: int = 3,
     trace_probes: int = 100,
@@ -40,7 +40,7 @@ def run_spectra(
             runs of different gradient rules can be compared; None for the tail of the
             run's own rule.
         replica: which replica of the run.
-        step: of the checkpoint, in place of the newest.
+        step: of the checkpoint, or "last" or "best", see `restore_run`.
         num_steps: Lanczos steps per start.
         num_starts: random starts.
         trace_probes: most products spent on a trace, at least 2.

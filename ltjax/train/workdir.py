@@ -118,7 +118,7 @@ def check_continues(run: Run, record: Mapping, checkpoints: Checkpoints) -> None
     Raises:
         ConfigError: naming every option and every split that differs.
     """
-    found = checkpoints.newest_info()
+    found = next(checkpoints.infos(), None)
     if found is None:
         return
     faults, notes = compare_runs(

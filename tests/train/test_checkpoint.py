@@ -214,7 +214,7 @@ def test_a_flipped_bit_is_noticed_by_whoever_reads(copied, caplog, where):
         found = reader.restore(state_of(0), shardings_of(state_of(0)))
         with pytest.raises(DamagedCheckpoint, match=r"20 is damaged \(state/.*d/\w+: "):
             reader.restore(state_of(0), shardings_of(state_of(0)), step=20)
-        assert reader.newest_info() == ({"step": 10}, 10)
+        assert next(reader.infos()) == ({"step": 10}, 10)
         reader.close()
         params, _, step = restore_params(copied)
     assert found.step == step == 10

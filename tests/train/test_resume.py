@@ -13,6 +13,7 @@ import pytest
 from ltjax.options import ConfigError
 from ltjax.train.checkpoint import restore_params
 from ltjax.train.loop import Preempted
+from ltjax.train.restore import evaluate_run, restore_run
 
 # Everything that a step may depend on beside its number: an average, moments, dropout,
 # a deferred weight (from step 15), a deferred sampler (13), a schedule with warm-up.
@@ -130,7 +131,7 @@ def test_one_trace_for_each_stage_that_costs_differently(train):
     assert train(changes).traces == {"step": 2, "eval": 1, "refresh": 0}
 
 
-def test_the_best_checkpoint_of_a_run_is_kept(train, tmp_path, records):
+def test_the_best_checkpoint_of_a_run_is_kept(train, tmp_path, records, caplog):
     changes = {
         "total": "80 steps",
         "eval_every": "10 steps",
@@ -145,6 +146,27 @@ def test_the_best_checkpoint_of_a_run_is_kept(train, tmp_path, records):
     best = {step for step, score in scores.items() if score == max(scores.values())}
     kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
     assert 80 in kept and kept & best and len(kept) <= 2
+    # It is found by its name, and said to be chosen on the test split.
+    with caplog.at_level("INFO", "ltjax"):
+        _, state, step = restore_run(tmp_path, step="best")
+    assert step == max(kept & best) == int(state.step[0])
+    assert f"the best of {len(kept)} by {key}" in caplog.text
+    assert "it was chosen on the test split" in caplog.text
+    assert restore_run(tmp_path)[2] == 80
+    found = evaluate_run(tmp_path, step="best")
+    assert found[key][0] == pytest.approx(max(scores.values()), abs=1e-6)
+
+
+def test_no_checkpoint_is_the_best_where_none_was_evaluated(train, tmp_path):
+    short = {"total": "8 steps", "eval_every": "0 steps", "checkpoint_every": "4 steps"}
+    train(short, workdir=tmp_path)
+    for path in (tmp_path / "checkpoints").iterdir():
+        if path.name == "8":  # the end of a run is evaluated in any case
+            shutil.rmtree(path)
+    with pytest.raises(FileNotFoundError, match="eval_every and checkpoint_every"):
+        restore_run(tmp_path, step="best")
+    with pytest.raises(ValueError, match="expected 'last' or 'best'|which"):
+        restore_run(tmp_path, step="newest")
 
 
 def test_a_finished_run_is_only_evaluated_again(plain, train, assert_same, records):
