@@ -2,10 +2,11 @@ r"""Semi-supervised learning on long-tailed labels and unlabelled data.
 
     ltjax train --config configs/semi_lt.py:method=fixmatch --workdir runs/fixmatch
 
-Arguments: data (mnist1d, mnist, cifar10, cifar100), method (fixmatch, or supervised for
-the labelled examples alone), loss (a preset of the supervised losses, for the labelled
-term), imf (imbalance factor of the labelled part), imf_u and profile (of the unlabelled
-part: consistent, reversed, uniform, middle, head_tail), mu, smoke.
+Arguments: data (mnist1d, mnist, cifar10, cifar100), method (a key of `METHODS`, or
+supervised for the labelled examples alone), base (what DARP is built on),
+loss (a preset of the supervised losses, for the labelled term), imf (imbalance factor
+of the labelled part), imf_u and profile (of the unlabelled part: consistent, reversed,
+uniform, middle, head_tail), mu, smoke.
 
 Setting: the labelled part has 150 examples in its largest class (CIFAR-10: 1500), the
 unlabelled part twice as many. FixMatch's published CIFAR recipe is SGD with Nesterov
@@ -14,6 +15,7 @@ predict.
 """
 
 from ltjax.methods import presets
+from ltjax.options import ConfigError, nearest
 from ltjax.train.config import default_config, parse_arg
 
 # Labelled and unlabelled examples of the largest class.
@@ -25,11 +27,19 @@ COUNTS = {
 }
 
 
+# What a method changes of the config, on top of its base; as in a preset.
+METHODS = {
+    "fixmatch": {},
+    "darp": {"pseudo_labels": {"name": "darp"}},
+}
+
+
 def get_config(arg=""):
     args = parse_arg(
         arg,
         data="mnist1d",
         method="fixmatch",
+        base="fixmatch",
         loss="ce",
         imf=100.0,
         imf_u=100.0,
@@ -48,7 +58,11 @@ def get_config(arg=""):
     recipe = "signal" if presets.is_signal(config) else "fixmatch"
     config.augment.choose("weak", recipe=recipe)
     if args.method != "supervised":
-        config.method.choose(args.method)
+        if args.method not in METHODS:
+            hint = nearest(args.method, METHODS)
+            raise ConfigError([f"method is {args.method!r}, unknown{hint}"])
+        config.method.choose(args.base)
+        presets.apply_changes(config, METHODS[args.method])
         config.label = f"{args.method} + {config.label}"
         config.augment_unlabelled.choose("weak_strong", recipe=recipe)
         config.unlabelled.choose(

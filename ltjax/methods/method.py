@@ -149,6 +149,7 @@ class MethodFacts(NamedTuple):
         dense: whether it needs a network with a feature for every pixel.
         mixes: whether a row of the batch is not one example (mixup).
         companions: whether it needs an unlabelled stream.
+        treats_guesses: whether the config's `pseudo_labels` treat what it guesses.
         columns: columns that it needs of the training source.
         views: views that it needs of the augmentation.
         takes_features: whether it can train on the features of a frozen backbone.
@@ -166,6 +167,7 @@ class MethodFacts(NamedTuple):
     dense: bool = False
     mixes: bool = False
     companions: bool = False
+    treats_guesses: bool = False
     columns: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     takes_features: bool = False
@@ -207,6 +209,7 @@ class Setting:
         loss: the `Loss`, with `loss_options` as they stand in the config.
         loss_options: see `loss`.
         weights: the `ClassWeights`.
+        treatment: the `Treatment` of guessed labels.
         late_step: first step of the late phase (`weights.start`).
         padded: whether batches may hold padding rows.
         evaluate_ema: whether the averaged parameters predict.
@@ -226,6 +229,7 @@ class Setting:
     loss: Any = None
     loss_options: Any = None
     weights: Any = None
+    treatment: Any = None
     late_step: int = 0
     padded: bool = False
     evaluate_ema: bool = False

@@ -6,11 +6,11 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 """
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
-from ltjax.methods import gradients, losses, samplers, weights
+from ltjax.methods import gradients, losses, samplers, treatment, weights
 from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
-from ltjax.methods.semi_supervised import fixmatch
+from ltjax.methods.semi_supervised import alignment, darp, fixmatch
 from ltjax.methods.supervised import cc_sam, cvs, supervised
 from ltjax.options import Component
 from ltjax.resampling.repeat_factor import REPEAT_FACTOR
@@ -72,4 +72,10 @@ METHODS: dict[str, Component] = {
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
     "pixelwise": pixelwise.PIXELWISE,
+}
+
+PSEUDO_LABELS: dict[str, Component] = {
+    "none": treatment.NONE,
+    "align": alignment.ALIGN,
+    "darp": darp.DARP,
 }

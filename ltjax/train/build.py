@@ -68,6 +68,8 @@ def build(config: TrainConfig) -> Run:
         weights=config.weights.make(setting),
         loss=config.loss.make(setting),
     )
+    treatment = config.pseudo_labels.make(setting)
+    setting = dataclasses.replace(setting, treatment=treatment)
     method: Method = config.method.make(setting)
     factor = config.schedule.make(setting)
     make_tx = config.optimizer.make(factor)
@@ -263,7 +265,7 @@ def run_name(config: TrainConfig) -> str:
     if facts.reads_weights and config.weights.name != "none":
         deferred = not config.weights.start.startswith("0")
         parts.append("DRW" if deferred else config.weights.name)
-    for section in ("sampler", "gradient"):
+    for section in ("pseudo_labels", "sampler", "gradient"):
         chosen, usual = config.sections[section], SECTIONS[section].default
         if chosen.name != usual:
             parts.append(chosen.name)

@@ -5,7 +5,9 @@ r"""FixMatch: confident guesses on a weak view are the labels of a strong view.
           \qquad q_j = \mathrm{softmax}(z_j^{weak})
 
 The labelled term is the loss of the config with its class weights, so that logit
-adjustment or LDAM take their place as published.
+adjustment or LDAM take their place as published. Of several strong views the unlabelled
+term is the mean. What the `pseudo_labels` section names (DARP, distribution alignment)
+treats the guesses before they are compared with the threshold.
 
 References:
     Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and
@@ -16,12 +18,9 @@ References:
 """
 
 import dataclasses
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from ltjax.losses import consistency
 from ltjax.methods import labelled
 from ltjax.methods.method import (
     Method,
@@ -31,9 +30,9 @@ from ltjax.methods.method import (
     evaluated,
     even_part,
 )
+from ltjax.methods.semi_supervised import streams
+from ltjax.methods.semi_supervised.streams import STREAM
 from ltjax.options import Component, live, option
-
-STREAM = "unlabelled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,29 +50,6 @@ class FixMatchOptions:
     )
 
 
-def flat(x: jax.Array) -> jax.Array:
-    """[B, m, ...] -> [B m, ...]."""
-    return x.reshape(-1, *x.shape[2:])
-
-
-def guesses(setting: Setting, state: Any, stream: Any, *, key: Any) -> jax.Array:
-    """Probabilities [B, m, K] of the weak views of a stream, in training mode.
-
-    The pass does not move the batch statistics and has no gradient.
-    """
-    network = setting.networks["main"]
-    outputs, _ = network.forward(
-        state.params,
-        state.model_state,
-        flat(stream["weak"]),
-        train=True,
-        rngs={"dropout": key},
-        mask=flat(stream["mask"]) if setting.padded else None,
-    )
-    probabilities = jax.nn.softmax(outputs["logits"])
-    return probabilities.reshape(*stream["mask"].shape, -1)
-
-
 def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
     """FixMatch on the companions of each labelled row.
 
@@ -85,51 +61,43 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
     Returns:
         A `Method`.
     """
-    network, rule = setting.networks["main"], setting.rule
+    rule, treatment = setting.rule, setting.treatment
     joint = options.guess == "joint"
+
+    def init(key, params, model_state):
+        return treatment.init()
 
     def prepare(state, batch, *, key, program):
         if joint:
             return state.method_state, batch
         stream = batch[STREAM]
         now = live("method", options, state.hyper)
-        target, confident = decide(
-            guesses(setting, state, stream, key=key),
-            now.threshold,
-            stream["mask"],
+        kept, found = treatment.apply(
+            state, streams.guesses(setting, state, stream, key=key), batch
         )
+        target, confident = streams.decide(found, now.threshold, stream["mask"])
         more = {"target": target, "confident": confident}
-        return state.method_state, {**batch, STREAM: {**stream, **more}}
+        return kept, {**batch, STREAM: {**stream, **more}}
 
     def loss(params, state, batch, *, key, program):
-        stream, inputs = batch[STREAM], batch["inputs"]
-        rows, ratio = stream["mask"].shape
-        names = ("strong", "weak") if joint else ("strong",)
-        views = [inputs, *(flat(stream[name]) for name in names)]
-        real = [batch["mask"], *[flat(stream["mask"])] * len(names)]
-        outputs, model_state = network.forward(
-            params,
-            state.model_state,
-            jnp.concatenate(views),
-            train=True,
-            rngs={"dropout": key},
-            mask=jnp.concatenate(real) if setting.padded else None,
+        stream = batch[STREAM]
+        names = streams.views_of(stream, "strong")
+        own, views, model_state = streams.passed(
+            setting, params, state, batch, [*names, "weak"] if joint else names, key=key
         )
-        own = {name: x[:rows] for name, x in outputs.items()}
-        logits = outputs["logits"][rows:].reshape(len(names), rows, ratio, -1)
+        own, logits = own[0], [view["logits"] for view in views]
         if joint:
             now = live("method", options, state.hyper)
-            found = jax.lax.stop_gradient(jax.nn.softmax(logits[1]))
-            target, confident = decide(found, now.threshold, stream["mask"])
+            found = jax.lax.stop_gradient(jax.nn.softmax(logits.pop()))
+            target, confident = streams.decide(found, now.threshold, stream["mask"])
         else:
             target, confident = stream["target"], stream["confident"]
-        agree = consistency(flat(logits[0]), target.ravel(), weights=confident.ravel())
         context = labelled.loss_context(
             setting, state, params, model_state, mask=batch["mask"]
         )
         losses = {
             "label": labelled.label_loss(setting, state, own, batch["label"], context),
-            "unlabelled": jnp.mean(agree.reshape(rows, ratio), axis=1),
+            "unlabelled": streams.agreement(logits, target, confident),
         }
         aux = {
             "model_state": model_state,
@@ -137,7 +105,8 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
             "rows": {"target": target},
             "metrics": {
                 "accuracy": labelled.accuracy(own, batch),
-                **pseudo_label_metrics(target, confident, stream),
+                **streams.pseudo_label_metrics(target, confident, stream),
+                **streams.treatment_metrics(setting, state),
             },
         }
         return losses, aux
@@ -156,46 +125,31 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
         return labelled.predicted(setting, state, outputs)
 
     return Method(
-        loss=loss, terms=terms, predict=predict, prepare=prepare, class_part="label"
+        loss=loss,
+        terms=terms,
+        predict=predict,
+        init=init,
+        prepare=prepare,
+        refreshes=treatment.refreshes,
+        tables=treatment.tables,
+        class_part="label",
     )
 
 
-def decide(probabilities, threshold, mask) -> tuple[jax.Array, jax.Array]:
-    """(guessed classes int32, whether they count), of [..., K] probabilities."""
-    target = jnp.argmax(probabilities, axis=-1).astype(jnp.int32)
-    return target, (jnp.max(probabilities, axis=-1) >= threshold) & mask
-
-
-def pseudo_label_metrics(target, confident, stream) -> dict[str, tuple]:
-    """Share of the guesses that count, and how many of these are right."""
-    metrics = {"mask_rate": (jnp.sum(confident), jnp.sum(stream["mask"]))}
-    if "truth" in stream:
-        right = confident & (target == stream["truth"])
-        metrics["pseudo_accuracy"] = (jnp.sum(right), jnp.sum(confident))
-    return metrics
-
-
 def _needs(options: FixMatchOptions, config) -> list[str]:
-    faults = stream_needs(config)
+    faults = streams.stream_needs(config)
     split = config.optimizer.accumulate > 1 or config.gradient.facts.groups_rows
     if options.guess == "joint" and split:
         faults.append(
             "config.method.guess is 'joint', whose targets come from the pass itself,"
             " expected 'separate' with micro-batches or groups of rows"
         )
+    if options.guess == "joint" and config.pseudo_labels.facts.changes:
+        faults.append(
+            "config.method.guess is 'joint', whose targets come from the pass itself,"
+            f" expected 'separate' with pseudo_labels {config.pseudo_labels.name!r}"
+        )
     return faults
-
-
-def stream_needs(config) -> list[str]:
-    """Faults of a config whose method reads weak and strong views of a stream."""
-    views = config.augment_unlabelled.facts.views
-    return [
-        f"method {config.method.name!r} needs the view {view!r} of the unlabelled"
-        f" stream, but config.augment_unlabelled.name"
-        f" {config.augment_unlabelled.name!r} makes {', '.join(views)}"
-        for view in ("weak", "strong")
-        if view not in views
-    ]
 
 
 FIXMATCH = Component(
@@ -203,5 +157,5 @@ FIXMATCH = Component(
     FixMatchOptions,
     fixmatch,
     _needs,
-    lambda options: MethodFacts(companions=True),
+    lambda options: MethodFacts(companions=True, treats_guesses=True),
 )
