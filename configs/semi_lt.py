@@ -30,6 +30,16 @@ COUNTS = {
 # What a method changes of the config, on top of its base; as in a preset.
 METHODS = {
     "fixmatch": {},
+    "abc": {"method": {"name": "abc"}, "augment_unlabelled.num_strong": 2},
+    "daso": {"method": {"name": "daso"}},
+    "acr": {"method": {"name": "acr"}, "augment_unlabelled.num_strong": 2},
+    "simpro": {
+        "method": {"name": "simpro"},
+        "augment.name": "weak_strong",
+        "augment_unlabelled.num_strong": 2,
+    },
+    "mixmatch": {"method": {"name": "mixmatch"}},
+    "remixmatch": {"method": {"name": "remixmatch"}},
     "darp": {"pseudo_labels": {"name": "darp"}},
 }
 
@@ -62,7 +72,6 @@ def get_config(arg=""):
             hint = nearest(args.method, METHODS)
             raise ConfigError([f"method is {args.method!r}, unknown{hint}"])
         config.method.choose(args.base)
-        presets.apply_changes(config, METHODS[args.method])
         config.label = f"{args.method} + {config.label}"
         config.augment_unlabelled.choose("weak_strong", recipe=recipe)
         config.unlabelled.choose(
@@ -72,6 +81,12 @@ def get_config(arg=""):
             imbalance_factor=args.imf_u,
             profile=args.profile,
         )
+        presets.apply_changes(config, METHODS[args.method])
+        if config.method.name == "mixmatch":
+            config.augment_unlabelled.num_weak = 2
+        if config.method.name == "remixmatch":
+            config.augment_unlabelled.num_strong = 2
+        config.augment.recipe = recipe  # of whatever views the method asks for
     if args.smoke:
         presets.apply_smoke(config)
         config.data.imbalance_factor, config.ema_decay = 10.0, 0.5

@@ -10,7 +10,17 @@ from ltjax.methods import gradients, losses, samplers, treatment, weights
 from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
-from ltjax.methods.semi_supervised import alignment, darp, fixmatch
+from ltjax.methods.semi_supervised import (
+    abc,
+    acr,
+    alignment,
+    darp,
+    daso,
+    fixmatch,
+    mixmatch,
+    remixmatch,
+    simpro,
+)
 from ltjax.methods.supervised import cc_sam, cvs, supervised
 from ltjax.options import Component
 from ltjax.resampling.repeat_factor import REPEAT_FACTOR
@@ -68,6 +78,12 @@ GRADIENTS: dict[str, Component] = {
 METHODS: dict[str, Component] = {
     "supervised": supervised.SUPERVISED,
     "fixmatch": fixmatch.FIXMATCH,
+    "abc": abc.ABC,
+    "daso": daso.DASO,
+    "acr": acr.ACR,
+    "simpro": simpro.SIMPRO,
+    "mixmatch": mixmatch.MIXMATCH,
+    "remixmatch": remixmatch.REMIXMATCH,
     "proden": proden.PRODEN,
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,

@@ -18,6 +18,8 @@ References:
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -36,18 +38,96 @@ from ltjax.options import Component, live, option
 
 
 @dataclasses.dataclass(frozen=True)
-class FixMatchOptions:
-    """Of FixMatch."""
+class ConfidenceOptions:
+    """Shared by the methods that build on FixMatch."""
 
     threshold: float = option(
         0.95, "smallest probability of a guess that counts", low=0, high=1, sweep=True
     )
     lambda_u: float = option(1.0, "weight of the unlabelled term", low=0, sweep=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixMatchOptions(ConfidenceOptions):
+    """Of FixMatch."""
+
     guess: str = option(
         "separate",
         "guesses by a pass of their own, or by that of all views",
         choices=("separate", "joint"),
     )
+
+
+def with_targets(batch: Any, **more: Any) -> dict:
+    """The batch whose stream has further leaves [B, m, ...]."""
+    return {**batch, STREAM: {**batch[STREAM], **more}}
+
+
+def treated(setting: Setting, state: Any, batch: Any, guesses, threshold) -> tuple:
+    """(method_state, batch with "target" and "confident") after the treatment."""
+    kept, found = setting.treatment.apply(state, guesses, batch)
+    target, confident = streams.decide(found, threshold, batch[STREAM]["mask"])
+    return kept, with_targets(batch, target=target, confident=confident)
+
+
+def objective(
+    setting: Setting,
+    params: Any,
+    state: Any,
+    batch: Any,
+    own: dict,
+    logits: Sequence[jax.Array],
+    model_state: Any,
+    *,
+    target: jax.Array,
+    confident: jax.Array,
+) -> tuple[dict, dict]:
+    """The two losses of FixMatch, and its aux.
+
+    Args:
+        setting: of the method.
+        params: of the network.
+        state: train state.
+        batch: with a stream.
+        own: outputs of the labelled rows.
+        logits: [B, m, K] of each strong view.
+        model_state: of the network, after the pass.
+        target: int [B, m].
+        confident: bool [B, m], which of them count.
+
+    Returns:
+        {"label", "unlabelled"} and aux.
+    """
+    context = labelled.loss_context(
+        setting, state, params, model_state, mask=batch["mask"]
+    )
+    losses = {
+        "label": labelled.label_loss(setting, state, own, batch["label"], context),
+        "unlabelled": streams.agreement(logits, target, confident),
+    }
+    aux = {
+        "model_state": model_state,
+        "outputs": own,
+        "rows": {"target": target},
+        "metrics": {
+            "accuracy": labelled.accuracy(own, batch),
+            **streams.pseudo_label_metrics(target, confident, batch[STREAM]),
+            **streams.treatment_metrics(setting, state),
+        },
+    }
+    return losses, aux
+
+
+def parts_of(setting: Setting, state: Any, batch: Any, target: Any, weight) -> dict:
+    """The parts of both losses; `weight` is that of the unlabelled one.
+
+    A row's companions count as the class that the first of them is taken for.
+    """
+    classes, base = even_part(batch, target[:, 0])
+    return {
+        "label": labelled.labelled_part(setting, state, batch),
+        "unlabelled": Part(classes, weight * base),
+    }
 
 
 def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
@@ -70,14 +150,9 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
     def prepare(state, batch, *, key, program):
         if joint:
             return state.method_state, batch
-        stream = batch[STREAM]
         now = live("method", options, state.hyper)
-        kept, found = treatment.apply(
-            state, streams.guesses(setting, state, stream, key=key), batch
-        )
-        target, confident = streams.decide(found, now.threshold, stream["mask"])
-        more = {"target": target, "confident": confident}
-        return kept, {**batch, STREAM: {**stream, **more}}
+        found = streams.guesses(setting, state, batch[STREAM], key=key)
+        return treated(setting, state, batch, found, now.threshold)
 
     def loss(params, state, batch, *, key, program):
         stream = batch[STREAM]
@@ -85,39 +160,29 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
         own, views, model_state = streams.passed(
             setting, params, state, batch, [*names, "weak"] if joint else names, key=key
         )
-        own, logits = own[0], [view["logits"] for view in views]
+        logits = [view["logits"] for view in views]
         if joint:
             now = live("method", options, state.hyper)
             found = jax.lax.stop_gradient(jax.nn.softmax(logits.pop()))
             target, confident = streams.decide(found, now.threshold, stream["mask"])
         else:
             target, confident = stream["target"], stream["confident"]
-        context = labelled.loss_context(
-            setting, state, params, model_state, mask=batch["mask"]
+        return objective(
+            setting,
+            params,
+            state,
+            batch,
+            own[0],
+            logits,
+            model_state,
+            target=target,
+            confident=confident,
         )
-        losses = {
-            "label": labelled.label_loss(setting, state, own, batch["label"], context),
-            "unlabelled": streams.agreement(logits, target, confident),
-        }
-        aux = {
-            "model_state": model_state,
-            "outputs": own,
-            "rows": {"target": target},
-            "metrics": {
-                "accuracy": labelled.accuracy(own, batch),
-                **streams.pseudo_label_metrics(target, confident, stream),
-                **streams.treatment_metrics(setting, state),
-            },
-        }
-        return losses, aux
 
     def terms(state, batch, aux, *, program):
-        part = labelled.labelled_part(setting, state, batch)
-        weight = live("method", options, state.hyper).lambda_u
-        # A row's companions count as the class that the first of them is taken for.
         target = aux["rows"]["target"] if joint else batch[STREAM]["target"]
-        classes, base = even_part(batch, target[:, 0])
-        parts = {"label": part, "unlabelled": Part(classes, weight * base)}
+        weight = live("method", options, state.hyper).lambda_u
+        parts = parts_of(setting, state, batch, target, weight)
         return rule.terms(parts, state, batch, program.rule)
 
     def predict(state, inputs):

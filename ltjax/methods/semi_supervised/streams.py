@@ -206,3 +206,14 @@ def stream_needs(config, views: Sequence[str] = ("weak", "strong")) -> list[str]
         for view in views
         if view not in made
     ]
+
+
+def linear_needs(config) -> list[str]:
+    """Faults of a config whose method brings linear heads of its own."""
+    if config.loss.facts.head == "linear":
+        return []
+    return [
+        f"config.loss.name is {config.loss.name!r}, which needs the head"
+        f" {config.loss.facts.head!r}, but method {config.method.name!r} has linear"
+        " heads; expected another loss"
+    ]
