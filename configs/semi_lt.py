@@ -40,6 +40,11 @@ METHODS = {
     },
     "mixmatch": {"method": {"name": "mixmatch"}},
     "remixmatch": {"method": {"name": "remixmatch"}},
+    "crest": {"method": {"name": "crest"}, "schedule.name": "constant"},
+    "crest_plus": {
+        "method": {"name": "crest", "align": True},
+        "schedule.name": "constant",
+    },
     "darp": {"pseudo_labels": {"name": "darp"}},
 }
 

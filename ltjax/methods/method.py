@@ -108,6 +108,9 @@ class Method(NamedTuple):
             those of the config.
         restarts: step -> traced bool, whether the optimizer's state starts afresh
             before the step; None for never.
+        redraws: step -> traced bool, whether network, averages and optimizer start
+            afresh before the step, while the method's state stays; None for never. A
+            refresh of that step still sees the former network.
         refreshes: work between steps.
         tables: keys of `method_state` whose leaves have one row per training example
             ([N, ...], N padded to `Setting.table_size`); they are sharded by row.
@@ -128,6 +131,7 @@ class Method(NamedTuple):
     programs: tuple[Hashable, ...] = (None,)
     trains: Callable[[Hashable], str | None] = lambda stage: None
     restarts: Callable[[Any], Any] | None = None
+    redraws: Callable[[Any], Any] | None = None
     refreshes: tuple[Refresh, ...] = ()
     tables: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ("classification",)

@@ -122,6 +122,7 @@ def build(config: TrainConfig) -> Run:
         lr_factor=factor,
         trains=config.optimizer.train,
         groups={name: group for name, group in info.groups.items() if group.any()},
+        init_model=lambda key: model.init(key, sample),
     )
     return Run(
         init=init,

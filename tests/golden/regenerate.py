@@ -26,7 +26,7 @@ METHODS = {
     "selfsup_lt": ["simclr"],
     "semi_lt": [
         *("fixmatch", "darp", "abc", "daso", "acr", "simpro"),
-        *("mixmatch", "remixmatch", "supervised"),
+        *("mixmatch", "remixmatch", "crest", "crest_plus", "supervised"),
     ],
 }
 PROFILES = {"semi_lt": ["consistent", "reversed", "uniform"]}

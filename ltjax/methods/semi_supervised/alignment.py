@@ -13,6 +13,7 @@ References:
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from ltjax import pseudo_labels
@@ -40,6 +41,22 @@ class AlignOptions:
     )
 
 
+def toward(
+    buffer: pseudo_labels.DistributionBuffer,
+    guesses: jax.Array,
+    mask: jax.Array,
+    target: jax.Array,
+    *,
+    read_first: bool = True,
+) -> tuple[pseudo_labels.DistributionBuffer, jax.Array]:
+    """The buffer with the mean of guesses [B, m, K], and these aligned."""
+    new = pseudo_labels.update_distribution_buffer(
+        buffer, flat(guesses), where=mask.ravel()
+    )
+    running = pseudo_labels.running_distribution(buffer if read_first else new)
+    return new, pseudo_labels.align_distribution(guesses, target, running)
+
+
 def align(options: AlignOptions, setting: Setting) -> Treatment:
     """Distribution alignment with a buffer of mean guesses.
 
@@ -63,17 +80,16 @@ def align(options: AlignOptions, setting: Setting) -> Treatment:
         return {"guessed": buffer}
 
     def apply(state, guesses, batch):
-        kept, mask = state.method_state, batch[STREAM]["mask"]
-        old = kept["guessed"]
-        new = pseudo_labels.update_distribution_buffer(
-            old, flat(guesses), where=mask.ravel()
-        )
-        running = pseudo_labels.running_distribution(old if read_first else new)
+        kept = state.method_state
         power = live("pseudo_labels", options, state.hyper).power
-        aligned = pseudo_labels.align_distribution(
-            guesses, pseudo_labels.temper(prior, power), running
+        buffer, aligned = toward(
+            kept["guessed"],
+            guesses,
+            batch[STREAM]["mask"],
+            pseudo_labels.temper(prior, power),
+            read_first=read_first,
         )
-        return {**kept, "guessed": new}, aligned
+        return {**kept, "guessed": buffer}, aligned
 
     def estimate(kept):
         return pseudo_labels.running_distribution(kept["guessed"])

@@ -19,7 +19,7 @@ References:
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,12 @@ from ltjax.methods.method import (
     even_part,
 )
 from ltjax.methods.semi_supervised import fixmatch, streams
+from ltjax.methods.semi_supervised.class_queues import (
+    ClassQueues,
+    empty_queues,
+    enqueue,
+    queue_needs,
+)
 from ltjax.methods.semi_supervised.streams import STREAM, flat
 from ltjax.options import Component, live, option
 
@@ -57,30 +63,6 @@ class DASOOptions(fixmatch.ConfidenceOptions):
     every: str = option(
         "100 steps", "between counts of the pseudo-labels", duration=True
     )
-
-
-class ClassQueues(NamedTuple):
-    """The last features of every class.
-
-    Attributes:
-        features: [K, Q, D].
-        written: int32 [K], features that came in so far.
-    """
-
-    features: jax.Array
-    written: jax.Array
-
-
-def enqueue(queues: ClassQueues, features, labels, mask) -> ClassQueues:
-    """Puts features [B, D] in the places of the oldest of their classes; B <= Q."""
-    classes, size, _ = queues.features.shape
-    member = jax.nn.one_hot(labels, classes, dtype=jnp.int32) * mask[:, None]
-    earlier = jnp.cumsum(member, axis=0) - member  # of the same class in the batch
-    rank = jnp.sum(earlier * member, axis=1)
-    place = (queues.written[labels] + rank) % size
-    row = jnp.where(mask, labels, classes)
-    kept = queues.features.at[row, place].set(features, mode="drop")
-    return ClassQueues(kept, queues.written + jnp.sum(member, axis=0))
 
 
 def prototypes(queues: ClassQueues) -> jax.Array:
@@ -112,8 +94,7 @@ def daso(options: DASOOptions, setting: Setting) -> Method:
     start, every = setting.steps(options.start), max(setting.steps(options.every), 1)
 
     def init(key, params, model_state):
-        shape = (classes, options.queue, network.num_features)
-        queues = ClassQueues(jnp.zeros(shape), jnp.zeros(classes, jnp.int32))
+        queues = empty_queues(classes, options.queue, network.num_features)
         shares = jnp.full(classes, 1 / classes)
         return {"queues": queues, "counts": jnp.zeros(classes), "shares": shares}
 
@@ -201,18 +182,7 @@ def daso(options: DASOOptions, setting: Setting) -> Method:
 
 
 def _needs(options: DASOOptions, config) -> list[str]:
-    faults = streams.stream_needs(config)
-    if not config.ema_decay:
-        faults.append(
-            "config.ema_decay is 0, but method 'daso' makes its prototypes with the"
-            " averaged parameters, expected 0.999 or the like"
-        )
-    if options.queue < config.batch_size:
-        faults.append(
-            f"config.method.queue is {options.queue}, expected at least"
-            f" config.batch_size ({config.batch_size}), of which all may be of a class"
-        )
-    return faults
+    return streams.stream_needs(config) + queue_needs(options.queue, config)
 
 
 DASO = Component(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.methods.semi_supervised.daso import ClassQueues, enqueue, prototypes
+from ltjax.methods.semi_supervised.class_queues import ClassQueues, enqueue
+from ltjax.methods.semi_supervised.daso import prototypes
 from ltjax.options import ConfigError
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
