@@ -26,7 +26,8 @@ METHODS = {
     "selfsup_lt": ["simclr"],
     "semi_lt": [
         *("fixmatch", "darp", "abc", "daso", "acr", "simpro"),
-        *("mixmatch", "remixmatch", "crest", "crest_plus", "supervised"),
+        *("mixmatch", "remixmatch", "crest", "crest_plus", "cossl"),
+        "supervised",
     ],
 }
 PROFILES = {"semi_lt": ["consistent", "reversed", "uniform"]}

@@ -97,8 +97,9 @@ def abc(options: ABCOptions, setting: Setting) -> Method:
         )
         balanced = jax.nn.softmax(weak["branch"])
         guessed, sure = streams.decide(balanced, now.threshold, batch[STREAM]["mask"])
-        # Whole numbers of parts, in an order that int32 can hold.
-        share = jnp.floor(state.step / total * options.parts) / options.parts
+        # Whole parts, in floats: a product of integers might not fit into int32.
+        done = jnp.floor(state.step / total * options.parts + 1e-3)
+        share = done / options.parts
         rates = mask_rates(setting.class_counts, batch["label"], guessed, share)
         if options.masks == "sampled":
             draws = map(jax.random.bernoulli, mask_keys, rates)

@@ -13,7 +13,9 @@ References:
     Semi-supervised Learning", NeurIPS 2020. The released code stops the solver after
     ten passes, far from the optimum, and its results are those (`solver="coordinate"`);
     by default the problem is solved. Its table holds the guesses of the training passes
-    (`predictions="seen"`); "fresh" predicts all of them by a pass of their own.
+    (`predictions="seen"`); "fresh" predicts all of them by a pass of their own. Its
+    estimate of the masses (`masses="shift"`) comes from a supervised training of its
+    own, here from the network as it is.
 """
 
 import dataclasses
@@ -23,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import pseudo_labels
+from ltjax.data.components import has_validation
 from ltjax.methods.method import Refresh, Setting, evaluated, padded_size
 from ltjax.methods.semi_supervised.streams import STREAM, given_counts
 from ltjax.methods.treatment import Treatment
@@ -53,8 +56,9 @@ class DARPOptions:
     )
     masses: str = option(
         "labelled",
-        "of the classes: as labelled, by expectation maximization, or given",
-        choices=("labelled", "em", "given"),
+        "of the classes: as labelled, by expectation maximization, from the confusion"
+        " on the split 'val', or given",
+        choices=("labelled", "em", "shift", "given"),
     )
     counts: tuple[float, ...] = option(
         (), "masses 'given': one for each class, in any unit", low=0
@@ -81,7 +85,7 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
     """
     size, num_classes = setting.companions[STREAM].size, setting.num_classes
     start, every = setting.steps(options.start), max(setting.steps(options.every), 1)
-    seen, estimated = options.predictions == "seen", options.masses == "em"
+    seen, shifted = options.predictions == "seen", options.masses == "shift"
     counts = given_counts(options.counts, setting)
     tables = ("refined", "latest") if seen else ("refined",)
 
@@ -89,7 +93,8 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
         shape = (padded_size(size), num_classes)
         uniform = jnp.full(shape, 1 / num_classes, jnp.float32)
         mass = jnp.asarray(counts * (size / counts.sum()), jnp.float32)
-        return {"mass": mass, **{name: uniform for name in tables}}
+        kept = {"mass": mass, **{name: uniform for name in tables}}
+        return {**kept, "confusion": jnp.eye(num_classes)} if shifted else kept
 
     def apply(state, guesses, batch):
         kept, stream = state.method_state, batch[STREAM]
@@ -101,15 +106,28 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
         rows = kept["refined"][index]
         return kept, jnp.where(state.step >= start, rows, guesses)
 
-    def gather(state, batch):
+    def due(step):
+        return step >= start and (step - start) % every == 0
+
+    def predicted(state, batch):
         return jax.nn.softmax(evaluated(setting, state, batch["inputs"])["logits"])
+
+    def confuse(kept, gathered, *, step):
+        matrix = pseudo_labels.soft_confusion(
+            gathered["guess"], gathered["label"], num_classes
+        )
+        return {**kept, "confusion": matrix}
 
     def refine(kept, gathered, *, step):
         rows = np.asarray(kept["latest"][:size] if seen else gathered, np.float64)
         mass = counts
-        if estimated:
+        if options.masses == "em":
             sure = rows / rows.sum(axis=1, keepdims=True)
             mass = pseudo_labels.em_prior(sure, setting.class_counts)
+        if shifted:
+            mass = pseudo_labels.shift_estimate(
+                kept["confusion"], rows.sum(axis=0)
+            ).class_mass
         mass = mass * (size / mass.sum())
         plan = pseudo_labels.darp_refine(
             rows,
@@ -122,24 +140,35 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
         refined[:size] = plan.rows
         return {**kept, "refined": refined, "mass": mass}
 
+    def with_labels(state, batch):
+        return {"guess": predicted(state, batch), "label": batch["label"]}
+
+    confusion = Refresh(due, confuse, with_labels, "val")
     return Treatment(
         init=init,
         apply=apply,
         estimate=lambda kept: kept["mass"],
         refreshes=(
-            Refresh(
-                due=lambda step: step >= start and (step - start) % every == 0,
-                fn=refine,
-                gather=None if seen else gather,
-                pool=STREAM,
-            ),
+            *([confusion] if shifted else []),
+            Refresh(due, refine, None if seen else predicted, STREAM),
         ),
         tables=tables,
     )
+
+
+def _needs(options: DARPOptions, config) -> list[str]:
+    data = config.data.options
+    if options.masses != "shift" or data.holdout or has_validation(data):
+        return []
+    return [
+        "config.pseudo_labels.masses is 'shift', which needs examples with labels that"
+        " are not trained on, expected config.data.holdout > 0 or a val_split"
+    ]
 
 
 DARP = Component(
     "DARP: guesses refined to the estimated class masses (Kim 2020)",
     DARPOptions,
     darp,
+    _needs,
 )

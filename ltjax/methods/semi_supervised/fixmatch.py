@@ -111,7 +111,7 @@ def objective(
         "rows": {"target": target},
         "metrics": {
             "accuracy": labelled.accuracy(own, batch),
-            **streams.pseudo_label_metrics(target, confident, batch[STREAM]),
+            **streams.pseudo_label_metrics(setting, target, confident, batch[STREAM]),
             **streams.treatment_metrics(setting, state),
         },
     }

@@ -163,7 +163,7 @@ def mixed_aux(setting: Setting, state, batch, outputs, model_state) -> dict:
     """The aux of a pass over mixtures; a row counts as its larger share's class."""
     stream = batch[STREAM]
     target, real = streams.decide(stream["guess"], 0.0, stream["mask"])
-    measured = streams.pseudo_label_metrics(target, real, stream)
+    measured = streams.pseudo_label_metrics(setting, target, real, stream)
     del measured["mask_rate"]  # every guess counts
     return {
         "model_state": model_state,

@@ -131,7 +131,7 @@ def simpro(options: SimProOptions, setting: Setting) -> Method:
             "metrics": {
                 "accuracy": labelled.accuracy(own[0], batch),
                 **streams.pseudo_label_metrics(
-                    stream["target"], stream["confident"], stream
+                    setting, stream["target"], stream["confident"], stream
                 ),
                 **streams.prior_metrics(setting, kept["unlabelled"]),
             },

@@ -148,12 +148,34 @@ def decide(probabilities, threshold, mask) -> tuple[jax.Array, jax.Array]:
     return target, (jnp.max(probabilities, axis=-1) >= threshold) & mask
 
 
-def pseudo_label_metrics(target, confident, stream) -> dict[str, tuple]:
-    """Share of the guesses that count, and how many of these are right."""
-    metrics = {"mask_rate": (jnp.sum(confident), jnp.sum(stream["mask"]))}
+def pseudo_label_metrics(setting: Setting, target, confident, stream) -> dict:
+    """How many guesses count, and with true labels, how many of these are right.
+
+    Args:
+        setting: with the class counts.
+        target: int [B, m], guessed classes.
+        confident: bool [B, m], which of them count.
+        stream: with "mask", and "truth" where it is known.
+
+    Returns:
+        "mask_rate", "pseudo_accuracy", and for the rarer half of the classes
+        "rare_precision" (of the guesses that count) and "rare_recall" (of the rows).
+    """
+    real = stream["mask"]
+    metrics = {"mask_rate": (jnp.sum(confident), jnp.sum(real))}
     if "truth" in stream:
-        right = confident & (target == stream["truth"])
+        truth = stream["truth"]
+        right = confident & (target == truth)
+        order = np.argsort(setting.class_counts, kind="stable")
+        rare = np.zeros(setting.num_classes, bool)
+        rare[order[: setting.num_classes // 2]] = True
+        guessed, true = jnp.asarray(rare)[target], jnp.asarray(rare)[truth]
         metrics["pseudo_accuracy"] = (jnp.sum(right), jnp.sum(confident))
+        metrics["rare_precision"] = (
+            jnp.sum(right & guessed),
+            jnp.sum(confident & guessed),
+        )
+        metrics["rare_recall"] = (jnp.sum(right & true), jnp.sum(real & true))
     return metrics
 
 

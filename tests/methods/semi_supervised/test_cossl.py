@@ -50,9 +50,7 @@ def test_the_teacher_gives_the_targets_and_learns_from_features_alone(
         kept, batch = run.method.prepare(state, batch, key=key, program=program)
 
         def total(params):
-            losses, _ = run.method.loss(
-                params, state, batch, key=key, program=program
-            )
+            losses, _ = run.method.loss(params, state, batch, key=key, program=program)
             return jnp.mean(losses["classifier"]), losses
 
         grad, losses = jax.grad(total, has_aux=True)(state.params)
@@ -89,6 +87,4 @@ def test_the_teacher_predicts_once_it_has_learned(smoked, stream_batch):
     outputs, _ = run.model.forward(*averages, inputs, train=False)
     for step, name in ((5, "logits"), (6, "branch")):
         now = state.replace(step=jnp.asarray(step, jnp.int32))
-        np.testing.assert_array_equal(
-            run.predict(now, inputs)["logits"], outputs[name]
-        )
+        np.testing.assert_array_equal(run.predict(now, inputs)["logits"], outputs[name])

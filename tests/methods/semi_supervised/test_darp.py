@@ -126,9 +126,26 @@ def test_a_step_writes_guesses_and_learns_from_refined_rows(made):
     assert float(metrics["prior_distance"][0]) == pytest.approx(want, rel=1e-5)
 
 
+def test_masses_follow_from_the_confusion_on_held_out_examples(smoked):
+    """C c = v, for guesses that confuse two classes with each other."""
+    run, _ = smoked(*CONFIG, *CHANGES, "pseudo_labels.masses=shift", "data.holdout=0.2")
+    confuse, refine = run.method.refreshes
+    assert confuse.pool == "val" and confuse.due(2) and refine.due(2)
+    size, mix = run.companions[0].size, np.eye(K)
+    mix[:2, :2] = [[0.8, 0.3], [0.2, 0.7]]
+    truth = np.arange(size) % K
+    kept = tables_of(run, size)
+    kept["latest"][:size] = mix[:, truth].T
+    seen = {"guess": mix[:, np.arange(40) % K].T, "label": np.arange(40) % K}
+    kept = confuse.fn(kept, seen, step=2)
+    new = refine.fn(kept, None, step=2)
+    np.testing.assert_allclose(new["mass"], np.bincount(truth), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (("pseudo_labels.masses=shift",), "masses is 'shift'.*data.holdout > 0"),
         (("pseudo_labels.masses=given",), "masses is 'given' and counts"),
         (
             ("pseudo_labels.masses=given", "pseudo_labels.counts=(1.0,2.0)"),
