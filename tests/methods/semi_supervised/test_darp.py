@@ -128,7 +128,9 @@ def test_a_step_writes_guesses_and_learns_from_refined_rows(made):
 
 def test_masses_follow_from_the_confusion_on_held_out_examples(smoked):
     """C c = v, for guesses that confuse two classes with each other."""
-    run, _ = smoked(*CONFIG, *CHANGES, "pseudo_labels.masses=shift", "data.holdout=0.25")
+    run, _ = smoked(
+        *CONFIG, *CHANGES, "pseudo_labels.masses=shift", "data.holdout=0.25"
+    )
     confuse, refine = run.method.refreshes
     assert confuse.pool == "val" and confuse.due(2) and refine.due(2)
     size, mix = run.companions[0].size, np.eye(K)
