@@ -96,7 +96,10 @@ def _head(module: type, about: str, **more) -> Component:
 HEADS: dict[str, Component] = {
     "linear": _head(LinearHead, "a dense layer"),
     "two_linear": _head(
-        TwoLinearHeads, "two dense layers side by side (ABC, ACR)", needs=_scaled
+        TwoLinearHeads,
+        "two dense layers side by side (ABC, ACR, CoSSL)",
+        needs=_scaled,
+        outputs=0,
     ),
     "linear_rotation": _head(
         TwoLinearHeads,
