@@ -42,6 +42,7 @@ class WeakStrongOptions(NormalizeOptions):
         choices=(*CONSISTENCY, SIGNAL),
     )
     num_strong: int = option(1, "strong views: strong, strong2, ...", low=1)
+    num_weak: int = option(1, "weak views: weak, weak2, ...", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,12 @@ def _two_views(options: TwoViewsOptions, setting: PipelineSetting) -> Pipeline:
 def _weak_strong(options: WeakStrongOptions, setting: PipelineSetting) -> Pipeline:
     def views(key, inputs, **more):
         return weak_strong(
-            key, inputs, recipe=options.recipe, num_strong=options.num_strong, **more
+            key,
+            inputs,
+            recipe=options.recipe,
+            num_strong=options.num_strong,
+            num_weak=options.num_weak,
+            **more,
         )
 
     return _of_views(options, setting, views)
@@ -112,8 +118,9 @@ def _facts(options: Any) -> PipelineFacts:
         return PipelineFacts(("view1", "view2"))
     if isinstance(options, WeakOptions):
         return PipelineFacts()
-    more = (f"strong{i}" for i in range(2, options.num_strong + 1))
-    return PipelineFacts(("weak", "strong", *more))
+    strong = (f"strong{i}" for i in range(2, options.num_strong + 1))
+    weak = (f"weak{i}" for i in range(2, options.num_weak + 1))
+    return PipelineFacts(("weak", "strong", *strong, *weak))
 
 
 TWO_VIEWS = Component(
@@ -123,7 +130,7 @@ TWO_VIEWS = Component(
     facts=_facts,
 )
 WEAK_STRONG = Component(
-    "a weak view and strong ones (FixMatch, DARP, SoLar, RECORDS)",
+    "weak and strong views (FixMatch, DARP, SoLar, RECORDS)",
     WeakStrongOptions,
     _weak_strong,
     facts=_facts,

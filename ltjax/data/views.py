@@ -198,6 +198,7 @@ def weak_strong(
     *,
     recipe: str = "fixmatch",
     num_strong: int = 1,
+    num_weak: int = 1,
     mean: ArrayLike | None = None,
     std: ArrayLike | None = None,
     weak: Mapping[str, Any] | None = None,
@@ -214,15 +215,16 @@ def weak_strong(
             after resized crops, and a weak view with color distortion, as in RECORDS);
             "signal".
         num_strong: number of strong views.
+        num_weak: number of weak views.
         mean: optional, per channel; with `std`, views are normalized at the end.
         std: likewise.
         weak: options of the weak view that replace the recipe's.
         strong: options of the strong view that replace the recipe's.
 
     Returns:
-        {"weak", "strong"} and "strong2", ... for more strong views; each [B, H, W, C]
-        float32 in [0, 1] before normalization, or [B, T, C]. Images stay uint8 between
-        operations, as in the published pipelines, if they come as uint8.
+        {"weak", "strong"} and "strong2", ..., "weak2", ... for more views; each
+        [B, H, W, C] float32 in [0, 1] before normalization, or [B, T, C]. Images stay
+        uint8 between operations, as in the published pipelines, if they come as uint8.
 
     Raises:
         ValueError: for an unknown recipe, no strong view, or one of mean and std
@@ -243,20 +245,30 @@ def weak_strong(
     """
     check_choice("weak_strong", "recipe", recipe, (*CONSISTENCY, "signal"))
     check_range("weak_strong", "num_strong", num_strong, low=1)
+    check_range("weak_strong", "num_weak", num_weak, low=1)
     finish = _finisher("weak_strong", mean, std)
     signals = recipe == "signal"
     _check_inputs("weak_strong", inputs, signals, None)
     pair = (_WEAK_SIGNAL, _STRONG_SIGNAL) if signals else CONSISTENCY[recipe]
     weak_one = functools.partial(pair[0], **(weak or {}))
     strong_one = functools.partial(pair[1], **(strong or {}))
-    names = ["strong", *(f"strong{i}" for i in range(2, num_strong + 1))]
+    # In this order, so that more weak views leave the others as they are.
+    transforms = {
+        "weak": weak_one,
+        "strong": strong_one,
+        **{f"strong{i}": strong_one for i in range(2, num_strong + 1)},
+        **{f"weak{i}": weak_one for i in range(2, num_weak + 1)},
+    }
 
     def one(key, example, _):
-        keys = jax.random.split(key, 1 + num_strong)
+        keys = jax.random.split(key, len(transforms))
         x = example if signals else _in_levels(example)
-        views = {"weak": weak_one(keys[0], x)}
-        for name, strong_key in zip(names, keys[1:], strict=True):
-            views[name] = strong_one(strong_key, x)
+        views = {
+            name: transform(view_key, x)
+            for (name, transform), view_key in zip(
+                transforms.items(), keys, strict=True
+            )
+        }
         if not signals:
             views = {k: v.astype(jnp.float32) / 255 for k, v in views.items()}
         return {name: finish(view) for name, view in views.items()}

@@ -108,6 +108,9 @@ class Method(NamedTuple):
             those of the config.
         restarts: step -> traced bool, whether the optimizer's state starts afresh
             before the step; None for never.
+        redraws: step -> traced bool, whether network, averages and optimizer start
+            afresh before the step, while the method's state stays; None for never. A
+            refresh of that step still sees the former network.
         refreshes: work between steps.
         tables: keys of `method_state` whose leaves have one row per training example
             ([N, ...], N padded to `Setting.table_size`); they are sharded by row.
@@ -128,6 +131,7 @@ class Method(NamedTuple):
     programs: tuple[Hashable, ...] = (None,)
     trains: Callable[[Hashable], str | None] = lambda stage: None
     restarts: Callable[[Any], Any] | None = None
+    redraws: Callable[[Any], Any] | None = None
     refreshes: tuple[Refresh, ...] = ()
     tables: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ("classification",)
@@ -149,6 +153,7 @@ class MethodFacts(NamedTuple):
         dense: whether it needs a network with a feature for every pixel.
         mixes: whether a row of the batch is not one example (mixup).
         companions: whether it needs an unlabelled stream.
+        treats_guesses: whether the config's `pseudo_labels` treat what it guesses.
         columns: columns that it needs of the training source.
         views: views that it needs of the augmentation.
         takes_features: whether it can train on the features of a frozen backbone.
@@ -166,6 +171,7 @@ class MethodFacts(NamedTuple):
     dense: bool = False
     mixes: bool = False
     companions: bool = False
+    treats_guesses: bool = False
     columns: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     takes_features: bool = False
@@ -207,6 +213,7 @@ class Setting:
         loss: the `Loss`, with `loss_options` as they stand in the config.
         loss_options: see `loss`.
         weights: the `ClassWeights`.
+        treatment: the `Treatment` of guessed labels.
         late_step: first step of the late phase (`weights.start`).
         padded: whether batches may hold padding rows.
         evaluate_ema: whether the averaged parameters predict.
@@ -226,6 +233,7 @@ class Setting:
     loss: Any = None
     loss_options: Any = None
     weights: Any = None
+    treatment: Any = None
     late_step: int = 0
     padded: bool = False
     evaluate_ema: bool = False

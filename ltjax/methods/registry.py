@@ -6,11 +6,23 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 """
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
-from ltjax.methods import gradients, losses, samplers, weights
+from ltjax.methods import gradients, losses, samplers, treatment, weights
 from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
-from ltjax.methods.semi_supervised import fixmatch
+from ltjax.methods.semi_supervised import (
+    abc,
+    acr,
+    alignment,
+    cossl,
+    crest,
+    darp,
+    daso,
+    fixmatch,
+    mixmatch,
+    remixmatch,
+    simpro,
+)
 from ltjax.methods.supervised import cc_sam, cvs, supervised
 from ltjax.options import Component
 from ltjax.resampling.repeat_factor import REPEAT_FACTOR
@@ -68,8 +80,22 @@ GRADIENTS: dict[str, Component] = {
 METHODS: dict[str, Component] = {
     "supervised": supervised.SUPERVISED,
     "fixmatch": fixmatch.FIXMATCH,
+    "abc": abc.ABC,
+    "daso": daso.DASO,
+    "acr": acr.ACR,
+    "simpro": simpro.SIMPRO,
+    "mixmatch": mixmatch.MIXMATCH,
+    "remixmatch": remixmatch.REMIXMATCH,
+    "crest": crest.CREST,
+    "cossl": cossl.COSSL,
     "proden": proden.PRODEN,
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
     "pixelwise": pixelwise.PIXELWISE,
+}
+
+PSEUDO_LABELS: dict[str, Component] = {
+    "none": treatment.NONE,
+    "align": alignment.ALIGN,
+    "darp": darp.DARP,
 }

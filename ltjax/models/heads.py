@@ -164,6 +164,37 @@ class LinearHead(nn.Module):
         return features, logits
 
 
+class TwoLinearHeads(nn.Module):
+    """Two linear classifiers on the same features: "logits", and "branch" [B, P].
+
+    ABC and ACR predict with the second one; ReMixMatch's tells four rotations apart.
+
+    Attributes:
+        num_classes: K.
+        outputs: P, of the second one; 0 for K.
+    """
+
+    num_classes: int
+    outputs: int = option(0, "of the second classifier; 0 = the classes", low=0)
+
+    rows_independent = True
+
+    @staticmethod
+    def class_vectors(params, frames) -> jax.Array:
+        """The kernel [D, K] of the first one."""
+        return params["main"]["kernel"]
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"logits": [B, K], "branch": [B, P]}."""
+        main = LinearHead(self.num_classes, name="main")
+        branch = LinearHead(self.outputs or self.num_classes, name="branch")
+        return {
+            "logits": main(features, train=train, mask=mask)[1],
+            "branch": branch(features, train=train, mask=mask)[1],
+        }
+
+
 class CosineHead(nn.Module):
     r"""The normalized linear classifier ("NormedLinear") that LDAM needs.
 

@@ -10,7 +10,7 @@ from ltjax.models.class_scale import learnable_scaling
 from ltjax.models.components import HeadOptions, module_component
 from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, from_linen
-from ltjax.models.heads import CosineHead, FrameHead, LinearHead
+from ltjax.models.heads import CosineHead, FrameHead, LinearHead, TwoLinearHeads
 from ltjax.models.mlp import MLP
 from ltjax.models.projection import ProjectionHead
 from ltjax.models.resnet import ResNet
@@ -95,6 +95,18 @@ def _head(module: type, about: str, **more) -> Component:
 
 HEADS: dict[str, Component] = {
     "linear": _head(LinearHead, "a dense layer"),
+    "two_linear": _head(
+        TwoLinearHeads,
+        "two dense layers side by side (ABC, ACR, CoSSL)",
+        needs=_scaled,
+        outputs=0,
+    ),
+    "linear_rotation": _head(
+        TwoLinearHeads,
+        "a dense layer, and one that tells four rotations apart (ReMixMatch)",
+        needs=_scaled,
+        outputs=4,
+    ),
     "cosine": _head(
         CosineHead, "cosines of features and class vectors (LDAM)", needs=_scaled
     ),

@@ -68,6 +68,8 @@ def build(config: TrainConfig) -> Run:
         weights=config.weights.make(setting),
         loss=config.loss.make(setting),
     )
+    treatment = config.pseudo_labels.make(setting)
+    setting = dataclasses.replace(setting, treatment=treatment)
     method: Method = config.method.make(setting)
     factor = config.schedule.make(setting)
     make_tx = config.optimizer.make(factor)
@@ -120,6 +122,7 @@ def build(config: TrainConfig) -> Run:
         lr_factor=factor,
         trains=config.optimizer.train,
         groups={name: group for name, group in info.groups.items() if group.any()},
+        init_model=lambda key: model.init(key, sample),
     )
     return Run(
         init=init,
@@ -263,7 +266,7 @@ def run_name(config: TrainConfig) -> str:
     if facts.reads_weights and config.weights.name != "none":
         deferred = not config.weights.start.startswith("0")
         parts.append("DRW" if deferred else config.weights.name)
-    for section in ("sampler", "gradient"):
+    for section in ("pseudo_labels", "sampler", "gradient"):
         chosen, usual = config.sections[section], SECTIONS[section].default
         if chosen.name != usual:
             parts.append(chosen.name)

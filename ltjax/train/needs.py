@@ -86,6 +86,12 @@ def _supervision_needs(c: TrainConfig) -> list[str]:
             f"config.unlabelled.name is {c.unlabelled.name!r}, but method"
             f" {c.method.name!r} does not read a second stream, expected 'none'"
         )
+    if c.pseudo_labels.facts.changes and not method.treats_guesses:
+        faults.append(
+            f"config.pseudo_labels.name is {c.pseudo_labels.name!r}, but method"
+            f" {c.method.name!r} guesses no labels that could be treated, expected"
+            " 'none'"
+        )
     if c.labels.facts.hidden:
         for path in ("method", "sampler", "weights", "gradient"):
             chosen = c.sections[path]

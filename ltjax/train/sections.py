@@ -13,7 +13,15 @@ from ltjax.losses.component import LossFacts
 from ltjax.methods.classifiers import CLASSIFIERS
 from ltjax.methods.gradient_rule import RuleFacts
 from ltjax.methods.method import MethodFacts
-from ltjax.methods.registry import GRADIENTS, LOSSES, METHODS, SAMPLERS, WEIGHTS
+from ltjax.methods.registry import (
+    GRADIENTS,
+    LOSSES,
+    METHODS,
+    PSEUDO_LABELS,
+    SAMPLERS,
+    WEIGHTS,
+)
+from ltjax.methods.treatment import TreatmentFacts
 from ltjax.methods.weights import WeightsFacts
 from ltjax.models.components import HeadOptions, NetworkFacts
 from ltjax.models.registry import HEADS, MODELS
@@ -69,6 +77,7 @@ SECTIONS: dict[str, Section] = {
     "loss": Section("losses", LOSSES, "ce", LossFacts()),
     "weights": Section("weights", WEIGHTS, "none", WeightsFacts()),
     "sampler": Section("samplers", SAMPLERS, "instance", SamplerFacts()),
+    "pseudo_labels": Section("pseudo_labels", PSEUDO_LABELS, "none", TreatmentFacts()),
     "gradient": Section("gradients", GRADIENTS, "plain", RuleFacts()),
     "optimizer": Section("optimizers", OPTIMIZERS, "sgd"),
     "schedule": Section("schedules", SCHEDULES, "constant"),

@@ -32,6 +32,7 @@ def make_train_step(
     lr_factor: Callable | None = None,
     trains: str = ALL,
     groups: Mapping[str, Any] | None = None,
+    init_model: Callable[[Any], tuple[Any, Any]] | None = None,
 ) -> Callable[..., tuple[TrainState, dict]]:
     """The step of one replica: `(state, batch, *, program) -> (state, metrics)`.
 
@@ -46,12 +47,16 @@ def make_train_step(
         trains: modules that train unless the method's stage says otherwise; the others
             get no gradient, so that no perturbation reaches them either.
         groups: name -> bool [K], whose sharpness gaps are metrics of their own.
+        init_model: key -> (params, model_state), for a method that `redraws`.
 
     Returns:
         A pure function; `metrics` maps a name to (sum, count).
     """
 
     def train_step(state: TrainState, batch: dict, *, program: Program = Program()):  # noqa: B008
+        if method.redraws is not None and init_model is not None:
+            now = method.redraws(state.step)
+            state = _redrawn(state, now, init_model, make_tx)
         prepare_key, loss_key = jax.random.split(step_key(state, "model"))
         method_state, batch = method.prepare(
             state, batch, key=prepare_key, program=program
@@ -104,6 +109,27 @@ def make_train_step(
         return new, metrics
 
     return train_step
+
+
+def _redrawn(state: TrainState, now, init_model, make_tx) -> TrainState:
+    """Where `now`, the state with a new network; what the method keeps stays."""
+
+    def fresh():
+        params, model_state = init_model(step_key(state, "init"))
+        both = {"params": params, "model_state": model_state}
+        return {
+            **both,
+            "opt_state": make_tx(state.hyper, state.step).init(params),
+            "ema": None if state.ema is None else both,
+        }
+
+    names = ("params", "model_state", "opt_state", "ema")
+    old = {name: getattr(state, name) for name in names}
+
+    def drawn():
+        return jax.tree.map(lambda o, n: jnp.asarray(n, o.dtype), old, fresh())
+
+    return state.replace(**jax.lax.cond(now, drawn, lambda: old))
 
 
 def _gradient(loss_fn, rule: GradientRule, accumulate: int, batch):

@@ -24,7 +24,11 @@ METHODS = {
     "partial_lt": ["proden"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
     "selfsup_lt": ["simclr"],
-    "semi_lt": ["fixmatch", "supervised"],
+    "semi_lt": [
+        *("fixmatch", "darp", "abc", "daso", "acr", "simpro"),
+        *("mixmatch", "remixmatch", "crest", "crest_plus", "cossl"),
+        "supervised",
+    ],
 }
 PROFILES = {"semi_lt": ["consistent", "reversed", "uniform"]}
 

@@ -1,6 +1,6 @@
 """One run of every kind of supervision: trained, broken off, resumed, on many devices.
 
-Each comes from its shipped config, smoked: two streams with weak and strong views,
+Each comes from its shipped config, smoked: two streams with a table that is refined,
 candidate sets with a table of confidences, contrastive pairs judged by neighbours and
 by a probe that is a stage, pairs of examples judged by areas, a class for every pixel.
 """
@@ -18,7 +18,7 @@ from ltjax.train.stages import check_stages, train_stages
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 SLICES = {
-    "fixmatch": ("semi_lt", "eval/test/balanced_accuracy"),
+    "darp": ("semi_lt", "eval/test/balanced_accuracy"),
     "proden": ("partial_lt", "eval/test/balanced_accuracy"),
     "simclr": ("selfsup_lt", "eval/test/balanced_accuracy"),
     "auc_square": ("auc_lt", "eval/test/auc_ovo"),

@@ -5,7 +5,9 @@ r"""FixMatch: confident guesses on a weak view are the labels of a strong view.
           \qquad q_j = \mathrm{softmax}(z_j^{weak})
 
 The labelled term is the loss of the config with its class weights, so that logit
-adjustment or LDAM take their place as published.
+adjustment or LDAM take their place as published. Of several strong views the unlabelled
+term is the mean. What the `pseudo_labels` section names (DARP, distribution alignment)
+treats the guesses before they are compared with the threshold.
 
 References:
     Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and
@@ -16,12 +18,11 @@ References:
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from ltjax.losses import consistency
 from ltjax.methods import labelled
 from ltjax.methods.method import (
     Method,
@@ -31,19 +32,25 @@ from ltjax.methods.method import (
     evaluated,
     even_part,
 )
+from ltjax.methods.semi_supervised import streams
+from ltjax.methods.semi_supervised.streams import STREAM
 from ltjax.options import Component, live, option
-
-STREAM = "unlabelled"
 
 
 @dataclasses.dataclass(frozen=True)
-class FixMatchOptions:
-    """Of FixMatch."""
+class ConfidenceOptions:
+    """Shared by the methods that build on FixMatch."""
 
     threshold: float = option(
         0.95, "smallest probability of a guess that counts", low=0, high=1, sweep=True
     )
     lambda_u: float = option(1.0, "weight of the unlabelled term", low=0, sweep=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixMatchOptions(ConfidenceOptions):
+    """Of FixMatch."""
+
     guess: str = option(
         "separate",
         "guesses by a pass of their own, or by that of all views",
@@ -51,27 +58,76 @@ class FixMatchOptions:
     )
 
 
-def flat(x: jax.Array) -> jax.Array:
-    """[B, m, ...] -> [B m, ...]."""
-    return x.reshape(-1, *x.shape[2:])
+def with_targets(batch: Any, **more: Any) -> dict:
+    """The batch whose stream has further leaves [B, m, ...]."""
+    return {**batch, STREAM: {**batch[STREAM], **more}}
 
 
-def guesses(setting: Setting, state: Any, stream: Any, *, key: Any) -> jax.Array:
-    """Probabilities [B, m, K] of the weak views of a stream, in training mode.
+def treated(setting: Setting, state: Any, batch: Any, guesses, threshold) -> tuple:
+    """(method_state, batch with "target" and "confident") after the treatment."""
+    kept, found = setting.treatment.apply(state, guesses, batch)
+    target, confident = streams.decide(found, threshold, batch[STREAM]["mask"])
+    return kept, with_targets(batch, target=target, confident=confident)
 
-    The pass does not move the batch statistics and has no gradient.
+
+def objective(
+    setting: Setting,
+    params: Any,
+    state: Any,
+    batch: Any,
+    own: dict,
+    logits: Sequence[jax.Array],
+    model_state: Any,
+    *,
+    target: jax.Array,
+    confident: jax.Array,
+) -> tuple[dict, dict]:
+    """The two losses of FixMatch, and its aux.
+
+    Args:
+        setting: of the method.
+        params: of the network.
+        state: train state.
+        batch: with a stream.
+        own: outputs of the labelled rows.
+        logits: [B, m, K] of each strong view.
+        model_state: of the network, after the pass.
+        target: int [B, m].
+        confident: bool [B, m], which of them count.
+
+    Returns:
+        {"label", "unlabelled"} and aux.
     """
-    network = setting.networks["main"]
-    outputs, _ = network.forward(
-        state.params,
-        state.model_state,
-        flat(stream["weak"]),
-        train=True,
-        rngs={"dropout": key},
-        mask=flat(stream["mask"]) if setting.padded else None,
+    context = labelled.loss_context(
+        setting, state, params, model_state, mask=batch["mask"]
     )
-    probabilities = jax.nn.softmax(outputs["logits"])
-    return probabilities.reshape(*stream["mask"].shape, -1)
+    losses = {
+        "label": labelled.label_loss(setting, state, own, batch["label"], context),
+        "unlabelled": streams.agreement(logits, target, confident),
+    }
+    aux = {
+        "model_state": model_state,
+        "outputs": own,
+        "rows": {"target": target},
+        "metrics": {
+            "accuracy": labelled.accuracy(own, batch),
+            **streams.pseudo_label_metrics(setting, target, confident, batch[STREAM]),
+            **streams.treatment_metrics(setting, state),
+        },
+    }
+    return losses, aux
+
+
+def parts_of(setting: Setting, state: Any, batch: Any, target: Any, weight) -> dict:
+    """The parts of both losses; `weight` is that of the unlabelled one.
+
+    A row's companions count as the class that the first of them is taken for.
+    """
+    classes, base = even_part(batch, target[:, 0])
+    return {
+        "label": labelled.labelled_part(setting, state, batch),
+        "unlabelled": Part(classes, weight * base),
+    }
 
 
 def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
@@ -85,70 +141,48 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
     Returns:
         A `Method`.
     """
-    network, rule = setting.networks["main"], setting.rule
+    rule, treatment = setting.rule, setting.treatment
     joint = options.guess == "joint"
+
+    def init(key, params, model_state):
+        return treatment.init()
 
     def prepare(state, batch, *, key, program):
         if joint:
             return state.method_state, batch
-        stream = batch[STREAM]
         now = live("method", options, state.hyper)
-        target, confident = decide(
-            guesses(setting, state, stream, key=key),
-            now.threshold,
-            stream["mask"],
-        )
-        more = {"target": target, "confident": confident}
-        return state.method_state, {**batch, STREAM: {**stream, **more}}
+        found = streams.guesses(setting, state, batch[STREAM], key=key)
+        return treated(setting, state, batch, found, now.threshold)
 
     def loss(params, state, batch, *, key, program):
-        stream, inputs = batch[STREAM], batch["inputs"]
-        rows, ratio = stream["mask"].shape
-        names = ("strong", "weak") if joint else ("strong",)
-        views = [inputs, *(flat(stream[name]) for name in names)]
-        real = [batch["mask"], *[flat(stream["mask"])] * len(names)]
-        outputs, model_state = network.forward(
-            params,
-            state.model_state,
-            jnp.concatenate(views),
-            train=True,
-            rngs={"dropout": key},
-            mask=jnp.concatenate(real) if setting.padded else None,
+        stream = batch[STREAM]
+        names = streams.views_of(stream, "strong")
+        own, views, model_state = streams.passed(
+            setting, params, state, batch, [*names, "weak"] if joint else names, key=key
         )
-        own = {name: x[:rows] for name, x in outputs.items()}
-        logits = outputs["logits"][rows:].reshape(len(names), rows, ratio, -1)
+        logits = [view["logits"] for view in views]
         if joint:
             now = live("method", options, state.hyper)
-            found = jax.lax.stop_gradient(jax.nn.softmax(logits[1]))
-            target, confident = decide(found, now.threshold, stream["mask"])
+            found = jax.lax.stop_gradient(jax.nn.softmax(logits.pop()))
+            target, confident = streams.decide(found, now.threshold, stream["mask"])
         else:
             target, confident = stream["target"], stream["confident"]
-        agree = consistency(flat(logits[0]), target.ravel(), weights=confident.ravel())
-        context = labelled.loss_context(
-            setting, state, params, model_state, mask=batch["mask"]
+        return objective(
+            setting,
+            params,
+            state,
+            batch,
+            own[0],
+            logits,
+            model_state,
+            target=target,
+            confident=confident,
         )
-        losses = {
-            "label": labelled.label_loss(setting, state, own, batch["label"], context),
-            "unlabelled": jnp.mean(agree.reshape(rows, ratio), axis=1),
-        }
-        aux = {
-            "model_state": model_state,
-            "outputs": own,
-            "rows": {"target": target},
-            "metrics": {
-                "accuracy": labelled.accuracy(own, batch),
-                **pseudo_label_metrics(target, confident, stream),
-            },
-        }
-        return losses, aux
 
     def terms(state, batch, aux, *, program):
-        part = labelled.labelled_part(setting, state, batch)
-        weight = live("method", options, state.hyper).lambda_u
-        # A row's companions count as the class that the first of them is taken for.
         target = aux["rows"]["target"] if joint else batch[STREAM]["target"]
-        classes, base = even_part(batch, target[:, 0])
-        parts = {"label": part, "unlabelled": Part(classes, weight * base)}
+        weight = live("method", options, state.hyper).lambda_u
+        parts = parts_of(setting, state, batch, target, weight)
         return rule.terms(parts, state, batch, program.rule)
 
     def predict(state, inputs):
@@ -156,46 +190,31 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
         return labelled.predicted(setting, state, outputs)
 
     return Method(
-        loss=loss, terms=terms, predict=predict, prepare=prepare, class_part="label"
+        loss=loss,
+        terms=terms,
+        predict=predict,
+        init=init,
+        prepare=prepare,
+        refreshes=treatment.refreshes,
+        tables=treatment.tables,
+        class_part="label",
     )
 
 
-def decide(probabilities, threshold, mask) -> tuple[jax.Array, jax.Array]:
-    """(guessed classes int32, whether they count), of [..., K] probabilities."""
-    target = jnp.argmax(probabilities, axis=-1).astype(jnp.int32)
-    return target, (jnp.max(probabilities, axis=-1) >= threshold) & mask
-
-
-def pseudo_label_metrics(target, confident, stream) -> dict[str, tuple]:
-    """Share of the guesses that count, and how many of these are right."""
-    metrics = {"mask_rate": (jnp.sum(confident), jnp.sum(stream["mask"]))}
-    if "truth" in stream:
-        right = confident & (target == stream["truth"])
-        metrics["pseudo_accuracy"] = (jnp.sum(right), jnp.sum(confident))
-    return metrics
-
-
 def _needs(options: FixMatchOptions, config) -> list[str]:
-    faults = stream_needs(config)
+    faults = streams.stream_needs(config)
     split = config.optimizer.accumulate > 1 or config.gradient.facts.groups_rows
     if options.guess == "joint" and split:
         faults.append(
             "config.method.guess is 'joint', whose targets come from the pass itself,"
             " expected 'separate' with micro-batches or groups of rows"
         )
+    if options.guess == "joint" and config.pseudo_labels.facts.changes:
+        faults.append(
+            "config.method.guess is 'joint', whose targets come from the pass itself,"
+            f" expected 'separate' with pseudo_labels {config.pseudo_labels.name!r}"
+        )
     return faults
-
-
-def stream_needs(config) -> list[str]:
-    """Faults of a config whose method reads weak and strong views of a stream."""
-    views = config.augment_unlabelled.facts.views
-    return [
-        f"method {config.method.name!r} needs the view {view!r} of the unlabelled"
-        f" stream, but config.augment_unlabelled.name"
-        f" {config.augment_unlabelled.name!r} makes {', '.join(views)}"
-        for view in ("weak", "strong")
-        if view not in views
-    ]
 
 
 FIXMATCH = Component(
@@ -203,5 +222,5 @@ FIXMATCH = Component(
     FixMatchOptions,
     fixmatch,
     _needs,
-    lambda options: MethodFacts(companions=True),
+    lambda options: MethodFacts(companions=True, treats_guesses=True),
 )

@@ -1,0 +1,208 @@
+r"""ReMixMatch: aligned guesses of the weak view are the targets of strong ones.
+
+.. math:: q_j = \mathrm{sharpen}(p_j\, t / m, T), \qquad
+          L = L_x + r(t)\, (\lambda_u L_u + \lambda_a L_a) + \lambda_r L_r
+
+Labelled rows, the weak view and the strong views are mixed with a permutation of
+themselves; :math:`L_x` and :math:`L_u` are the cross-entropies of the labelled and of
+the other mixtures. :math:`L_a` compares the first strong view, unmixed, with q, and
+:math:`L_r` asks a second classifier by which quarter turn that view was rotated
+(signals, which have no turns: reversed, negated, or both). t is the labelled
+distribution and m the mean guess of the last batches.
+
+References:
+    Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution Alignment
+    and Augmentation Anchoring", ICLR 2020. Two strong views and a ramp over the whole
+    run are those of the long-tailed studies (DARP, ABC); labelled rows stay weakly
+    augmented, as in DASO's code.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import losses as loss_functions
+from ltjax import pseudo_labels
+from ltjax.methods.method import (
+    Method,
+    MethodFacts,
+    Part,
+    Setting,
+    evaluated,
+    even_part,
+)
+from ltjax.methods.semi_supervised import streams
+from ltjax.methods.semi_supervised.alignment import AlignOptions, align
+from ltjax.methods.semi_supervised.mixing import MIXED, TARGET, with_mixtures
+from ltjax.methods.semi_supervised.mixmatch import (
+    MixOptions,
+    guess_part,
+    mixed_agreement,
+    mixed_aux,
+    ramp,
+)
+from ltjax.methods.semi_supervised.streams import STREAM, flat
+from ltjax.options import Component, live, option
+
+
+@dataclasses.dataclass(frozen=True)
+class ReMixMatchOptions(MixOptions):
+    """Of ReMixMatch."""
+
+    lambda_u: float = option(1.5, "last weight of the mixtures", low=0, sweep=True)
+    lambda_anchor: float = option(
+        0.5, "last weight of the unmixed strong view", low=0, sweep=True
+    )
+    lambda_rotation: float = option(0.5, "weight of the turns", low=0, sweep=True)
+
+
+def turned(inputs: jax.Array, turns: jax.Array) -> jax.Array:
+    """Rows of `inputs`, each turned by 0 to 3 quarters.
+
+    Args:
+        inputs: [N, H, W, C] with H = W, or [N, T, C] signals, which 1, 2 and 3 reverse,
+            negate, and both.
+        turns: int [N].
+
+    Returns:
+        Like inputs.
+
+    Raises:
+        ValueError: if images are not square.
+    """
+    if inputs.ndim == 4:
+        if inputs.shape[1] != inputs.shape[2]:
+            raise ValueError(
+                f"turned: inputs have shape {inputs.shape}, expected square images"
+            )
+        made = [jnp.rot90(inputs, k, axes=(1, 2)) for k in range(4)]
+    else:
+        back = jnp.flip(inputs, axis=1)
+        made = [inputs, back, -inputs, -back]
+    which = turns.reshape(-1, *[1] * (inputs.ndim - 1))
+    return jnp.select([which == k for k in range(4)], made)
+
+
+def remixmatch(options: ReMixMatchOptions, setting: Setting) -> Method:
+    """ReMixMatch on weak and strong views of the stream.
+
+    Args:
+        options: see `ReMixMatchOptions`.
+        setting: the network "main" has the output "branch" of four.
+
+    Returns:
+        A `Method`.
+    """
+    treatment = setting.treatment
+    aligned = align(AlignOptions(), setting)
+
+    def init(key, params, model_state):
+        return {**aligned.init(), **treatment.init()}
+
+    def prepare(state, batch, *, key, program):
+        guess_key, mix_key, turn_key = jax.random.split(key, 3)
+        now, stream = live("method", options, state.hyper), batch[STREAM]
+        found = streams.guesses(setting, state, stream, key=guess_key)
+        kept, found = aligned.apply(state, found, batch)
+        sharp = pseudo_labels.sharpen(found, temperature=now.temperature)
+        kept, guess = treatment.apply(state.replace(method_state=kept), sharp, batch)
+        batch = with_mixtures(
+            mix_key,
+            batch,
+            guess,
+            ("weak", *streams.views_of(stream, "strong")),
+            alpha=now.alpha,
+            per_row=options.share == "row",
+        )
+        shape = stream["mask"].shape
+        turns = jax.random.randint(turn_key, shape, 0, 4)
+        view = turned(flat(stream["strong"]), turns.ravel())
+        more = {
+            "guess": guess,
+            "turns": turns,
+            "turned": view.reshape(*shape, *view.shape[1:]),
+        }
+        return kept, {**batch, STREAM: {**batch[STREAM], **more}}
+
+    def loss(params, state, batch, *, key, program):
+        stream = batch[STREAM]
+        names = ["weak", *streams.views_of(stream, "strong")]
+        own, views, model_state = streams.passed(
+            setting,
+            params,
+            state,
+            batch,
+            [*(MIXED + name for name in names), "strong", "turned"],
+            key=key,
+            labelled=(MIXED + "inputs",),
+        )
+        *mixed, strong, rotated = views
+        real = stream["mask"].astype(jnp.float32)
+        losses = {
+            "label": loss_functions.softmax_cross_entropy(
+                own[0]["logits"], batch[TARGET + "inputs"]
+            ),
+            "unlabelled": mixed_agreement(stream, names, mixed),
+            "anchor": streams.agreement([strong["logits"]], stream["guess"], real),
+            "rotation": streams.agreement([rotated["branch"]], stream["turns"], real),
+        }
+        aux = mixed_aux(setting, state, batch, own[0], model_state)
+        right = (jnp.argmax(rotated["branch"], -1) == stream["turns"]) & stream["mask"]
+        count = jnp.sum(stream["mask"])
+        aux["metrics"]["rotation_accuracy"] = (jnp.sum(right), count)
+        return losses, aux
+
+    def terms(state, batch, aux, *, program):
+        now = live("method", options, state.hyper)
+        part, rise = guess_part(batch), ramp(options, setting, state)
+        weights = {
+            "unlabelled": rise * now.lambda_u,
+            "anchor": rise * now.lambda_anchor,
+            "rotation": now.lambda_rotation,
+        }
+        parts = {
+            "label": even_part(batch, batch["label"]),
+            **{k: Part(part.labels, w * part.base) for k, w in weights.items()},
+        }
+        return setting.rule.terms(parts, state, batch, program.rule)
+
+    def predict(state, inputs):
+        return evaluated(setting, state, inputs)
+
+    return Method(
+        loss=loss,
+        terms=terms,
+        predict=predict,
+        init=init,
+        prepare=prepare,
+        refreshes=treatment.refreshes,
+        tables=treatment.tables,
+        class_part="label",
+    )
+
+
+def _needs(options: ReMixMatchOptions, config) -> list[str]:
+    faults = streams.stream_needs(config)
+    if config.pseudo_labels.name == "align":
+        faults.append(
+            "config.pseudo_labels.name is 'align', but method 'remixmatch' aligns its"
+            " guesses by itself, expected another treatment or 'none'"
+        )
+    return faults
+
+
+REMIXMATCH = Component(
+    "ReMixMatch: aligned guesses, strong views, mixtures, turns (Berthelot 2020)",
+    ReMixMatchOptions,
+    remixmatch,
+    _needs,
+    lambda options: MethodFacts(
+        head="linear_rotation",
+        reads_loss=False,
+        reads_weights=False,
+        mixes=True,
+        companions=True,
+        treats_guesses=True,
+    ),
+)
