@@ -4,10 +4,11 @@ r"""Partial labels: every example comes with a set of candidate labels.
     ltjax train --config configs/partial_lt.py:method=corr,records,mixup=4 \
         --workdir runs/records
 
-Arguments: data (mnist1d, mnist, cifar10, cifar100), method (proden, lw, cavl, corr),
-records (take the prior of the network itself out of what disambiguates and predicts),
-mixup (alpha of a mixed pass; 4 in RECORDS), labels (a component of `ltjax list labels`
-that makes candidate sets), q (ambiguity of uniform sets), imf, smoke.
+Arguments: data (mnist1d, mnist, cifar10, cifar100), method (proden, lw, cavl, corr,
+solar), records (take the prior of the network itself out of what disambiguates and
+predicts; not for solar, which estimates one), mixup (alpha of a mixed pass; 4 in
+RECORDS, and solar's own default), labels (a component of `ltjax list labels` that makes
+candidate sets), q (ambiguity of uniform sets), imf, smoke.
 
 The true labels stay in the column "truth", by which the share of examples whose
 confidences point at the true label is measured; no method sees them.
@@ -20,7 +21,7 @@ from ltjax.methods import presets
 from ltjax.train.config import default_config, parse_arg
 
 # Methods of a weak and a strong view, and the transforms that they are published with.
-RECIPES = {"corr": "range_resized"}
+RECIPES = {"corr": "range_resized", "solar": "range"}
 
 
 def get_config(arg=""):
@@ -50,10 +51,18 @@ def get_config(arg=""):
         config.optimizer.lr, config.optimizer.weight_decay = 0.01, 1e-3
         config.batch_size, config.total = 256, "800 epochs"
         config.schedule.warmup, config.method.warmup = "0 steps", "1 epochs"
+    if args.method == "solar":
+        config.method.warmup = "1 epochs"
+        if "cifar" in args.data:
+            config.method.last_rate = 0.5 if args.data == "cifar100" else 0.6
+        else:  # epochs are short
+            config.method.queue, config.method.ramp = 16, "30%"
     config.labels.name = args.labels
     if args.labels == "uniform_candidates":
         config.labels.ambiguity = args.q
     if args.smoke:
         presets.apply_smoke(config)
         config.data.imbalance_factor = 10.0
+        if args.method == "solar":
+            config.method.queue, config.method.warmup = 2, "1 steps"
     return config

@@ -7,7 +7,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
-from ltjax.methods.partial_label import cavl, corr, lw, proden
+from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
 from ltjax.methods.semi_supervised import fixmatch
@@ -72,6 +72,7 @@ METHODS: dict[str, Component] = {
     "lw": lw.LW,
     "cavl": cavl.CAVL,
     "corr": corr.CORR,
+    "solar": solar.SOLAR,
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
     "pixelwise": pixelwise.PIXELWISE,
