@@ -7,6 +7,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
+from ltjax.methods.noisy_label import cdr, coteaching, rcal, rolt
 from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
@@ -73,6 +74,10 @@ METHODS: dict[str, Component] = {
     "cavl": cavl.CAVL,
     "corr": corr.CORR,
     "solar": solar.SOLAR,
+    "coteaching": coteaching.COTEACHING,
+    "cdr": cdr.CDR,
+    "rolt": rolt.ROLT,
+    "rcal": rcal.RCAL,
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
     "pixelwise": pixelwise.PIXELWISE,
