@@ -65,9 +65,10 @@ def loss_context(
     *,
     mask: Any = None,
     memory: Any = None,
+    role: str = "main",
 ) -> LossContext:
-    """What the loss may depend on besides outputs and labels."""
-    vectors = setting.networks["main"].class_vectors
+    """What the loss may depend on besides the outputs of a network and labels."""
+    vectors = setting.networks[role].class_vectors
     return LossContext(
         np.asarray(setting.class_counts),
         phase_of(setting, state),

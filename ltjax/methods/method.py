@@ -101,6 +101,8 @@ class Method(NamedTuple):
             step, before any gradient, not differentiated: targets, masks, pasted
             memories, attacks, mixtures. New leaves are [B, ...]. Every pass of a sharp
             gradient and every micro-batch sees its result.
+        gradient: (state, gradients) -> what the optimizer gets in their place; None for
+            the gradients themselves. `state` is that of before the step.
         update: (state, batch, aux) -> method_state, after the optimizer; `state.step`
             is that of the next batch.
         program: step -> `Program.stage`; `programs` are all of them.
@@ -126,6 +128,7 @@ class Method(NamedTuple):
     init: Callable[..., Any] = _stateless
     guide: Callable[..., dict] | None = None
     prepare: Callable[..., Any] = _as_it_is
+    gradient: Callable[[Any, Any], Any] | None = None
     update: Callable[..., Any] = _kept
     program: Callable[[int], Hashable] = lambda step: None
     programs: tuple[Hashable, ...] = (None,)
@@ -159,6 +162,8 @@ class MethodFacts(NamedTuple):
         takes_features: whether it can train on the features of a frozen backbone.
         takes_auxiliary: whether it adds the second loss of a gradient rule.
         takes_memory: whether the loss may keep something between steps.
+        peers: roles of further networks like "main" that train beside it, see
+            `ltjax.models.peers`.
         uncorrected: values of swept options with which it predicts by the network's
             own logits.
     """
@@ -177,6 +182,7 @@ class MethodFacts(NamedTuple):
     takes_features: bool = False
     takes_auxiliary: bool = False
     takes_memory: bool = False
+    peers: tuple[str, ...] = ()
     uncorrected: Mapping[str, float] = {}
 
 

@@ -7,7 +7,8 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, treatment, weights
-from ltjax.methods.partial_label import proden
+from ltjax.methods.noisy_label import cdr, coteaching, rcal, rolt
+from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
 from ltjax.methods.semi_supervised import (
@@ -89,6 +90,14 @@ METHODS: dict[str, Component] = {
     "crest": crest.CREST,
     "cossl": cossl.COSSL,
     "proden": proden.PRODEN,
+    "lw": lw.LW,
+    "cavl": cavl.CAVL,
+    "corr": corr.CORR,
+    "solar": solar.SOLAR,
+    "coteaching": coteaching.COTEACHING,
+    "cdr": cdr.CDR,
+    "rolt": rolt.ROLT,
+    "rcal": rcal.RCAL,
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
     "pixelwise": pixelwise.PIXELWISE,

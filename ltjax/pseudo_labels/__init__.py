@@ -34,6 +34,11 @@ from ltjax.pseudo_labels.disambiguation import (
     read_confidences,
     write_confidences,
 )
+from ltjax.pseudo_labels.gaussians import (
+    ClassGaussians,
+    calibrate_tail,
+    class_gaussians,
+)
 from ltjax.pseudo_labels.outliers import (
     inliers_by_class,
     local_outlier_factor,
@@ -74,6 +79,7 @@ from ltjax.pseudo_labels.transport import (
 )
 
 __all__ = [
+    "ClassGaussians",
     "DistributionBuffer",
     "PrototypeCleaning",
     "ShiftEstimate",
@@ -82,8 +88,10 @@ __all__ = [
     "acr_strength",
     "align_distribution",
     "blend_semantic",
+    "calibrate_tail",
     "cdr_gradient",
     "class_evidence",
+    "class_gaussians",
     "crest_power",
     "crest_rates",
     "crest_sizes",

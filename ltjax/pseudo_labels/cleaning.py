@@ -110,7 +110,7 @@ def cdr_gradient(gradients: Any, params: Any, *, noise_rate: float | ArrayLike) 
 
     A weight is critical if :math:`|g\,\theta|` is among the largest
     :math:`\lfloor (1-\rho) P \rfloor` of all P weights in matrices and convolution
-    kernels (ranks 2 and 4; ties are kept). Their gradients are multiplied by
+    kernels (of rank 2 or more; ties are kept). Their gradients are multiplied by
     :math:`1 - \rho`, those of the other weights are 0, so that weight decay alone acts
     on them. Biases and normalization follow the plain gradient.
 
@@ -135,7 +135,7 @@ def cdr_gradient(gradients: Any, params: Any, *, noise_rate: float | ArrayLike) 
     References:
         Xia et al., "Robust Early-Learning: Hindering the Memorization of Noisy Labels",
         ICLR 2021; the constant rate of the released code, which computes a schedule and
-        overwrites it.
+        overwrites it and knows kernels of ranks 2 and 4 only, those of its networks.
     """
     caller = "cdr_gradient"
     check_range(caller, "noise_rate", noise_rate, low=0, high=1)
@@ -146,7 +146,7 @@ def cdr_gradient(gradients: Any, params: Any, *, noise_rate: float | ArrayLike) 
     ):
         raise ValueError(f"{caller}: gradients and params differ in structure or shape")
     scores = [
-        jnp.abs(at_least_float32(g) * w) if jnp.ndim(g) in (2, 4) else None
+        jnp.abs(at_least_float32(g) * w) if jnp.ndim(g) > 1 else None
         for g, w in zip(leaves, weights, strict=True)
     ]
     pooled = [score.ravel() for score in scores if score is not None]

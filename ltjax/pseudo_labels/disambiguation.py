@@ -133,7 +133,11 @@ def masked_softmax(logits: ArrayLike, where: ArrayLike) -> jax.Array:
 
 
 def read_confidences(
-    table: ArrayLike, index: ArrayLike, candidates: ArrayLike
+    table: ArrayLike,
+    index: ArrayLike,
+    candidates: ArrayLike,
+    *,
+    start: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Rows of a confidence table; :math:`S / |S|` for those never written.
 
@@ -141,6 +145,8 @@ def read_confidences(
         table: [N, K] float, zeros at the start.
         index: [B] int, rows of the table.
         candidates: [B, K] bool or 0/1, S.
+        start: optional [B, K] instead of :math:`S / |S|`; leveraged weights start at
+            1/K everywhere.
 
     Returns:
         [B, K] in the dtype of the table.
@@ -158,8 +164,9 @@ def read_confidences(
     possible = _checked_table(caller, table, index, candidates)
     table = jnp.asarray(table)
     rows = table[index]
-    start = possible.astype(table.dtype)
-    start = start / jnp.maximum(jnp.sum(start, axis=-1, keepdims=True), 1)
+    if start is None:
+        even = possible.astype(table.dtype)
+        start = even / jnp.maximum(jnp.sum(even, axis=-1, keepdims=True), 1)
     return jnp.where(jnp.sum(rows, axis=-1, keepdims=True) > 0, rows, start)
 
 

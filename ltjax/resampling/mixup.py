@@ -23,7 +23,13 @@ class Mixed(NamedTuple):
     lam: jax.Array
 
 
-def mixup(key: jax.Array, inputs: ArrayLike, *, alpha: float | ArrayLike) -> Mixed:
+def mixup(
+    key: jax.Array,
+    inputs: ArrayLike,
+    *,
+    alpha: float | ArrayLike,
+    dominant: bool = False,
+) -> Mixed:
     r"""Convex combinations of the examples of a batch with those of a shuffled copy.
 
     .. math:: \lambda \sim \mathrm{Beta}(\alpha, \alpha), \qquad
@@ -36,6 +42,8 @@ def mixup(key: jax.Array, inputs: ArrayLike, *, alpha: float | ArrayLike) -> Mix
         key: of the batch.
         inputs: [B, ...] floating, after augmentation.
         alpha: > 0; may be traced.
+        dominant: whether lam is the larger of lam and 1 - lam, so that every example
+            stays the larger part of its own mixture (MixMatch, RECORDS, SoLar).
 
     Returns:
         Mixed (inputs, partner, lam); one lam for the batch.
@@ -53,5 +61,7 @@ def mixup(key: jax.Array, inputs: ArrayLike, *, alpha: float | ArrayLike) -> Mix
     inputs = jnp.asarray(inputs).astype(jnp.float32)
     lam_key, order_key = jax.random.split(key)
     lam = jax.random.beta(lam_key, alpha, alpha, dtype=jnp.float32)
+    if dominant:
+        lam = jnp.maximum(lam, 1 - lam)
     order = jax.random.permutation(order_key, inputs.shape[0]).astype(jnp.int32)
     return Mixed(lam * inputs + (1 - lam) * inputs[order], order, lam)

@@ -12,6 +12,7 @@ from ltjax.durations import duration_steps
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting
 from ltjax.methods.method import Companion, Method, Setting
 from ltjax.models.forward import Model, count_parameters
+from ltjax.models.peers import with_peers
 from ltjax.models.registry import assemble, describe_network, published_start
 from ltjax.options import ConfigError, read
 from ltjax.resampling import samplers
@@ -60,10 +61,13 @@ def build(config: TrainConfig) -> Run:
     sampler = _accompany(sampler, splits, config.batch_size)
 
     # Components, from those that others are made from upwards.
-    model = make_model(config, train.num_classes)
+    networks = with_peers(
+        make_model(config, train.num_classes), config.method.facts.peers
+    )
+    model = networks["main"]
     setting = dataclasses.replace(
         setting,
-        networks={"main": model},
+        networks=networks,
         rule=_rule(config, setting),
         weights=config.weights.make(setting),
         loss=config.loss.make(setting),

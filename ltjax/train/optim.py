@@ -122,7 +122,7 @@ SCHEDULES: dict[str, Component] = {
 
 def _not_head_bias(params):
     def keep(path, _):
-        return [key.key for key in path] != ["head", "bias"]
+        return [key.key for key in path[-2:]] != ["head", "bias"]
 
     return jax.tree_util.tree_map_with_path(keep, params)
 

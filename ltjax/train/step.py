@@ -83,7 +83,8 @@ def make_train_step(
             opt_state = jax.tree.map(
                 lambda new, old: jnp.where(now, new, old), fresh, opt_state
             )
-        updates, opt_state = tx.update(grads, opt_state, state.params)
+        taken = grads if method.gradient is None else method.gradient(prepared, grads)
+        updates, opt_state = tx.update(taken, opt_state, state.params)
         if modules != trains:
             updates = only_under(modules, updates)
         params = optax.apply_updates(state.params, updates)

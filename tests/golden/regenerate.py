@@ -21,7 +21,8 @@ CONFIGS = GOLDEN.parents[2] / "configs"
 # Values of `method` and `profile` in the files whose arguments mean something else.
 METHODS = {
     "auc_lt": ["auc_square", "auc_hinge", "auc_exp", "auc_logistic", "ce"],
-    "partial_lt": ["proden"],
+    "noisy_lt": ["supervised", "coteaching", "cdr", "rolt", "rcal"],
+    "partial_lt": ["proden", "lw", "cavl", "corr", "solar"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
     "selfsup_lt": ["simclr"],
     "semi_lt": [

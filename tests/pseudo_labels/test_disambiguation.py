@@ -168,3 +168,11 @@ def test_bad_input_is_refused():
         read_confidences(jnp.zeros((9, 3)), jnp.zeros(1, int), CANDIDATES)
     with pytest.raises(ValueError, match="write_confidences: index has shape"):
         write_confidences(jnp.zeros((9, 4)), jnp.zeros((1, 1), int), LOGITS)
+
+
+def test_rows_never_written_may_start_elsewhere():
+    table = jnp.zeros((3, 2)).at[1].set(jnp.array([0.25, 0.75]))
+    candidates = jnp.array([[True, True], [True, False]])
+    start = jnp.full((2, 2), 0.5)
+    rows = read_confidences(table, jnp.array([1, 2]), candidates, start=start)
+    assert rows.tolist() == [[0.25, 0.75], [0.5, 0.5]]

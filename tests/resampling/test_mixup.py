@@ -37,3 +37,12 @@ def test_mixup_weight_has_a_beta_distribution(alpha):
 def test_a_strength_of_zero_is_refused():
     with pytest.raises(ValueError, match="alpha is 0.0"):
         mixup(KEY, np.ones((2, 1)), alpha=0.0)
+
+
+def test_an_example_may_stay_the_larger_part_of_its_mixture():
+    inputs = np.eye(4, dtype=np.float32)
+    for seed in range(6):
+        key = jax.random.key(seed)
+        lam = mixup(key, inputs, alpha=0.5).lam
+        kept = mixup(key, inputs, alpha=0.5, dominant=True).lam
+        assert kept == max(lam, 1 - lam)

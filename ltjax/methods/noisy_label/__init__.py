@@ -1,0 +1,1 @@
+"""Methods for training sets in which some labels are wrong."""

@@ -1,0 +1,202 @@
+r"""RCAL: virtual features of calibrated class Gaussians, near label-free features.
+
+From a network that was trained without labels (`init_from`), before the first step: the
+features z of the training set, those that lie apart from their given class dropped, a
+Gaussian per class, tail Gaussians calibrated by near head classes. Then
+
+.. math:: L = \mathrm{CE}(h(f(\tilde x)), \tilde y)
+          + \frac1B \sum_b \mathrm{CE}(h(v_b), k_b)
+          + \beta\, \frac1B \sum_i \|f(\tilde x_i) - \tilde z_i\|^2, \qquad
+          v_b \sim N(\mu'_{k_b}, \Sigma'_{k_b})
+
+on mixed images, with as many virtual features as rows, of classes drawn alike, anew at
+every step. The first term is the loss of the config with its class weights. Its parts
+are switched off by `mixup=0`, `beta=0`, `virtual=False`, and by not pre-training.
+
+References:
+    Zhang et al., "When Noisy Labels Meet Long Tail Dilemmas: A Representation
+    Calibration Method", ICCV 2023, Algorithm 1. No code was released; the form of L,
+    the outlier rate, the weights of the head classes and all defaults are our choice.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax import losses as nats
+from ltjax.methods import labelled
+from ltjax.methods.method import (
+    Method,
+    MethodFacts,
+    Part,
+    Refresh,
+    Setting,
+    evaluated,
+    even_part,
+)
+from ltjax.methods.noisy_label.kept import kept_metrics
+from ltjax.methods.supervised.supervised import SUPERVISED
+from ltjax.options import Component, live, option
+from ltjax.pseudo_labels import calibrate_tail, class_gaussians, inliers_by_class
+from ltjax.resampling.mixup import mixup
+
+FLOOR = 1e-8  # of the variances: a class of one example has none
+
+
+@dataclasses.dataclass(frozen=True)
+class RCALOptions:
+    """Of RCAL."""
+
+    beta: float = option(
+        0.1, "of the distance from the label-free features", low=0, sweep=True
+    )
+    mixup: float = option(1.0, "alpha of Beta(alpha, alpha); 0 = off", low=0)
+    virtual: bool = option(True, "whether virtual features train the head")
+    contamination: float = option(
+        0.2, "share of a class that is dropped: the noise rate", low=0, high=0.5
+    )
+    nearest: int = option(3, "head classes that calibrate a tail class", low=1)
+    calibrated: bool = option(True, "whether tail Gaussians are calibrated")
+
+
+def rcal(options: RCALOptions, setting: Setting) -> Method:
+    """RCAL's training, after the network was trained without labels.
+
+    Args:
+        options: see `RCALOptions`.
+        setting: the network "main", `loss`, `weights`, the rule and the given labels.
+
+    Returns:
+        A `Method` with the tables "anchor" (label-free features) and "kept", and the
+        "means" [K, D] and "roots" [K, D, D] of the class Gaussians.
+    """
+    network, rule = setting.networks["main"], setting.rule
+    num_classes, dim = setting.num_classes, network.num_features
+    labels, size = np.asarray(setting.labels), setting.num_examples
+
+    def init(key, params, model_state):
+        return {
+            "anchor": jnp.zeros((setting.table_size, dim)),
+            "kept": jnp.ones(setting.table_size, bool),
+            "means": jnp.zeros((num_classes, dim)),
+            "roots": jnp.zeros((num_classes, dim, dim)),
+        }
+
+    def gather(state, batch):
+        outputs, _ = network.forward(
+            state.params, state.model_state, batch["inputs"], train=False
+        )
+        return outputs["features"]
+
+    def fit(kept, features, *, step):
+        norms = np.linalg.norm(features, axis=1, keepdims=True)
+        believed = inliers_by_class(
+            features / np.maximum(norms, 1e-12),
+            labels,
+            num_classes,
+            contamination=options.contamination,
+        )
+        found = class_gaussians(features, labels, num_classes, where=believed)
+        if options.calibrated:
+            found = calibrate_tail(found, setting.class_counts, nearest=options.nearest)
+        anchor, told = np.array(kept["anchor"]), np.array(kept["kept"])
+        anchor[:size], told[:size] = features, believed
+        roots = np.linalg.cholesky(found.covariances + FLOOR * np.eye(dim))
+        return {"anchor": anchor, "kept": told, "means": found.means, "roots": roots}
+
+    def prepare(state, batch, *, key, program):
+        kept, rows = state.method_state, len(batch["mask"])
+        mix_key, label_key, noise_key = jax.random.split(key, 3)
+        anchor = kept["anchor"][batch["index"]]
+        more = {"anchor": anchor, "believed": kept["kept"][batch["index"]]}
+        if options.mixup:
+            mixed = mixup(mix_key, batch["inputs"], alpha=options.mixup)
+            lam, partner = mixed.lam, mixed.partner
+            more |= {
+                "inputs": mixed.inputs,
+                "anchor": lam * anchor + (1 - lam) * anchor[partner],
+                "partner": batch["label"][partner],
+                "partner_row": partner,
+                "lam": jnp.broadcast_to(lam, (rows,)),
+            }
+        if options.virtual:
+            classes = jax.random.randint(label_key, (rows,), 0, num_classes)
+            noise = jax.random.normal(noise_key, (rows, dim))
+            away = jnp.einsum("bij,bj->bi", kept["roots"][classes], noise)
+            more["virtual"] = kept["means"][classes] + away
+            more["virtual_label"] = classes.astype(jnp.int32)
+        return kept, {**batch, **more}
+
+    def loss(params, state, batch, *, key, program):
+        outputs, model_state = network.forward(
+            params,
+            state.model_state,
+            batch["inputs"],
+            train=True,
+            rngs={"dropout": key},
+            mask=batch["mask"] if setting.padded else None,
+        )
+        context = labelled.loss_context(
+            setting, state, params, model_state, mask=batch["mask"]
+        )
+        losses = {
+            name: labelled.label_loss(setting, state, outputs, batch[name], context)
+            for name in (("label", "partner") if options.mixup else ("label",))
+        }
+        away = outputs["features"] - batch["anchor"]
+        losses["distance"] = jnp.sum(away**2, axis=1)
+        if options.virtual:
+            seen, _ = network.classify(
+                params, state.model_state, batch["virtual"], train=False
+            )
+            losses["virtual"] = nats.softmax_cross_entropy(
+                seen["logits"], batch["virtual_label"]
+            )
+        aux = {
+            "model_state": model_state,
+            "outputs": outputs,
+            "metrics": {
+                "accuracy": labelled.accuracy(outputs, batch),
+                **kept_metrics(batch["believed"], batch),
+            },
+        }
+        return losses, aux
+
+    def terms(state, batch, aux, *, program):
+        part, even = labelled.labelled_part(setting, state, batch), even_part(batch)
+        beta = live("method", options, state.hyper).beta
+        parts = {"label": part, "distance": Part(part.labels, beta * even.base)}
+        if options.mixup:
+            lam, partner = batch["lam"], batch["partner_row"]
+            parts["label"] = Part(part.labels, lam * part.base)
+            other = (1 - lam) * part.base[partner]
+            parts["partner"] = Part(batch["partner"], other)
+        if options.virtual:
+            parts["virtual"] = Part(batch["virtual_label"], even.base)
+        return rule.terms(parts, state, batch, program.rule)
+
+    def predict(state, inputs):
+        outputs = evaluated(setting, state, inputs)
+        return labelled.predicted(setting, state, outputs)
+
+    return Method(
+        loss=loss,
+        terms=terms,
+        predict=predict,
+        init=init,
+        prepare=prepare,
+        refreshes=(Refresh(lambda step: step == 0, fit, gather),),
+        tables=("anchor", "kept"),
+        class_part="label",
+    )
+
+
+RCAL = Component(
+    "RCAL: virtual features of calibrated class Gaussians (Zhang 2023)",
+    RCALOptions,
+    rcal,
+    SUPERVISED.needs,
+    lambda options: MethodFacts(mixes=options.mixup > 0),
+)

@@ -1,0 +1,75 @@
+"""Networks that train side by side: one tree of parameters, a `Model` for each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from ltjax.models.forward import Model
+
+
+def with_peers(model: Model, roles: tuple[str, ...]) -> dict[str, Model]:
+    """Further networks of the same kind, whose parameters lie beside the first one's.
+
+    The optimizer, averages, perturbations and checkpoints see one tree.
+
+    Args:
+        model: of the role "main".
+        roles: names of the others.
+
+    Returns:
+        Role -> `Model`. All take and return the whole trees; only the `init` and the
+        `adopt` of "main" make and change them as a whole.
+
+    Example:
+        >>> from ltjax.models import build_model
+        >>> networks = with_peers(build_model("mlp", num_classes=3), ("peer",))
+        >>> key, inputs = jax.random.key(0), jax.numpy.zeros((1, 5))
+        >>> params, _ = networks["main"].init(key, inputs)
+        >>> sorted(params), sorted(params["peer"])
+        (['backbone', 'head', 'peer'], ['backbone', 'head'])
+    """
+    if not roles:
+        return {"main": model}
+
+    def own(tree: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: x for name, x in tree.items() if name not in roles}
+
+    def init(key: jax.Array, sample_inputs: Any):
+        params, model_state = map(dict, model.init(key, sample_inputs))
+        for number, role in enumerate(roles, 1):
+            made = model.init(jax.random.fold_in(key, number), sample_inputs)
+            params[role], model_state[role] = made
+        return params, model_state
+
+    def adopt(params: Any, fresh: frozenset[str]) -> Any:
+        others = {role: model.adopt(params[role], fresh) for role in roles}
+        return {**model.adopt(own(params), fresh), **others}
+
+    networks = {"main": _part_of(model, own, lambda tree, new: {**tree, **new})}
+    for role in roles:
+        networks[role] = _part_of(
+            model,
+            lambda tree, role=role: tree[role],
+            lambda tree, new, role=role: {**tree, role: new},
+        )
+    return {name: x._replace(init=init, adopt=adopt) for name, x in networks.items()}
+
+
+def _part_of(model: Model, part, put) -> Model:
+    """A network that finds its own by `part` and puts back what changed by `put`."""
+
+    def of_parts(function):
+        def forward(params, model_state, inputs, **options):
+            outputs, new = function(part(params), part(model_state), inputs, **options)
+            return outputs, put(model_state, new)
+
+        return forward
+
+    embed, vectors = model.embed, model.class_vectors
+    return model._replace(
+        forward=of_parts(model.forward),
+        classify=model.classify and of_parts(model.classify),
+        embed=embed and (lambda p, s, x: embed(part(p), part(s), x)),
+        class_vectors=vectors and (lambda p, s: vectors(part(p), part(s))),
+    )
