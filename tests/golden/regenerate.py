@@ -23,7 +23,6 @@ METHODS = {
     "auc_lt": ["auc_square", "auc_hinge", "auc_exp", "auc_logistic", "ce"],
     "partial_lt": ["proden"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
-    "selfsup_lt": ["simclr"],
     "semi_lt": ["fixmatch", "supervised"],
 }
 PROFILES = {"semi_lt": ["consistent", "reversed", "uniform"]}
@@ -54,7 +53,9 @@ def arguments(path: pathlib.Path, module) -> list[str]:
     """The arguments to describe: the bare file, and each choice by itself."""
     names = accepted(path)
     choices = {
-        "method": METHODS.get(path.stem, list(presets.PRESETS)),
+        "method": METHODS.get(
+            path.stem, list(getattr(module, "METHODS", presets.PRESETS))
+        ),
         "loss": ["ce", "la", "ldam_drw", "vs"],
         "gradient": [name for name in GRADIENTS if name != "rwsam"],
         "classes": ["10", "100"] if "cifar" in path.stem else [],

@@ -14,22 +14,21 @@ References:
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 
 from ltjax import losses
 from ltjax._numerics import l2_normalize, moving_average
-from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
+from ltjax.methods.method import Method, Setting
+from ltjax.methods.self_supervised import pairs
 from ltjax.options import Component, live, option
 
 
 @dataclasses.dataclass(frozen=True)
-class MoCoOptions:
+class MoCoOptions(pairs.TemperatureOptions):
     """Of MoCo."""
 
-    temperature: float = option(0.2, "of the similarities", above=0, sweep=True)
     momentum: float = option(
         0.99, "of the key network: 0.999 on ImageNet", low=0, high=1, sweep=True
     )
@@ -60,14 +59,11 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
     Returns:
         A `Method` whose state is the key network ("target"), "queue" and "pointer".
     """
-    network, rule = setting.networks["main"], setting.rule
-    block = options.block or None
+    network, block = setting.networks["main"], options.block or None
+    temperature_at = pairs.temperature_of(options, setting)
 
     def init(key, params, model_state):
-        features = jnp.zeros((1, network.num_features))
-        project = functools.partial(network.classify, train=False)
-        outputs, _ = jax.eval_shape(project, params, model_state, features)
-        width = outputs["projection"].shape[-1]
+        width = pairs.output_width(network, params, model_state)
         queue = jax.random.normal(key, (options.queue, width))
         return {
             "target": {"params": params, "model_state": model_state},
@@ -100,19 +96,18 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
         outputs, model_state = forward(
             params, state.model_state, batch["view1"], batch["mask"], key
         )
+        temperature = temperature_at(state)
         values = losses.info_nce(
             outputs["projection"],
             batch["key"],
             state.method_state["queue"],
-            temperature=live("method", options, state.hyper).temperature,
+            temperature=temperature,
             where=batch["mask"],
             block=block,
         )
-        return {"views": values}, {"model_state": model_state, "outputs": outputs}
-
-    def terms(state, batch, aux, *, program):
-        parts = {"views": even_part(batch)}
-        return rule.terms(parts, state, batch, program.rule)
+        keys = {"projection": batch["key"]}
+        more = pairs.told(options, temperature)
+        return pairs.pair_losses(values, outputs, keys, model_state, **more)
 
     def update(state, batch, aux):
         kept = state.method_state
@@ -121,17 +116,8 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
         )
         return {**kept, "queue": queue, "pointer": pointer}
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
-    return Method(
-        loss=loss,
-        terms=terms,
-        predict=predict,
-        init=init,
-        prepare=prepare,
-        update=update,
-        evaluators=("knn",),
+    return pairs.unlabelled_method(
+        setting, loss, init=init, prepare=prepare, update=update
     )
 
 
@@ -149,11 +135,5 @@ MOCO = Component(
     MoCoOptions,
     moco,
     _needs,
-    lambda options: MethodFacts(
-        head="projection",
-        reads_labels=False,
-        reads_loss=False,
-        reads_weights=False,
-        views=("view1", "view2"),
-    ),
+    lambda options: pairs.unlabelled_facts(),
 )
