@@ -16,6 +16,8 @@ from ltjax.methods import presets
 from ltjax.options import ConfigError, nearest
 from ltjax.train.config import default_config, parse_arg
 
+_SMALL = {"width": 128, "dim": 64}
+
 # What a method changes, by dotted name.
 METHODS = {
     "simclr": {},
@@ -26,7 +28,25 @@ METHODS = {
         "method.temperature_shape": "cosine",
         "method.temperature_period": "20%",
     },
-    "moco": {"method.name": "moco"},
+    "moco": {"method": {"name": "moco"}},
+    "simsiam": {
+        "method": {"name": "simsiam"},
+        "head": {
+            "name": "prediction",
+            "last_norm": True,
+            "last_affine": False,
+            "predictor_width": 64,
+            **_SMALL,
+        },
+    },
+    "byol": {
+        "method": {"name": "byol"},
+        "head": {"name": "prediction", "predictor_width": 128, **_SMALL},
+    },
+    "moclr": {
+        "method": {"name": "moclr"},
+        "head": {"name": "projection", "last_norm": True, **_SMALL},
+    },
 }
 
 
@@ -44,7 +64,7 @@ def get_config(arg=""):
     config.method.choose("simclr")
     config.label = args.method
     config.augment.choose("two_views", recipe="signal" if signal else "simclr_cifar")
-    config.head.choose("projection", width=128, dim=64)
+    config.head.choose("projection", **_SMALL)
     config.batch_size, config.optimizer.lr = 256, 0.3
     config.optimizer.weight_decay = 1e-4
     presets.apply_changes(config, METHODS[args.method])

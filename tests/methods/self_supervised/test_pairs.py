@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 
 from ltjax.durations import duration_steps
+from ltjax.methods.method import Setting
 from ltjax.methods.self_supervised import pairs
 from ltjax.options import ConfigError
 
 TIMING = {"steps_per_epoch": 20, "batch_size": 16, "total_steps": 400 * 20}
-SETTING = types.SimpleNamespace(
-    steps_per_epoch=20, steps=functools.partial(duration_steps, **TIMING)
+SETTING = Setting(
+    class_counts=np.array([300, 20]),
+    labels=np.zeros(320, np.int32),
+    num_examples=320,
+    steps=functools.partial(duration_steps, **TIMING),
+    **TIMING,
 )
 
 

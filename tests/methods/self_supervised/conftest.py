@@ -1,0 +1,44 @@
+"""A pair of views, and what a network makes of them, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+REAL = 13  # rows of the batch; the last three are padding
+
+
+@pytest.fixture(scope="session")
+def pair_batch():
+    """16 pairs of signals, the last three of them padding."""
+    views = 2 * jax.random.normal(jax.random.key(2), (2, 16, 40, 1))
+    return {
+        "view1": views[0],
+        "view2": views[1],
+        "mask": jnp.arange(16) < REAL,
+        "label": jnp.arange(16, dtype=jnp.int32) % 3,
+        "index": jnp.arange(16, dtype=jnp.int32) * 7,
+    }
+
+
+@pytest.fixture(scope="session")
+def unit_outputs():
+    """`unit_outputs(run, params, model_state, batch)`: unit rows of the real rows.
+
+    Output -> [2, 13, P] float64 of the two views, each by a pass in training mode of
+    its own.
+    """
+
+    def unit(run, params, model_state, batch):
+        found = {}
+        for view in ("view1", "view2"):
+            outputs, model_state = run.model.forward(
+                params, model_state, batch[view], train=True
+            )
+            for name, x in outputs.items():
+                x = np.asarray(x, np.float64)[:REAL]
+                x /= np.linalg.norm(x, axis=1, keepdims=True)
+                found.setdefault(name, []).append(x)
+        return {name: np.stack(pair) for name, pair in found.items()}
+
+    return unit
