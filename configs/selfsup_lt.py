@@ -29,6 +29,7 @@ METHODS = {
         "method.temperature_period": "20%",
     },
     "moco": {"method": {"name": "moco"}},
+    "sdclr": {"method": {"name": "sdclr"}},
     "simsiam": {
         "method": {"name": "simsiam"},
         "head": {

@@ -9,7 +9,7 @@ from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
-from ltjax.methods.self_supervised import byol, moclr, moco, simclr, simsiam
+from ltjax.methods.self_supervised import byol, moclr, moco, sdclr, simclr, simsiam
 from ltjax.methods.semi_supervised import fixmatch
 from ltjax.methods.supervised import cc_sam, cvs, supervised
 from ltjax.options import Component
@@ -71,6 +71,7 @@ METHODS: dict[str, Component] = {
     "proden": proden.PRODEN,
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
+    "sdclr": sdclr.SDCLR,
     "simsiam": simsiam.SIMSIAM,
     "byol": byol.BYOL,
     "moclr": moclr.MOCLR,

@@ -15,6 +15,7 @@ from ltjax.models.mlp import MLP
 from ltjax.models.projection import PredictionHead, ProjectionHead
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
+from ltjax.models.second_norms import with_second_norms
 from ltjax.models.small_conv import Conv1D, Conv2D
 from ltjax.models.unet import UNet
 from ltjax.models.vit import ViT
@@ -125,6 +126,7 @@ def assemble(
     freeze_backbone: bool = False,
     class_scale: str = "none",
     class_scale_power: float = 0.5,
+    norm_sets: int = 1,
 ) -> Model:
     """A `Model` of a backbone and a head.
 
@@ -135,12 +137,16 @@ def assemble(
         freeze_backbone: see `Classifier`.
         class_scale: see `HeadOptions`.
         class_scale_power: likewise.
+        norm_sets: 2 for a second set of batch normalization layers, see
+            `ltjax.models.second_norms`.
 
     Returns:
         A `Model`; its parameters lie under "backbone" and "head".
     """
     module = Classifier(backbone, head, freeze_backbone)
     model = from_linen(module, describe=f"{describe}, {module.num_features} features")
+    if norm_sets > 1:
+        model = with_second_norms(model)
     if class_scale == "none":
         return model
     power = class_scale_power if class_scale == "inverse_norm" else 0.0

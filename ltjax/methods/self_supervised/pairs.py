@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax import losses
 from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
 from ltjax.options import ConfigError, live, option
 from ltjax.schedules import temperature_schedule
@@ -50,6 +51,18 @@ class TemperatureOptions:
     )
     temperature_period: str = option(
         "400 epochs", "from one highest value to the next", duration=True
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ContrastOptions(TemperatureOptions):
+    """Of learners that compare the views of a batch with each other."""
+
+    focal_gamma: float = option(
+        0.0, "focusing exponent of the focal form; 0 = NT-Xent", low=0
+    )
+    block: int = option(
+        0, "views whose similarities are in memory at a time; 0 = all", low=0
     )
 
 
@@ -176,6 +189,23 @@ def pair_losses(
         "metrics": {name: (value, 1.0) for name, value in metrics.items()},
     }
     return {"views": values}, aux
+
+
+def nt_xent(
+    options: ContrastOptions,
+    first: dict,
+    second: dict,
+    *,
+    temperature: jax.Array,
+    where: jax.Array,
+) -> jax.Array:
+    """NT-Xent of the projections in both views' outputs, or its focal form, [B]."""
+    views = first["projection"], second["projection"]
+    block = options.block or None
+    common = {"temperature": temperature, "where": where, "block": block}
+    if options.focal_gamma:
+        return losses.focal_nt_xent(*views, gamma=options.focal_gamma, **common)
+    return losses.nt_xent(*views, **common)
 
 
 def told(options: TemperatureOptions, temperature: jax.Array) -> dict[str, jax.Array]:

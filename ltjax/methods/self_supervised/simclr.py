@@ -10,22 +10,14 @@ References:
 
 import dataclasses
 
-from ltjax import losses
 from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs
-from ltjax.options import Component, option
+from ltjax.options import Component
 
 
 @dataclasses.dataclass(frozen=True)
-class SimCLROptions(pairs.TemperatureOptions, pairs.ViewOptions):
+class SimCLROptions(pairs.ContrastOptions, pairs.ViewOptions):
     """Of SimCLR."""
-
-    focal_gamma: float = option(
-        0.0, "focusing exponent of the focal form; 0 = NT-Xent", low=0
-    )
-    block: int = option(
-        0, "views whose similarities are in memory at a time; 0 = all", low=0
-    )
 
 
 def simclr(options: SimCLROptions, setting: Setting) -> Method:
@@ -39,19 +31,15 @@ def simclr(options: SimCLROptions, setting: Setting) -> Method:
         A `Method` whose prediction is features and projection, judged by "knn".
     """
     temperature_at = pairs.temperature_of(options, setting)
-    block = options.block or None
 
     def loss(params, state, batch, *, key, program):
         first, second, model_state = pairs.view_outputs(
             setting, params, state.model_state, batch, key=key, joint=options.joint
         )
         temperature = temperature_at(state)
-        views = first["projection"], second["projection"]
-        common = {"temperature": temperature, "where": batch["mask"], "block": block}
-        if options.focal_gamma:
-            values = losses.focal_nt_xent(*views, gamma=options.focal_gamma, **common)
-        else:
-            values = losses.nt_xent(*views, **common)
+        values = pairs.nt_xent(
+            options, first, second, temperature=temperature, where=batch["mask"]
+        )
         more = pairs.told(options, temperature)
         return pairs.pair_losses(values, first, second, model_state, **more)
 
