@@ -16,6 +16,8 @@ from ltjax.methods import presets
 from ltjax.options import ConfigError, nearest
 from ltjax.train.config import default_config, parse_arg
 
+# What a run of less than an epoch has to reach.
+_SMOKE = {"boost_every": "2 steps", "harmony_every": "4 steps", "queue": 64}
 _SMALL = {"width": 128, "dim": 64}
 
 # What a method changes, by dotted name.
@@ -28,7 +30,15 @@ METHODS = {
         "method.temperature_shape": "cosine",
         "method.temperature_period": "20%",
     },
+    "bcl": {"method.boost": True},
+    "gh": {"method.harmony": 1.0, "method.joint": False, "head.dim": 128},
     "moco": {"method": {"name": "moco"}},
+    "bcl_d": {
+        "method": {"name": "sdclr", "boost": True},
+        "augment.boost_layers": 2,
+        "augment.boost_lowest": 5.0,
+        "augment.boost_random": True,
+    },
     "sdclr": {"method": {"name": "sdclr"}},
     "simsiam": {
         "method": {"name": "simsiam"},
@@ -72,6 +82,7 @@ def get_config(arg=""):
     if args.smoke:
         presets.apply_smoke(config)
         config.data.imbalance_factor = 10.0
+        config.method.update({k: v for k, v in _SMOKE.items() if k in config.method})
     if args.probe:
         probe = {
             "name": "probe",

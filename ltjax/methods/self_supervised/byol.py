@@ -15,11 +15,17 @@ import dataclasses
 from ltjax import losses
 from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs, targets
+from ltjax.methods.self_supervised.extensions import (
+    ExtensionOptions,
+    extended,
+    extended_facts,
+    extension_needs,
+)
 from ltjax.options import Component
 
 
 @dataclasses.dataclass(frozen=True)
-class BYOLOptions(targets.TargetOptions):
+class BYOLOptions(ExtensionOptions, targets.TargetOptions):
     """Of BYOL."""
 
 
@@ -47,14 +53,16 @@ def byol(options: BYOLOptions, setting: Setting) -> Method:
         )
         return pairs.pair_losses(values, first, second, model_state)
 
-    return pairs.unlabelled_method(
+    method = pairs.unlabelled_method(
         setting, loss, init=targets.start, prepare=prepare, update=update
     )
+    return extended(method, options, setting)
 
 
 BYOL = Component(
     "BYOL: predicts a momentum network's view, no negatives (Grill 2020)",
     BYOLOptions,
     byol,
-    facts=lambda options: pairs.unlabelled_facts(head="prediction"),
+    extension_needs,
+    lambda options: extended_facts(options, head="prediction"),
 )

@@ -14,11 +14,17 @@ import dataclasses
 from ltjax import losses
 from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs, targets
+from ltjax.methods.self_supervised.extensions import (
+    ExtensionOptions,
+    extended,
+    extended_facts,
+    extension_needs,
+)
 from ltjax.options import Component, option
 
 
 @dataclasses.dataclass(frozen=True)
-class MoCLROptions(pairs.TemperatureOptions, targets.TargetOptions):
+class MoCLROptions(ExtensionOptions, pairs.TemperatureOptions, targets.TargetOptions):
     """Of MoCLR."""
 
     block: int = option(
@@ -55,14 +61,16 @@ def moclr(options: MoCLROptions, setting: Setting) -> Method:
         more = pairs.told(options, temperature)
         return pairs.pair_losses(values, first, second, model_state, **more)
 
-    return pairs.unlabelled_method(
+    method = pairs.unlabelled_method(
         setting, loss, init=targets.start, prepare=prepare, update=update
     )
+    return extended(method, options, setting)
 
 
 MOCLR = Component(
     "MoCLR: contrast with a momentum network's other views (Tian 2021)",
     MoCLROptions,
     moclr,
-    facts=lambda options: pairs.unlabelled_facts(couples_batch=True),
+    extension_needs,
+    lambda options: extended_facts(options, couples_batch=True),
 )

@@ -22,11 +22,17 @@ from ltjax import losses
 from ltjax._numerics import l2_normalize, moving_average
 from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs
+from ltjax.methods.self_supervised.boosting import BoostOptions
+from ltjax.methods.self_supervised.extensions import (
+    extended,
+    extended_facts,
+    extension_needs,
+)
 from ltjax.options import Component, live, option
 
 
 @dataclasses.dataclass(frozen=True)
-class MoCoOptions(pairs.TemperatureOptions):
+class MoCoOptions(BoostOptions, pairs.TemperatureOptions):
     """Of MoCo."""
 
     momentum: float = option(
@@ -116,17 +122,20 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
         )
         return {**kept, "queue": queue, "pointer": pointer}
 
-    return pairs.unlabelled_method(
+    method = pairs.unlabelled_method(
         setting, loss, init=init, prepare=prepare, update=update
     )
+    return extended(method, options, setting)
 
 
 def _needs(options: MoCoOptions, config) -> list[str]:
+    faults = extension_needs(options, config)
     if options.queue % config.batch_size == 0:
-        return []
+        return faults
     return [
+        *faults,
         f"config.method.queue is {options.queue}, expected a multiple of"
-        f" config.batch_size ({config.batch_size}), whose keys enter together"
+        f" config.batch_size ({config.batch_size}), whose keys enter together",
     ]
 
 
@@ -135,5 +144,5 @@ MOCO = Component(
     MoCoOptions,
     moco,
     _needs,
-    lambda options: pairs.unlabelled_facts(),
+    lambda options: extended_facts(options),
 )

@@ -22,12 +22,18 @@ import jax
 
 from ltjax.methods.method import Method, Refresh, Setting
 from ltjax.methods.self_supervised import pairs
+from ltjax.methods.self_supervised.extensions import (
+    ExtensionOptions,
+    extended,
+    extended_facts,
+    extension_needs,
+)
 from ltjax.options import Component, option
 from ltjax.pruning import apply_masks, magnitude_masks
 
 
 @dataclasses.dataclass(frozen=True)
-class SDCLROptions(pairs.ContrastOptions):
+class SDCLROptions(ExtensionOptions, pairs.ContrastOptions):
     """Of SDCLR."""
 
     prune: float = option(
@@ -84,12 +90,14 @@ def sdclr(options: SDCLROptions, setting: Setting) -> Method:
         return pairs.pair_losses(values, first, second, model_state, **more)
 
     refresh = Refresh(lambda step: step % epoch == 0, refreshed, on="device")
-    return pairs.unlabelled_method(setting, loss, init=init, refreshes=(refresh,))
+    method = pairs.unlabelled_method(setting, loss, init=init, refreshes=(refresh,))
+    return extended(method, options, setting)
 
 
 SDCLR = Component(
     "SDCLR: contrast with the network's own pruned copy (Jiang 2021)",
     SDCLROptions,
     sdclr,
-    facts=lambda options: pairs.unlabelled_facts(couples_batch=True, norm_sets=2),
+    extension_needs,
+    lambda options: extended_facts(options, couples_batch=True, norm_sets=2),
 )

@@ -12,11 +12,17 @@ import dataclasses
 
 from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs
+from ltjax.methods.self_supervised.extensions import (
+    ExtensionOptions,
+    extended,
+    extended_facts,
+    extension_needs,
+)
 from ltjax.options import Component
 
 
 @dataclasses.dataclass(frozen=True)
-class SimCLROptions(pairs.ContrastOptions, pairs.ViewOptions):
+class SimCLROptions(ExtensionOptions, pairs.ContrastOptions, pairs.ViewOptions):
     """Of SimCLR."""
 
 
@@ -43,12 +49,13 @@ def simclr(options: SimCLROptions, setting: Setting) -> Method:
         more = pairs.told(options, temperature)
         return pairs.pair_losses(values, first, second, model_state, **more)
 
-    return pairs.unlabelled_method(setting, loss)
+    return extended(pairs.unlabelled_method(setting, loss), options, setting)
 
 
 SIMCLR = Component(
     "SimCLR, also in its focal form (Chen 2020)",
     SimCLROptions,
     simclr,
-    facts=lambda options: pairs.unlabelled_facts(couples_batch=True),
+    extension_needs,
+    lambda options: extended_facts(options, couples_batch=True),
 )

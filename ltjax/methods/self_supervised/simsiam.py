@@ -20,11 +20,17 @@ from ltjax import losses
 from ltjax._numerics import l2_normalize
 from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs
+from ltjax.methods.self_supervised.extensions import (
+    ExtensionOptions,
+    extended,
+    extended_facts,
+    extension_needs,
+)
 from ltjax.options import Component, option
 
 
 @dataclasses.dataclass(frozen=True)
-class SimSiamOptions(pairs.ViewOptions):
+class SimSiamOptions(ExtensionOptions, pairs.ViewOptions):
     """Of SimSiam."""
 
     joint: bool = option(
@@ -70,12 +76,13 @@ def simsiam(options: SimSiamOptions, setting: Setting) -> Method:
         wide = spread(first["projection"], batch["mask"])
         return pairs.pair_losses(values, first, second, model_state, spread=wide)
 
-    return pairs.unlabelled_method(setting, loss)
+    return extended(pairs.unlabelled_method(setting, loss), options, setting)
 
 
 SIMSIAM = Component(
     "SimSiam: a predictor between two views of one network (Chen 2021)",
     SimSiamOptions,
     simsiam,
-    facts=lambda options: pairs.unlabelled_facts(head="prediction"),
+    extension_needs,
+    lambda options: extended_facts(options, head="prediction"),
 )
