@@ -51,7 +51,7 @@ def byol(options: BYOLOptions, setting: Setting) -> Method:
             *(batch[name] for name in targets.TARGETS),
             where=batch["mask"],
         )
-        return pairs.pair_losses(values, first, second, model_state)
+        return pairs.pair_losses(values, first, second, model_state, batch["mask"])
 
     method = pairs.unlabelled_method(
         setting, loss, init=targets.start, prepare=prepare, update=update

@@ -59,7 +59,9 @@ def moclr(options: MoCLROptions, setting: Setting) -> Method:
             block=options.block or None,
         )
         more = pairs.told(options, temperature)
-        return pairs.pair_losses(values, first, second, model_state, **more)
+        return pairs.pair_losses(
+            values, first, second, model_state, batch["mask"], **more
+        )
 
     method = pairs.unlabelled_method(
         setting, loss, init=targets.start, prepare=prepare, update=update

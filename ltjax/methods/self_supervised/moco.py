@@ -113,7 +113,9 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
         )
         keys = {"projection": batch["key"]}
         more = pairs.told(options, temperature)
-        return pairs.pair_losses(values, outputs, keys, model_state, **more)
+        return pairs.pair_losses(
+            values, outputs, keys, model_state, batch["mask"], **more
+        )
 
     def update(state, batch, aux):
         kept = state.method_state

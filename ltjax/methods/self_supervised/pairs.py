@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import losses
+from ltjax._numerics import l2_normalize
 from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
 from ltjax.options import ConfigError, live, option
 from ltjax.schedules import temperature_schedule
@@ -164,7 +165,12 @@ def view_outputs(
 
 
 def pair_losses(
-    values: jax.Array, first: dict, second: dict, model_state: Any, **metrics: Any
+    values: jax.Array,
+    first: dict,
+    second: dict,
+    model_state: Any,
+    where: jax.Array,
+    **metrics: Any,
 ) -> tuple[dict, dict]:
     """(losses, aux) of a learner, with the rows that its extensions read.
 
@@ -173,20 +179,25 @@ def pair_losses(
         first: outputs of the first views.
         second: of the second ones.
         model_state: after the pass.
-        **metrics: scalars to report.
+        where: [B] bool, the real rows.
+        **metrics: scalars to report beside the "alignment" of the views.
 
     Returns:
         What `Method.loss` returns. aux["rows"] holds "loss" [B] and "views", both
         projections.
     """
+    views = first["projection"], second["projection"]
+    one, two = (l2_normalize(view) for view in views)
+    apart = jnp.sum(jnp.square(one - two), axis=1)
+    aligned = (jnp.sum(jnp.where(where, apart, 0.0)), jnp.sum(where))
     aux = {
         "model_state": model_state,
         "outputs": first,
-        "rows": {
-            "loss": values,
-            "views": (first["projection"], second["projection"]),
+        "rows": {"loss": values, "views": views},
+        "metrics": {
+            "alignment": aligned,
+            **{name: (value, 1.0) for name, value in metrics.items()},
         },
-        "metrics": {name: (value, 1.0) for name, value in metrics.items()},
     }
     return {"views": values}, aux
 

@@ -87,7 +87,9 @@ def sdclr(options: SDCLROptions, setting: Setting) -> Method:
             options, first, second, temperature=temperature, where=mask
         )
         more = pairs.told(options, temperature)
-        return pairs.pair_losses(values, first, second, model_state, **more)
+        return pairs.pair_losses(
+            values, first, second, model_state, batch["mask"], **more
+        )
 
     refresh = Refresh(lambda step: step % epoch == 0, refreshed, on="device")
     method = pairs.unlabelled_method(setting, loss, init=init, refreshes=(refresh,))

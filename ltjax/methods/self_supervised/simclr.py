@@ -47,7 +47,9 @@ def simclr(options: SimCLROptions, setting: Setting) -> Method:
             options, first, second, temperature=temperature, where=batch["mask"]
         )
         more = pairs.told(options, temperature)
-        return pairs.pair_losses(values, first, second, model_state, **more)
+        return pairs.pair_losses(
+            values, first, second, model_state, batch["mask"], **more
+        )
 
     return extended(pairs.unlabelled_method(setting, loss), options, setting)
 

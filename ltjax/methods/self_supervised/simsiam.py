@@ -74,7 +74,9 @@ def simsiam(options: SimSiamOptions, setting: Setting) -> Method:
             where=batch["mask"],
         )
         wide = spread(first["projection"], batch["mask"])
-        return pairs.pair_losses(values, first, second, model_state, spread=wide)
+        return pairs.pair_losses(
+            values, first, second, model_state, batch["mask"], spread=wide
+        )
 
     return extended(pairs.unlabelled_method(setting, loss), options, setting)
 
