@@ -54,6 +54,8 @@ METHODS = {
         "method": {"name": "byol"},
         "head": {"name": "prediction", "predictor_width": 128, **_SMALL},
     },
+    "sup_con": {"method": {"name": "sup_con"}},
+    "kcl": {"method": {"name": "kcl"}},
     "moclr": {
         "method": {"name": "moclr"},
         "head": {"name": "projection", "last_norm": True, **_SMALL},

@@ -11,7 +11,7 @@ from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import byol, moclr, moco, sdclr, simclr, simsiam
 from ltjax.methods.semi_supervised import fixmatch
-from ltjax.methods.supervised import cc_sam, cvs, supervised
+from ltjax.methods.supervised import cc_sam, cvs, kcl, sup_con, supervised
 from ltjax.options import Component
 from ltjax.resampling.repeat_factor import REPEAT_FACTOR
 
@@ -75,5 +75,7 @@ METHODS: dict[str, Component] = {
     "simsiam": simsiam.SIMSIAM,
     "byol": byol.BYOL,
     "moclr": moclr.MOCLR,
+    "sup_con": sup_con.SUP_CON,
+    "kcl": kcl.KCL,
     "pixelwise": pixelwise.PIXELWISE,
 }

@@ -53,7 +53,7 @@ def byol(options: BYOLOptions, setting: Setting) -> Method:
         )
         return pairs.pair_losses(values, first, second, model_state, batch["mask"])
 
-    method = pairs.unlabelled_method(
+    method = pairs.pair_method(
         setting, loss, init=targets.start, prepare=prepare, update=update
     )
     return extended(method, options, setting)

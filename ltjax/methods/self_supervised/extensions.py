@@ -18,7 +18,7 @@ def extended(method: Method, options: Any, setting: Setting) -> Method:
     """A method with the extensions that its options ask for.
 
     Args:
-        method: from `pairs.unlabelled_method`.
+        method: from `pairs.pair_method`.
         options: with those of `BoostOptions`, and of `HarmonyOptions` where both views
             are projected by the trained network.
         setting: of the method.
@@ -40,7 +40,7 @@ def extended_facts(
 ) -> MethodFacts:
     """Facts of an extended method: the transport of harmonization couples rows."""
     coupled = couples_batch or getattr(options, "harmony", 0.0) > 0
-    return pairs.unlabelled_facts(couples_batch=coupled, **more)
+    return pairs.pair_facts(couples_batch=coupled, **more)
 
 
 def extension_needs(options: Any, config: Any) -> list[str]:

@@ -63,7 +63,7 @@ def moclr(options: MoCLROptions, setting: Setting) -> Method:
             values, first, second, model_state, batch["mask"], **more
         )
 
-    method = pairs.unlabelled_method(
+    method = pairs.pair_method(
         setting, loss, init=targets.start, prepare=prepare, update=update
     )
     return extended(method, options, setting)

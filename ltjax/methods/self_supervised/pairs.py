@@ -225,14 +225,15 @@ def told(options: TemperatureOptions, temperature: jax.Array) -> dict[str, jax.A
     return {"temperature": temperature} if changes else {}
 
 
-def unlabelled_method(
-    setting: Setting, loss: Callable[..., Any], **more: Any
+def pair_method(
+    setting: Setting, loss: Callable[..., Any], *, labelled: bool = False, **more: Any
 ) -> Method:
     """A method of one part, "views", whose rows weigh the same, judged by "knn".
 
     Args:
         setting: network and rule.
         loss: see `Method`.
+        labelled: whether the rule may tell the classes of the rows apart.
         **more: further fields of `Method`.
 
     Returns:
@@ -241,19 +242,23 @@ def unlabelled_method(
     rule = setting.rule
 
     def terms(state, batch, aux, *, program):
-        return rule.terms({"views": even_part(batch)}, state, batch, program.rule)
+        parts = {"views": even_part(batch, batch["label"] if labelled else None)}
+        return rule.terms(parts, state, batch, program.rule)
 
     def predict(state, inputs):
         return evaluated(setting, state, inputs)
 
-    return Method(loss=loss, terms=terms, predict=predict, evaluators=("knn",), **more)
+    fields = {"predict": predict, "evaluators": ("knn",), **more}
+    return Method(loss=loss, terms=terms, **fields)
 
 
-def unlabelled_facts(*, head: str = "projection", **more: Any) -> MethodFacts:
-    """Facts of a method that reads two views and nothing else."""
+def pair_facts(
+    *, head: str = "projection", labelled: bool = False, **more: Any
+) -> MethodFacts:
+    """Facts of a method that reads two views, and labels if it is told so."""
     return MethodFacts(
         head=head,
-        reads_labels=False,
+        reads_labels=labelled,
         reads_loss=False,
         reads_weights=False,
         views=VIEWS,

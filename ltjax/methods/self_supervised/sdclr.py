@@ -92,7 +92,7 @@ def sdclr(options: SDCLROptions, setting: Setting) -> Method:
         )
 
     refresh = Refresh(lambda step: step % epoch == 0, refreshed, on="device")
-    method = pairs.unlabelled_method(setting, loss, init=init, refreshes=(refresh,))
+    method = pairs.pair_method(setting, loss, init=init, refreshes=(refresh,))
     return extended(method, options, setting)
 
 

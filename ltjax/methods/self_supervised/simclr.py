@@ -51,7 +51,7 @@ def simclr(options: SimCLROptions, setting: Setting) -> Method:
             values, first, second, model_state, batch["mask"], **more
         )
 
-    return extended(pairs.unlabelled_method(setting, loss), options, setting)
+    return extended(pairs.pair_method(setting, loss), options, setting)
 
 
 SIMCLR = Component(

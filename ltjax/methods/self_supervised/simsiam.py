@@ -78,7 +78,7 @@ def simsiam(options: SimSiamOptions, setting: Setting) -> Method:
             values, first, second, model_state, batch["mask"], spread=wide
         )
 
-    return extended(pairs.unlabelled_method(setting, loss), options, setting)
+    return extended(pairs.pair_method(setting, loss), options, setting)
 
 
 SIMSIAM = Component(

@@ -16,7 +16,6 @@ ALL = (
     "method.harmony_classes=8",
     "method.temperature_shape=cosine",
     "model.norm=none",
-    "gradient.name=sam",
     "eval_every=0 steps",
 )
 
