@@ -56,6 +56,10 @@ METHODS = {
     },
     "sup_con": {"method": {"name": "sup_con"}},
     "kcl": {"method": {"name": "kcl"}},
+    "paco": {
+        "method": {"name": "paco"},
+        "head": {"name": "classifying", **_SMALL},
+    },
     "moclr": {
         "method": {"name": "moclr"},
         "head": {"name": "projection", "last_norm": True, **_SMALL},

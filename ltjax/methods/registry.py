@@ -11,7 +11,7 @@ from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import byol, moclr, moco, sdclr, simclr, simsiam
 from ltjax.methods.semi_supervised import fixmatch
-from ltjax.methods.supervised import cc_sam, cvs, kcl, sup_con, supervised
+from ltjax.methods.supervised import cc_sam, cvs, kcl, paco, sup_con, supervised
 from ltjax.options import Component
 from ltjax.resampling.repeat_factor import REPEAT_FACTOR
 
@@ -77,5 +77,6 @@ METHODS: dict[str, Component] = {
     "moclr": moclr.MOCLR,
     "sup_con": sup_con.SUP_CON,
     "kcl": kcl.KCL,
+    "paco": paco.PACO,
     "pixelwise": pixelwise.PIXELWISE,
 }

@@ -87,3 +87,29 @@ class PredictionHead(ProjectionHead):
         x = nn.relu(norm(x, "predictor_norm"))
         prediction = nn.Dense(self.dim, name="predictor2")(x)
         return {**outputs, "prediction": prediction}
+
+
+class ClassifyingHead(ProjectionHead):
+    """A projection beside a linear classifier on the same features.
+
+    For methods that contrast and classify at once; it is the classifier that predicts.
+
+    References:
+        Cui et al., "Parametric Contrastive Learning", ICCV 2021.
+    """
+
+    num_classes: int = 2
+
+    @staticmethod
+    def class_vectors(params, frames) -> jax.Array:
+        """The classifier's kernel [D, K]."""
+        return params["classifier"]["kernel"]
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"projection": [B, P], "logits": [B, K]}."""
+        outputs = super().__call__(features, train=train, mask=mask)
+        return {
+            **outputs,
+            "logits": nn.Dense(self.num_classes, name="classifier")(features),
+        }

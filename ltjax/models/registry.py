@@ -12,7 +12,7 @@ from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import CosineHead, FrameHead, LinearHead
 from ltjax.models.mlp import MLP
-from ltjax.models.projection import PredictionHead, ProjectionHead
+from ltjax.models.projection import ClassifyingHead, PredictionHead, ProjectionHead
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.models.second_norms import with_second_norms
@@ -110,6 +110,11 @@ HEADS: dict[str, Component] = {
         "an MLP for contrastive losses; gives no logits (SimCLR, Chen 2020)",
         needs=_scaled,
     ),
+    "classifying": _head(
+        ClassifyingHead,
+        "a projection beside a linear classifier (PaCo, Cui 2021)",
+        needs=_scaled,
+    ),
     "prediction": _head(
         PredictionHead,
         "a projection and a predictor on top of it (BYOL, Grill 2020)",
@@ -183,7 +188,8 @@ def build_model(
         name: a key of `models`.
         num_classes: K.
         head: a key of `HEADS`: "linear", "cosine" (needed by LDAM), "etf" (a fixed
-            frame), "projection" or "prediction".
+            frame), "projection", "prediction" or
+            "classifying".
         dtype: of the backbone's computation, "float32" or "bfloat16". Parameters, batch
             statistics, head and outputs stay float32.
         norm: "batch", "group", "layer", "frozen" or "none"; None keeps the network's
