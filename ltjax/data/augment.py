@@ -51,9 +51,15 @@ class Pipeline(NamedTuple):
 
 
 class PipelineFacts(NamedTuple):
-    """What is known of a pipeline before it is made; see `Pipeline`."""
+    """What is known of a pipeline before it is made; see `Pipeline`.
+
+    Attributes:
+        views: that it makes.
+        hints: names of the per-example numbers that it understands.
+    """
 
     views: tuple[str, ...] = ("inputs",)
+    hints: tuple[str, ...] = ()
 
 
 class PipelineSetting(NamedTuple):

@@ -14,7 +14,7 @@ from ltjax.data.augment import (
     normalizer,
 )
 from ltjax.data.image_views import CONSISTENCY, CONTRASTIVE
-from ltjax.data.views import two_views, weak_strong
+from ltjax.data.views import Boost, two_views, weak_strong
 from ltjax.options import Component, option
 
 SIGNAL = "signal"
@@ -30,6 +30,16 @@ class TwoViewsOptions(NormalizeOptions):
         choices=(*CONTRASTIVE, SIGNAL),
     )
     size: int = option(0, "side of the crops in pixels; 0 = that of the inputs", low=0)
+    boost_layers: int = option(
+        1, "RandAugment operations on images of a boosted method", low=1
+    )
+    boost_lowest: float = option(
+        10.0, "their strength at score 0, of 30; 5 with two layers", low=0, high=30
+    )
+    boost_highest: float = option(30.0, "their strength at score 1", low=0, high=30)
+    boost_random: bool = option(
+        False, "whether the strength is random below that; so with two layers"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +94,17 @@ def _of_views(
 
 def _two_views(options: TwoViewsOptions, setting: PipelineSetting) -> Pipeline:
     size = {"size": options.size} if options.size else {}
+    boost = Boost(
+        options.boost_layers,
+        options.boost_lowest,
+        options.boost_highest,
+        options.boost_random,
+    )
 
     def views(key, inputs, **more):
-        return two_views(key, inputs, recipe=options.recipe, **size, **more)
+        return two_views(
+            key, inputs, recipe=options.recipe, boost=boost, **size, **more
+        )
 
     return _of_views(options, setting, views)
 
@@ -115,7 +133,7 @@ def _weak(options: WeakOptions, setting: PipelineSetting) -> Pipeline:
 
 def _facts(options: Any) -> PipelineFacts:
     if isinstance(options, TwoViewsOptions):
-        return PipelineFacts(("view1", "view2"))
+        return PipelineFacts(("view1", "view2"), ("strength",))
     if isinstance(options, WeakOptions):
         return PipelineFacts()
     strong = (f"strong{i}" for i in range(2, options.num_strong + 1))

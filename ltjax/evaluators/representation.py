@@ -1,37 +1,148 @@
-"""How good features are: the vote of the nearest training examples.
+"""How good features are: votes of neighbors, linear probes, spread on the sphere.
 
-The training set's features are gathered first, without augmentation; every test feature
-is then classified by its neighbours among them, in blocks.
+Neighbors and probes gather the training set's features first, without augmentation;
+every test feature is then classified by its neighbors among them, in blocks, or by a
+linear classifier that was solved on them. What the training labels are is known here
+even if they were hidden from the method.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax.class_stats import count_labels
+from ltjax.classifiers import LinearProbe, logistic_probe, probe_logits, probe_rows
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting, Sweep
 from ltjax.methods.method import averaged
-from ltjax.metrics import classification, knn_predict
+from ltjax.metrics import (
+    balancedness,
+    category_uniformity,
+    classification,
+    knn_predict,
+    per_class_recall,
+    uniformity,
+)
 from ltjax.metrics.column import Column
 from ltjax.metrics.streaming import ClassificationState
 from ltjax.options import Component, option
 
-_PREFIX = "knn_"
 # Calibration bins are those of confidences, which votes are not.
 _OF_VOTES = ("ece", "mce")
 
 
 @dataclasses.dataclass(frozen=True)
-class KNNOptions:
-    """Of the k-nearest-neighbour vote."""
+class FeatureOptions:
+    """Shared by all that look at features."""
+
+    features: str = option(
+        "features", "output of the network that is looked at, such as 'projection'"
+    )
+
+
+def _features_of(
+    caller: str, options: FeatureOptions, setting: EvaluatorSetting
+) -> Callable[[Any, Mapping], jax.Array]:
+    """(state, batch) -> features [B, D] in evaluation mode."""
+    network = setting.networks["main"]
+
+    def features_of(state, batch):
+        params, model_state = averaged(state, ema=setting.evaluate_ema)
+        outputs, _ = network.forward(params, model_state, batch["inputs"], train=False)
+        if options.features not in outputs:
+            raise ValueError(
+                f"{caller}: the network has no output {options.features!r}, expected"
+                f" one of {', '.join(sorted(outputs))}"
+            )
+        return outputs[options.features]
+
+    return features_of
+
+
+def _gathered(features_of: Callable) -> Sweep:
+    """A pass that keeps (features, true labels) of every example."""
+
+    def gather(state, batch, extra):
+        return features_of(state, batch), batch.get("truth", batch["label"])
+
+    return Sweep(gather)
+
+
+def _judged_by(
+    prefix: str,
+    title: str,
+    meaning: str,
+    brief: str,
+    logits_of: Callable[[Any, Mapping, Any], jax.Array],
+    setting: EvaluatorSetting,
+    **more: Any,
+) -> Evaluator:
+    """An evaluator of recalls by class and group, their names led by `prefix`.
+
+    `logits_of` is (state, batch, extra) -> [B, K], whose largest entry is the class.
+    """
+    counts = np.asarray(setting.class_counts)
+
+    def judge(state, sums, batch, extra):
+        return sums.update(
+            logits_of(state, batch, extra), batch["label"], batch["mask"]
+        )
+
+    def arrays(found, extra, about):
+        return {f"{prefix}{name}": x for name, x in found.arrays().items()}
+
+    def summarize(arrays):
+        own = {
+            name.removeprefix(prefix): x
+            for name, x in arrays.items()
+            if name.startswith(prefix)
+        }
+        values = classification.summarize(own, counts, groups=setting.groups)
+        values = {n: v for n, v in values.items() if not n.startswith(_OF_VOTES)}
+        even = balancedness(per_class_recall(own), setting.groups)
+        lost = np.isnan(values["accuracy"])
+        for name in ("group_std", "class_std"):
+            values[name] = np.where(lost, np.nan, getattr(even, name))
+        return {f"{prefix}{name}": value for name, value in values.items()}
+
+    names = {"balanced_accuracy": "All", "many": "Many", "medium": "Medium"}
+    columns = tuple(
+        Column(
+            f"{prefix}{key}",
+            f"{title} {name}",
+            "max",
+            f"mean recall of {meaning}, {name.lower()} classes",
+            brief={"All": brief, "Few": f"{brief} few"}.get(name, ""),
+        )
+        for key, name in {**names, "few": "Few", "worst": "Worst"}.items()
+    )
+    std = Column(
+        f"{prefix}group_std",
+        f"{title} Std",
+        "min",
+        f"sample standard deviation of the group means of {meaning}",
+    )
+    return Evaluator(
+        judge=Sweep(judge, ClassificationState.empty(len(counts))),
+        arrays=arrays,
+        summarize=summarize,
+        columns=(*columns, std),
+        judged=f"{prefix}balanced_accuracy",
+        **more,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class KNNOptions(FeatureOptions):
+    """Of the k-nearest-neighbor vote."""
 
     k: int = option(10, "neighbours that vote", low=1)
     temperature: float = option(
         0.0, "a cosine s votes with exp(s / temperature); 0 = one vote each", low=0
-    )
-    features: str = option(
-        "features", "output of the network that is compared, such as 'projection'"
     )
     block: int = option(4096, "training examples at a time", low=1)
 
@@ -49,72 +160,252 @@ def knn(options: KNNOptions, setting: EvaluatorSetting) -> Evaluator:
     Raises:
         ValueError: (when judging) if the network has no output of that name.
     """
-    network, counts = setting.networks["main"], np.asarray(setting.class_counts)
-    num_classes, k = len(counts), min(options.k, setting.num_train)
+    num_classes = len(setting.class_counts)
+    k = min(options.k, setting.num_train)
+    features_of = _features_of("knn", options, setting)
 
-    def features_of(state, batch):
-        params, model_state = averaged(state, ema=setting.evaluate_ema)
-        outputs, _ = network.forward(params, model_state, batch["inputs"], train=False)
-        if options.features not in outputs:
-            raise ValueError(
-                f"knn: the network has no output {options.features!r}, expected one of"
-                f" {', '.join(sorted(outputs))}"
-            )
-        return outputs[options.features]
-
-    def gather(state, batch, extra):
-        return features_of(state, batch), batch.get("truth", batch["label"])
-
-    def judge(state, sums, batch, bank):
-        rows, labels = bank
+    def votes(state, batch, bank):
         found = knn_predict(
             features_of(state, batch),
-            rows,
-            labels,
+            *bank,
             num_classes=num_classes,
             k=k,
             temperature=options.temperature or None,
             block=options.block,
         )
-        votes = jax.nn.one_hot(found, num_classes, dtype=jnp.float32)
-        return sums.update(votes, batch["label"], batch["mask"])
+        return jax.nn.one_hot(found, num_classes, dtype=jnp.float32)
+
+    return _judged_by(
+        "knn_",
+        "k-NN",
+        f"{options.k}-NN on {options.features}",
+        "knn",
+        votes,
+        setting,
+        bank=_gathered(features_of),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeOptions(FeatureOptions):
+    """Of linear probes."""
+
+    l2: float = option(1e-4, "penalty of the weights, published 5e-6", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotProbeOptions(ProbeOptions):
+    """Of linear probes on few training examples of each class."""
+
+    per_class: int = option(
+        0, "examples of a class; 0 = as many as the rarest one has", low=0
+    )
+    draw: int = option(0, "seed of the choice", low=0, below=2**31)
+
+
+def _probe(
+    options: ProbeOptions,
+    setting: EvaluatorSetting,
+    *,
+    prefix: str,
+    title: str,
+    solve: Callable[..., LinearProbe],
+) -> Evaluator:
+    """The accuracy of a linear classifier that `solve(features, labels)` finds."""
+    features_of = _features_of(prefix.rstrip("_"), options, setting)
+
+    def digest(found):
+        solved = [solve(*one) for one in zip(*map(np.asarray, found), strict=True)]
+        return jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *solved)
+
+    def logits_of(state, batch, solved):
+        return probe_logits(solved, features_of(state, batch))
+
+    return _judged_by(
+        prefix,
+        title,
+        f"{title.lower()} on {options.features}",
+        title.lower(),
+        logits_of,
+        setting,
+        bank=_gathered(features_of),
+        digest=digest,
+    )
+
+
+def probe(options: ProbeOptions, setting: EvaluatorSetting) -> Evaluator:
+    """Accuracy of logistic regression on the training features, solved to the optimum.
+
+    On a long-tailed training set this is the long-tailed protocol.
+
+    Args:
+        options: see `ProbeOptions`.
+        setting: the network "main".
+
+    Returns:
+        `Evaluator` with the metrics "probe_balanced_accuracy", "probe_many", ...
+    """
+    solve = functools.partial(
+        logistic_probe, num_classes=len(setting.class_counts), l2=options.l2
+    )
+    return _probe(options, setting, prefix="probe_", title="Probe", solve=solve)
+
+
+def balanced_probe(options: ProbeOptions, setting: EvaluatorSetting) -> Evaluator:
+    """As `probe`, every class with the same weight in the objective.
+
+    Args:
+        options: see `ProbeOptions`.
+        setting: the network "main".
+
+    Returns:
+        `Evaluator` with the metrics "balanced_probe_balanced_accuracy", ...
+    """
+    num_classes = len(setting.class_counts)
+
+    def solve(features, labels):
+        counts = np.asarray(count_labels(labels, num_classes))
+        weights = np.where(counts > 0, len(labels) / np.maximum(counts, 1), 0.0)
+        return logistic_probe(
+            features,
+            labels,
+            num_classes=num_classes,
+            l2=options.l2,
+            class_weights=weights / np.count_nonzero(counts),
+        )
+
+    return _probe(
+        options, setting, prefix="balanced_probe_", title="Balanced probe", solve=solve
+    )
+
+
+def few_shot_probe(
+    options: FewShotProbeOptions, setting: EvaluatorSetting
+) -> Evaluator:
+    """As `probe`, on the same few training examples of every class.
+
+    Args:
+        options: see `FewShotProbeOptions`.
+        setting: the network "main".
+
+    Returns:
+        `Evaluator` with the metrics "few_shot_probe_balanced_accuracy", ...
+    """
+    num_classes = len(setting.class_counts)
+
+    def solve(features, labels):
+        rows = probe_rows(
+            labels,
+            num_classes,
+            per_class=options.per_class or "smallest",
+            seed=options.draw,
+        )
+        return logistic_probe(
+            features[rows], labels[rows], num_classes=num_classes, l2=options.l2
+        )
+
+    return _probe(
+        options, setting, prefix="few_shot_probe_", title="Few-shot probe", solve=solve
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SphereOptions(FeatureOptions):
+    """Of the spread of features."""
+
+    t: float = option(2.0, "sharpness of the potential of uniformity", above=0)
+    neighbors: int = option(1, "nearest class centers: 10 on CIFAR-100", low=1)
+    block: int = option(1024, "examples whose distances are in memory", low=1)
+
+
+def sphere(options: SphereOptions, setting: EvaluatorSetting) -> Evaluator:
+    """Uniformity of unit features and of class centers, tightness of classes.
+
+    Args:
+        options: see `SphereOptions`.
+        setting: the network "main".
+
+    Returns:
+        `Evaluator` with the metrics "uniformity", "class_uniformity",
+        "neighborhood_uniformity" and "class_tightness" (distances within a class).
+    """
+    num_classes = len(setting.class_counts)
+    features_of = _features_of("sphere", options, setting)
+
+    def of_one(features, labels):
+        features = features / np.maximum(
+            np.linalg.norm(features, axis=1, keepdims=True), 1e-12
+        )
+        classes = category_uniformity(
+            features,
+            labels,
+            num_classes=num_classes,
+            neighbors=min(options.neighbors, num_classes - 1),
+            block=options.block,
+        )
+        spread = uniformity(features, t=options.t, block=options.block)
+        return {
+            "uniformity": spread,
+            "class_uniformity": classes.inter,
+            "neighborhood_uniformity": classes.neighborhood,
+            "class_tightness": classes.intra,
+        }
 
     def arrays(found, extra, about):
-        return {f"{_PREFIX}{name}": x for name, x in found.arrays().items()}
+        each = [of_one(*one) for one in zip(*map(np.asarray, found), strict=True)]
+        return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
     def summarize(arrays):
-        own = {
-            name.removeprefix(_PREFIX): x
-            for name, x in arrays.items()
-            if name.startswith(_PREFIX)
-        }
-        values = classification.summarize(own, counts, groups=setting.groups)
-        return {
-            f"{_PREFIX}{name}": value
-            for name, value in values.items()
-            if not name.startswith(_OF_VOTES)
-        }
+        return {column.key: arrays[column.key] for column in columns}
 
-    means = {"balanced_accuracy": "All", "many": "Many", "medium": "Medium"}
-    columns = tuple(
+    columns = (
         Column(
-            f"{_PREFIX}{key}",
-            f"k-NN {title}",
+            "class_uniformity",
+            "Class uniformity",
             "max",
-            f"mean recall of {options.k}-NN on {options.features},"
-            f" {title.lower()} classes",
-            brief={"All": "knn", "Few": "knn few"}.get(title, ""),
-        )
-        for key, title in {**means, "few": "Few", "worst": "Worst"}.items()
+            "mean distance of the class centers on the sphere",
+        ),
+        Column(
+            "neighborhood_uniformity",
+            "Neighborhood",
+            "max",
+            f"mean distance of a class center to its {options.neighbors} nearest",
+        ),
+        Column(
+            "class_tightness",
+            "Tightness",
+            "min",
+            "mean distance of two unit features of a class",
+        ),
+        Column(
+            "uniformity",
+            "Uniformity",
+            "min",
+            f"log mean Gaussian potential of all pairs, t = {options.t:g}",
+        ),
     )
     return Evaluator(
-        judge=Sweep(judge, ClassificationState.empty(num_classes)),
+        judge=_gathered(features_of),
         arrays=arrays,
         summarize=summarize,
         columns=columns,
-        bank=Sweep(gather),
-        judged="knn_balanced_accuracy",
     )
 
 
 KNN = Component("vote of the k nearest training features (Wu 2018)", KNNOptions, knn)
+PROBE = Component(
+    "linear probe on the training features, solved to the optimum", ProbeOptions, probe
+)
+BALANCED_PROBE = Component(
+    "linear probe with the same weight for every class", ProbeOptions, balanced_probe
+)
+FEW_SHOT_PROBE = Component(
+    "linear probe on as few examples of every class (Jiang 2021)",
+    FewShotProbeOptions,
+    few_shot_probe,
+)
+SPHERE = Component(
+    "uniformity of features and class centers (Wang 2020, Li 2022)",
+    SphereOptions,
+    sphere,
+)

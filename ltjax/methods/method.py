@@ -159,6 +159,8 @@ class MethodFacts(NamedTuple):
         treats_guesses: whether the config's `pseudo_labels` treat what it guesses.
         columns: columns that it needs of the training source.
         views: views that it needs of the augmentation.
+        norm_sets: sets of batch normalization layers that its network has; with 2,
+            `forward` takes `branch=1` for the second.
         takes_features: whether it can train on the features of a frozen backbone.
         takes_auxiliary: whether it adds the second loss of a gradient rule.
         takes_memory: whether the loss may keep something between steps.
@@ -179,6 +181,7 @@ class MethodFacts(NamedTuple):
     treats_guesses: bool = False
     columns: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
+    norm_sets: int = 1
     takes_features: bool = False
     takes_auxiliary: bool = False
     takes_memory: bool = False

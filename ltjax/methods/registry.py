@@ -10,7 +10,7 @@ from ltjax.methods import gradients, losses, samplers, treatment, weights
 from ltjax.methods.noisy_label import cdr, coteaching, rcal, rolt
 from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
 from ltjax.methods.segmentation import pixelwise
-from ltjax.methods.self_supervised import moco, simclr
+from ltjax.methods.self_supervised import byol, moclr, moco, sdclr, simclr, simsiam
 from ltjax.methods.semi_supervised import (
     abc,
     acr,
@@ -24,7 +24,7 @@ from ltjax.methods.semi_supervised import (
     remixmatch,
     simpro,
 )
-from ltjax.methods.supervised import cc_sam, cvs, supervised
+from ltjax.methods.supervised import cc_sam, cvs, kcl, paco, sup_con, supervised
 from ltjax.options import Component
 from ltjax.resampling.repeat_factor import REPEAT_FACTOR
 
@@ -100,6 +100,13 @@ METHODS: dict[str, Component] = {
     "rcal": rcal.RCAL,
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
+    "sdclr": sdclr.SDCLR,
+    "simsiam": simsiam.SIMSIAM,
+    "byol": byol.BYOL,
+    "moclr": moclr.MOCLR,
+    "sup_con": sup_con.SUP_CON,
+    "kcl": kcl.KCL,
+    "paco": paco.PACO,
     "pixelwise": pixelwise.PIXELWISE,
 }
 

@@ -18,8 +18,10 @@ class ProjectionHead(nn.Module):
         dim: P, of the projection.
         layers: number of dense layers.
         norm: normalization of the hidden layers.
-        last_norm: whether the projection is normalized too (SimCLR v1's code, without
-            a learned scale and offset in BYOL's line of work: there it is off).
+        last_norm: whether the projection is normalized too (SimCLR v1's code; BYOL's
+            line of work does not).
+        last_affine: whether that normalization has a learned scale and offset (SimSiam:
+            it has not).
 
     References:
         T. Chen et al., "A Simple Framework for Contrastive Learning of Visual
@@ -32,6 +34,7 @@ class ProjectionHead(nn.Module):
     layers: int = option(2, "dense layers", low=1)
     norm: str = option("batch", "of the hidden layers", choices=("batch", "none"))
     last_norm: bool = option(False, "whether the projection is normalized too")
+    last_affine: bool = option(True, "whether last_norm has a learned scale and offset")
 
     @property
     def rows_independent(self) -> bool:
@@ -49,7 +52,64 @@ class ProjectionHead(nn.Module):
             width = self.dim if last else self.width
             x = nn.Dense(width, use_bias=not normed, name=f"dense{k}")(x)
             if normed:
-                x = norm(x, f"norm{k}")
+                affine = self.last_affine or not last
+                x = norm(x, f"norm{k}", use_scale=affine, use_bias=affine)
             if not last:
                 x = nn.relu(x)
         return {"projection": x}
+
+
+class PredictionHead(ProjectionHead):
+    """A projection with a predictor on top, which only the trained network needs.
+
+    The predictor is one hidden layer; it maps a projection to what the projection of
+    the other view should be.
+
+    Attributes:
+        predictor_width: of its hidden layer.
+
+    References:
+        Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020; Chen and He, "Exploring
+        Simple Siamese Representation Learning", CVPR 2021.
+    """
+
+    predictor_width: int = option(512, "of the predictor's hidden layer", low=1)
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"projection": [B, P], "prediction": [B, P]}."""
+        outputs = super().__call__(features, train=train, mask=mask)
+        norm = make_norm(self.norm, train=train, mask=mask)
+        bias = self.norm == "none"
+        x = nn.Dense(self.predictor_width, use_bias=bias, name="predictor1")(
+            outputs["projection"]
+        )
+        x = nn.relu(norm(x, "predictor_norm"))
+        prediction = nn.Dense(self.dim, name="predictor2")(x)
+        return {**outputs, "prediction": prediction}
+
+
+class ClassifyingHead(ProjectionHead):
+    """A projection beside a linear classifier on the same features.
+
+    For methods that contrast and classify at once; it is the classifier that predicts.
+
+    References:
+        Cui et al., "Parametric Contrastive Learning", ICCV 2021.
+    """
+
+    num_classes: int = 2
+
+    @staticmethod
+    def class_vectors(params, frames) -> jax.Array:
+        """The classifier's kernel [D, K]."""
+        return params["classifier"]["kernel"]
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"projection": [B, P], "logits": [B, K]}."""
+        outputs = super().__call__(features, train=train, mask=mask)
+        return {
+            **outputs,
+            "logits": nn.Dense(self.num_classes, name="classifier")(features),
+        }

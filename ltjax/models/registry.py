@@ -12,9 +12,10 @@ from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import CosineHead, FrameHead, LinearHead, TwoLinearHeads
 from ltjax.models.mlp import MLP
-from ltjax.models.projection import ProjectionHead
+from ltjax.models.projection import ClassifyingHead, PredictionHead, ProjectionHead
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
+from ltjax.models.second_norms import with_second_norms
 from ltjax.models.small_conv import Conv1D, Conv2D
 from ltjax.models.unet import UNet
 from ltjax.models.vit import ViT
@@ -121,6 +122,16 @@ HEADS: dict[str, Component] = {
         "an MLP for contrastive losses; gives no logits (SimCLR, Chen 2020)",
         needs=_scaled,
     ),
+    "classifying": _head(
+        ClassifyingHead,
+        "a projection beside a linear classifier (PaCo, Cui 2021)",
+        needs=_scaled,
+    ),
+    "prediction": _head(
+        PredictionHead,
+        "a projection and a predictor on top of it (BYOL, Grill 2020)",
+        needs=_scaled,
+    ),
 }
 
 
@@ -132,6 +143,7 @@ def assemble(
     freeze_backbone: bool = False,
     class_scale: str = "none",
     class_scale_power: float = 0.5,
+    norm_sets: int = 1,
 ) -> Model:
     """A `Model` of a backbone and a head.
 
@@ -142,12 +154,16 @@ def assemble(
         freeze_backbone: see `Classifier`.
         class_scale: see `HeadOptions`.
         class_scale_power: likewise.
+        norm_sets: 2 for a second set of batch normalization layers, see
+            `ltjax.models.second_norms`.
 
     Returns:
         A `Model`; its parameters lie under "backbone" and "head".
     """
     module = Classifier(backbone, head, freeze_backbone)
     model = from_linen(module, describe=f"{describe}, {module.num_features} features")
+    if norm_sets > 1:
+        model = with_second_norms(model)
     if class_scale == "none":
         return model
     power = class_scale_power if class_scale == "inverse_norm" else 0.0
@@ -184,7 +200,8 @@ def build_model(
         name: a key of `models`.
         num_classes: K.
         head: a key of `HEADS`: "linear", "cosine" (needed by LDAM), "etf" (a fixed
-            frame) or "projection".
+            frame), "projection", "prediction" or
+            "classifying".
         dtype: of the backbone's computation, "float32" or "bfloat16". Parameters, batch
             statistics, head and outputs stay float32.
         norm: "batch", "group", "layer", "frozen" or "none"; None keeps the network's

@@ -223,6 +223,7 @@ def make_model(config: TrainConfig, num_classes: int) -> Model:
         freeze_backbone=frozen and optimizer.bn_mode == "frozen",
         class_scale=head.class_scale,
         class_scale_power=head.class_scale_power,
+        norm_sets=config.method.facts.norm_sets,
         describe=describe_network(
             config.model.name, config.model.options, config.head.name, num_classes
         ),

@@ -24,7 +24,6 @@ METHODS = {
     "noisy_lt": ["supervised", "coteaching", "cdr", "rolt", "rcal"],
     "partial_lt": ["proden", "lw", "cavl", "corr", "solar"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
-    "selfsup_lt": ["simclr"],
     "semi_lt": [
         *("fixmatch", "darp", "abc", "daso", "acr", "simpro"),
         *("mixmatch", "remixmatch", "crest", "crest_plus", "cossl"),
@@ -59,7 +58,9 @@ def arguments(path: pathlib.Path, module) -> list[str]:
     """The arguments to describe: the bare file, and each choice by itself."""
     names = accepted(path)
     choices = {
-        "method": METHODS.get(path.stem, list(presets.PRESETS)),
+        "method": METHODS.get(
+            path.stem, list(getattr(module, "METHODS", presets.PRESETS))
+        ),
         "loss": ["ce", "la", "ldam_drw", "vs"],
         "gradient": [name for name in GRADIENTS if name != "rwsam"],
         "classes": ["10", "100"] if "cifar" in path.stem else [],

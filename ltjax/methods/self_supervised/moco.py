@@ -7,47 +7,26 @@ r"""MoCo v2: each query finds its key among a queue of keys of former batches.
 References:
     He et al., "Momentum Contrast for Unsupervised Visual Representation Learning",
     CVPR 2020; Chen et al., "Improved Baselines with Momentum Contrastive Learning",
-    2020. The released code follows the query parameters with those of before the step,
-    and a second pass of a sharp gradient would move key network and queue again. Here
-    both move once per step, in `prepare` and `update`, by the unperturbed parameters.
-    The batch statistics span the whole batch, so that nothing has to be shuffled.
+    2020. For the order of a step see `ltjax.methods.self_supervised.queues`.
 """
 
 import dataclasses
-import functools
-
-import jax
-import jax.numpy as jnp
 
 from ltjax import losses
-from ltjax._numerics import l2_normalize, moving_average
-from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
-from ltjax.options import Component, live, option
+from ltjax.methods.method import Method, Setting
+from ltjax.methods.self_supervised import pairs, queues
+from ltjax.methods.self_supervised.boosting import BoostOptions
+from ltjax.methods.self_supervised.extensions import (
+    extended,
+    extended_facts,
+    extension_needs,
+)
+from ltjax.options import Component
 
 
 @dataclasses.dataclass(frozen=True)
-class MoCoOptions:
+class MoCoOptions(BoostOptions, queues.QueueOptions, pairs.TemperatureOptions):
     """Of MoCo."""
-
-    temperature: float = option(0.2, "of the similarities", above=0, sweep=True)
-    momentum: float = option(
-        0.99, "of the key network: 0.999 on ImageNet", low=0, high=1, sweep=True
-    )
-    queue: int = option(4096, "keys kept, a multiple of the batch size", low=1)
-    block: int = option(
-        0, "queue rows whose similarities are in memory at a time; 0 = all", low=0
-    )
-
-
-def enqueue(queue, pointer, keys, mask) -> tuple[jax.Array, jax.Array]:
-    """The queue [Q, D] with keys [B, D] from `pointer` on, and where the next go.
-
-    Q is a multiple of B. A row that is padding leaves the older key in its place.
-    """
-    old = jax.lax.dynamic_slice_in_dim(queue, pointer, len(keys))
-    new = jnp.where(mask[:, None], keys, old)
-    queue = jax.lax.dynamic_update_slice_in_dim(queue, new, pointer, axis=0)
-    return queue, (pointer + len(keys)) % len(queue)
 
 
 def moco(options: MoCoOptions, setting: Setting) -> Method:
@@ -60,87 +39,36 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
     Returns:
         A `Method` whose state is the key network ("target"), "queue" and "pointer".
     """
-    network, rule = setting.networks["main"], setting.rule
-    block = options.block or None
-
-    def init(key, params, model_state):
-        features = jnp.zeros((1, network.num_features))
-        project = functools.partial(network.classify, train=False)
-        outputs, _ = jax.eval_shape(project, params, model_state, features)
-        width = outputs["projection"].shape[-1]
-        queue = jax.random.normal(key, (options.queue, width))
-        return {
-            "target": {"params": params, "model_state": model_state},
-            "queue": l2_normalize(queue),
-            "pointer": jnp.zeros((), jnp.int32),
-        }
-
-    def forward(params, model_state, inputs, mask, key):
-        return network.forward(
-            params,
-            model_state,
-            inputs,
-            train=True,
-            rngs={"dropout": key},
-            mask=mask if setting.padded else None,
-        )
-
-    def prepare(state, batch, *, key, program):
-        kept = state.method_state
-        momentum = live("method", options, state.hyper).momentum
-        target = kept["target"]
-        params = moving_average(target["params"], state.params, momentum)
-        outputs, model_state = forward(
-            params, target["model_state"], batch["view2"], batch["mask"], key
-        )
-        target = {"params": params, "model_state": model_state}
-        return {**kept, "target": target}, {**batch, "key": outputs["projection"]}
+    queue = queues.queue_of(options, setting)
+    temperature_at = pairs.temperature_of(options, setting)
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = forward(
-            params, state.model_state, batch["view1"], batch["mask"], key
-        )
+        outputs, model_state = queue.queries(params, state, batch, key)
+        temperature = temperature_at(state)
         values = losses.info_nce(
             outputs["projection"],
             batch["key"],
             state.method_state["queue"],
-            temperature=live("method", options, state.hyper).temperature,
+            temperature=temperature,
             where=batch["mask"],
-            block=block,
+            block=options.block or None,
         )
-        return {"views": values}, {"model_state": model_state, "outputs": outputs}
-
-    def terms(state, batch, aux, *, program):
-        parts = {"views": even_part(batch)}
-        return rule.terms(parts, state, batch, program.rule)
-
-    def update(state, batch, aux):
-        kept = state.method_state
-        queue, pointer = enqueue(
-            kept["queue"], kept["pointer"], l2_normalize(batch["key"]), batch["mask"]
+        keys = {"projection": batch["key"]}
+        more = pairs.told(options, temperature)
+        return pairs.pair_losses(
+            values, outputs, keys, model_state, batch["mask"], **more
         )
-        return {**kept, "queue": queue, "pointer": pointer}
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
-    return Method(
-        loss=loss,
-        terms=terms,
-        predict=predict,
-        init=init,
-        prepare=prepare,
-        update=update,
-        evaluators=("knn",),
+    method = pairs.pair_method(
+        setting, loss, init=queue.init, prepare=queue.prepare, update=queue.update
     )
+    return extended(method, options, setting)
 
 
 def _needs(options: MoCoOptions, config) -> list[str]:
-    if options.queue % config.batch_size == 0:
-        return []
     return [
-        f"config.method.queue is {options.queue}, expected a multiple of"
-        f" config.batch_size ({config.batch_size}), whose keys enter together"
+        *extension_needs(options, config),
+        *queues.queue_needs(options, config),
     ]
 
 
@@ -149,11 +77,5 @@ MOCO = Component(
     MoCoOptions,
     moco,
     _needs,
-    lambda options: MethodFacts(
-        head="projection",
-        reads_labels=False,
-        reads_loss=False,
-        reads_weights=False,
-        views=("view1", "view2"),
-    ),
+    extended_facts,
 )

@@ -4,29 +4,26 @@ References:
     Chen et al., "A Simple Framework for Contrastive Learning of Visual
     Representations", ICML 2020. The loss is `ltjax.losses.nt_xent`. Both views go
     through the network together, so that batch normalization sees them together, as in
-    the released code.
+    the released code; that of geometric harmonization takes them one after the other
+    (`joint=False`).
 """
 
 import dataclasses
 
-import jax.numpy as jnp
-
-from ltjax import losses
-from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
-from ltjax.options import Component, live, option
+from ltjax.methods.method import Method, Setting
+from ltjax.methods.self_supervised import pairs
+from ltjax.methods.self_supervised.extensions import (
+    ExtensionOptions,
+    extended,
+    extended_facts,
+    extension_needs,
+)
+from ltjax.options import Component
 
 
 @dataclasses.dataclass(frozen=True)
-class SimCLROptions:
+class SimCLROptions(ExtensionOptions, pairs.ContrastOptions, pairs.ViewOptions):
     """Of SimCLR."""
-
-    temperature: float = option(0.2, "of the similarities", above=0, sweep=True)
-    focal_gamma: float = option(
-        0.0, "focusing exponent of the focal form; 0 = NT-Xent", low=0
-    )
-    block: int = option(
-        0, "views whose similarities are in memory at a time; 0 = all", low=0
-    )
 
 
 def simclr(options: SimCLROptions, setting: Setting) -> Method:
@@ -39,53 +36,28 @@ def simclr(options: SimCLROptions, setting: Setting) -> Method:
     Returns:
         A `Method` whose prediction is features and projection, judged by "knn".
     """
-    network, rule = setting.networks["main"], setting.rule
-    block = options.block or None
+    temperature_at = pairs.temperature_of(options, setting)
 
     def loss(params, state, batch, *, key, program):
-        views = jnp.concatenate([batch["view1"], batch["view2"]])
-        mask = batch["mask"]
-        outputs, model_state = network.forward(
-            params,
-            state.model_state,
-            views,
-            train=True,
-            rngs={"dropout": key},
-            mask=jnp.concatenate([mask, mask]) if setting.padded else None,
+        first, second, model_state = pairs.view_outputs(
+            setting, params, state.model_state, batch, key=key, joint=options.joint
         )
-        rows = len(mask)
-        first, second = outputs["projection"][:rows], outputs["projection"][rows:]
-        now = live("method", options, state.hyper)
-        common = {"temperature": now.temperature, "where": mask, "block": block}
-        if options.focal_gamma:
-            values = losses.focal_nt_xent(
-                first, second, gamma=options.focal_gamma, **common
-            )
-        else:
-            values = losses.nt_xent(first, second, **common)
-        own = {name: x[:rows] for name, x in outputs.items()}
-        return {"views": values}, {"model_state": model_state, "outputs": own}
+        temperature = temperature_at(state)
+        values = pairs.nt_xent(
+            options, first, second, temperature=temperature, where=batch["mask"]
+        )
+        more = pairs.told(options, temperature)
+        return pairs.pair_losses(
+            values, first, second, model_state, batch["mask"], **more
+        )
 
-    def terms(state, batch, aux, *, program):
-        parts = {"views": even_part(batch)}
-        return rule.terms(parts, state, batch, program.rule)
-
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
-    return Method(loss=loss, terms=terms, predict=predict, evaluators=("knn",))
+    return extended(pairs.pair_method(setting, loss), options, setting)
 
 
 SIMCLR = Component(
     "SimCLR, also in its focal form (Chen 2020)",
     SimCLROptions,
     simclr,
-    facts=lambda options: MethodFacts(
-        head="projection",
-        reads_labels=False,
-        reads_loss=False,
-        reads_weights=False,
-        couples_batch=True,
-        views=("view1", "view2"),
-    ),
+    extension_needs,
+    lambda options: extended_facts(options, couples_batch=True),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.config_file import load_config
-from ltjax.methods.self_supervised.moco import enqueue
+from ltjax.methods.self_supervised.queues import enqueue
 from ltjax.options import ConfigError
 from ltjax.train.build import build
 from ltjax.train.check import check

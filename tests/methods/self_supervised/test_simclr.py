@@ -21,11 +21,21 @@ def batch():
     }
 
 
-@pytest.mark.parametrize("gamma", [0.0, 2.0])
-def test_a_step_minimizes_nt_xent_of_the_real_rows(smoked, batch, gamma):
-    changes = ("model.norm=none", "head.norm=none", f"method.focal_gamma={gamma}")
-    run, state = smoked(*CONFIG, *changes)
+# With TS the steps are those of epoch 1, a third of the period.
+@pytest.mark.parametrize(
+    ("method", "gamma", "temperature"),
+    [("simclr", 0.0, 0.2), ("focal", 2.0, 0.2), ("ts", 0.0, 0.1 + 0.9 * 0.25)],
+)
+def test_a_step_minimizes_nt_xent_of_the_real_rows(
+    smoked, batch, method, gamma, temperature
+):
+    changes = ("model.norm=none", "head.norm=none")
+    if method == "ts":
+        changes += ("method.temperature_period=3 epochs", "total=6 epochs")
+    run, state = smoked("selfsup_lt", f"method={method},probe=false", *changes)
     _, metrics = jax.jit(run.step)(state, batch)
+    if method == "ts":
+        assert float(metrics["temperature"][0]) == pytest.approx(temperature, rel=1e-6)
     embedded = []
     for name in ("view1", "view2"):
         outputs, _ = run.model.forward(
@@ -34,7 +44,7 @@ def test_a_step_minimizes_nt_xent_of_the_real_rows(smoked, batch, gamma):
         embedded.append(np.asarray(outputs["projection"], np.float64))
     z = np.concatenate(embedded)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
-    s = z @ z.T / 0.2
+    s = z @ z.T / temperature
     np.fill_diagonal(s, -np.inf)
     positive = s[np.arange(26), (np.arange(26) + 13) % 26]
     loss = np.log(np.exp(s).sum(1)) - positive
