@@ -7,6 +7,7 @@ from ltjax.evaluators import (
     collapse,
     representation,
     segmentation,
+    test_priors,
     top_k,
 )
 from ltjax.options import Component
@@ -18,5 +19,6 @@ EVALUATORS: dict[str, Component] = {
     "knn": representation.KNN,
     "auc": auc.AUC,
     "segmentation": segmentation.SEGMENTATION,
+    "test_priors": test_priors.TEST_PRIORS,
     "top_k": top_k.TOP_K,
 }
