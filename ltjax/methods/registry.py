@@ -7,6 +7,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
+from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.partial_label import proden
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
@@ -72,4 +73,8 @@ METHODS: dict[str, Component] = {
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
     "pixelwise": pixelwise.PIXELWISE,
+    "ride": ride.RIDE,
+    "ride_router": ride_router.RIDE_ROUTER,
+    "sade": sade.SADE,
+    "dirmixe": dirmixe.DIRMIXE,
 }

@@ -21,6 +21,7 @@ CONFIGS = GOLDEN.parents[2] / "configs"
 # Values of `method` and `profile` in the files whose arguments mean something else.
 METHODS = {
     "auc_lt": ["auc_square", "auc_hinge", "auc_exp", "auc_logistic", "ce"],
+    "experts_lt": ["ride", "ride_routed", "sade", "dirmixe", "la"],
     "partial_lt": ["proden"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
     "selfsup_lt": ["simclr"],
