@@ -9,6 +9,7 @@ from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.partial_label import proden
+from ltjax.methods.ranking import multi_label
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
 from ltjax.methods.semi_supervised import fixmatch
@@ -35,6 +36,13 @@ LOSSES: dict[str, Component] = {
     "auc_hinge": losses.AUC_HINGE,
     "auc_exp": losses.AUC_EXP,
     "auc_logistic": losses.AUC_LOGISTIC,
+    "partial_auc": losses.PARTIAL_AUC,
+    "partial_auc_cvar": losses.PARTIAL_AUC_CVAR,
+    "partial_auc_kl": losses.PARTIAL_AUC_KL,
+    "autkc": losses.AUTKC,
+    "sigmoids": losses.SIGMOIDS,
+    "tkpr": losses.TKPR,
+    "distribution_balanced": losses.DISTRIBUTION_BALANCED,
 }
 
 WEIGHTS: dict[str, Component] = {
@@ -77,4 +85,5 @@ METHODS: dict[str, Component] = {
     "ride_router": ride_router.RIDE_ROUTER,
     "sade": sade.SADE,
     "dirmixe": dirmixe.DIRMIXE,
+    "multi_label": multi_label.MULTI_LABEL,
 }

@@ -22,6 +22,7 @@ CONFIGS = GOLDEN.parents[2] / "configs"
 METHODS = {
     "auc_lt": ["auc_square", "auc_hinge", "auc_exp", "auc_logistic", "ce"],
     "experts_lt": ["ride", "ride_routed", "sade", "dirmixe", "la"],
+    "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
     "partial_lt": ["proden"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
     "selfsup_lt": ["simclr"],
