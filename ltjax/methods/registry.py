@@ -9,7 +9,7 @@ from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.partial_label import proden
-from ltjax.methods.ranking import multi_label
+from ltjax.methods.ranking import aucm, multi_label
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
 from ltjax.methods.semi_supervised import fixmatch
@@ -85,5 +85,6 @@ METHODS: dict[str, Component] = {
     "ride_router": ride_router.RIDE_ROUTER,
     "sade": sade.SADE,
     "dirmixe": dirmixe.DIRMIXE,
+    "aucm": aucm.AUCM,
     "multi_label": multi_label.MULTI_LABEL,
 }

@@ -20,7 +20,10 @@ CONFIGS = GOLDEN.parents[2] / "configs"
 
 # Values of `method` and `profile` in the files whose arguments mean something else.
 METHODS = {
-    "auc_lt": ["auc_square", "auc_hinge", "auc_exp", "auc_logistic", "ce"],
+    "auc_lt": [
+        *("auc_square", "auc_hinge", "auc_exp", "auc_logistic"),
+        *("partial_auc", "partial_auc_cvar", "partial_auc_kl", "aucm", "ce"),
+    ],
     "experts_lt": ["ride", "ride_routed", "sade", "dirmixe", "la"],
     "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
     "partial_lt": ["proden"],
