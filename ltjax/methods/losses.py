@@ -316,13 +316,16 @@ def _tkpr(outputs, labels, options: TKPROptions, context: LossContext):
 
 def _distribution_balanced(options: DistributionBalancedOptions, setting) -> Loss:
     names = options_of(DistributionBalancedOptions)
-    number = setting.num_examples
 
     def fn(outputs, labels, options, context: LossContext):
         chosen = {name: getattr(options, name) for name in names}
         counts = context.class_counts
         return losses.distribution_balanced(
-            outputs["logits"], labels, counts, num_examples=number, **chosen
+            outputs["logits"],
+            labels,
+            counts,
+            num_examples=setting.num_examples,
+            **chosen,
         )
 
     return Loss(fn)

@@ -113,6 +113,12 @@ def _needs(options: RIDEOptions, config) -> list[str]:
             f"config.head.scale is {scale}, but loss {config.loss.name!r} scales the"
             " cosines itself, expected 1"
         )
+    kind = getattr(config.head.options, "classifier", "cosine")
+    if config.loss.facts.head == "cosine" and kind != "cosine":
+        faults.append(
+            f"config.head.classifier is {kind!r}, but loss {config.loss.name!r} is of"
+            " cosines, expected 'cosine'"
+        )
     return faults
 
 

@@ -47,6 +47,8 @@ def test_two_phases_as_the_paper_has_them(
 def test_ldam_on_scaled_cosines_is_refused(smoked):
     with pytest.raises(ConfigError, match="scales the cosines itself, expected 1"):
         smoked(*CONFIG, "loss.name=ldam")
+    with pytest.raises(ConfigError, match="'ldam' is of cosines, expected 'cosine'"):
+        smoked(*CONFIG, "loss.name=ldam", "head.scale=1.0", "head.classifier=linear")
     run, state = smoked(*CONFIG, "loss.name=ldam", "head.scale=1.0")
     outputs = jax.eval_shape(run.predict, state, np.zeros((2, 40, 1), np.float32))
     assert outputs["expert_logits"].shape == (2, 3, 10)
