@@ -9,7 +9,7 @@ from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.partial_label import proden
-from ltjax.methods.ranking import aucm, multi_label
+from ltjax.methods.ranking import aucm, drauc, multi_label
 from ltjax.methods.segmentation import pixelwise
 from ltjax.methods.self_supervised import moco, simclr
 from ltjax.methods.semi_supervised import fixmatch
@@ -86,5 +86,6 @@ METHODS: dict[str, Component] = {
     "sade": sade.SADE,
     "dirmixe": dirmixe.DIRMIXE,
     "aucm": aucm.AUCM,
+    "drauc": drauc.DRAUC,
     "multi_label": multi_label.MULTI_LABEL,
 }

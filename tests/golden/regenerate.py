@@ -27,6 +27,7 @@ METHODS = {
     "experts_lt": ["ride", "ride_routed", "sade", "dirmixe", "la"],
     "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
     "partial_lt": ["proden"],
+    "robust_auc": ["aucm", "drauc", "drauc_aware", "ce"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
     "selfsup_lt": ["simclr"],
     "semi_lt": ["fixmatch", "supervised"],
