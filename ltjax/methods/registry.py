@@ -10,7 +10,7 @@ from ltjax.methods import gradients, losses, samplers, weights
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.partial_label import proden
 from ltjax.methods.ranking import aucm, drauc, multi_label
-from ltjax.methods.segmentation import pixelwise
+from ltjax.methods.segmentation import aucseg, pixelwise
 from ltjax.methods.self_supervised import moco, simclr
 from ltjax.methods.semi_supervised import fixmatch
 from ltjax.methods.supervised import cc_sam, cvs, supervised
@@ -81,6 +81,7 @@ METHODS: dict[str, Component] = {
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
     "pixelwise": pixelwise.PIXELWISE,
+    "aucseg": aucseg.AUCSEG,
     "ride": ride.RIDE,
     "ride_router": ride_router.RIDE_ROUTER,
     "sade": sade.SADE,

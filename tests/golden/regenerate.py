@@ -28,7 +28,7 @@ METHODS = {
     "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
     "partial_lt": ["proden"],
     "robust_auc": ["aucm", "drauc", "drauc_aware", "ce"],
-    "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
+    "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs", "aucseg"],
     "selfsup_lt": ["simclr"],
     "semi_lt": ["fixmatch", "supervised"],
 }
