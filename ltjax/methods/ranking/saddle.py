@@ -6,7 +6,7 @@ are averaged over the classes that have a pair in the batch.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -111,12 +111,14 @@ def move_duals(
         return jnp.sum(found.values * mask) / jnp.maximum(jnp.sum(mask), 1)
 
     slope = jax.grad(objective)(duals)
-    transform = losses.pesg(
+    rule = losses.pesg(
         options.dual_lr,
         margin=options.margin,
         epoch_decay=options.dual_decay,
         alpha_step=options.alpha_step,
     )
+    # Optax knows trees of arrays only, here they have names.
+    transform = cast(Any, rule)
     variables = SaddleVariables((), duals)
     state = PESGState(*old["pesg"])
     step, state = transform.update(SaddleVariables((), slope), state, variables)
