@@ -2,8 +2,8 @@ r"""Segmentation of procedural digit scenes, whose pixel counts are long-tailed.
 
     ltjax train --config configs/segmentation_scenes.py:method=la --workdir runs/scenes
 
-Arguments: method (a preset of the supervised losses, by pixel counts), imf (how much
-rarer the last digit is than the first), smoke. A small U-Net, judged by mean
+Arguments: method (a preset of the supervised losses, by pixel counts, or aucseg), imf
+(how much rarer the last digit is than the first), smoke. A small U-Net, judged by mean
 intersection over union, by class group.
 """
 
@@ -21,8 +21,11 @@ def get_config(arg=""):
     config.optimizer.lr, config.schedule.name = 0.2, "cosine"
     config.many, config.few = 50_000, 10_000  # pixels
     config.eval_every, config.eval_batch_size = "20%", 50
-    presets.apply_preset(config, args.method, late="80%")
-    config.method.choose("pixelwise")
+    auc = args.method == "aucseg"
+    presets.apply_preset(config, "ce" if auc else args.method, late="80%")
+    config.method.choose("aucseg" if auc else "pixelwise")
+    if auc:
+        config.label = "AUCSeg"
     if args.smoke:
         config.data.train_size, config.data.test_size = 48, 24
         config.data.rarity = 3.0  # every class occurs in the few scenes

@@ -1,5 +1,9 @@
 """Classifiers: what the last layer is, and how it is corrected after training."""
 
+from ltjax.classifiers.expert_weights import (
+    prediction_stability,
+    stable_expert_weights,
+)
 from ltjax.classifiers.frames import (
     Frame,
     class_frame,
@@ -97,6 +101,7 @@ __all__ = [
     "orthonormal_columns",
     "plug_in_predict",
     "plug_in_threshold",
+    "prediction_stability",
     "prior_correction",
     "probe_logits",
     "probe_rows",
@@ -105,6 +110,7 @@ __all__ = [
     "select_tau_norm",
     "shift_threshold_for_costs",
     "simplex_etf",
+    "stable_expert_weights",
     "svm_probe",
     "tau_norm_path",
     "tau_normalize",

@@ -1,14 +1,14 @@
 """Data sets as components: where examples come from and which of them are kept."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ltjax.data.catalog import DATASETS, Dataset
 from ltjax.data.folders import open_folder
 from ltjax.data.mnist1d import open_mnist1d
 from ltjax.data.records import open_records
-from ltjax.data.scenes import digit_scenes
+from ltjax.data.scenes import digit_scenes, digit_sets
 from ltjax.data.source import Source, load_source
 from ltjax.options import Component, option, options_of
 
@@ -38,6 +38,11 @@ class DataOptions:
         0, "examples of the largest class; 0 = those of the smallest one", low=0
     )
     counts: tuple[int, ...] = option((), "with profile='counts'", low=0)
+    positive_from: int = option(
+        0,
+        "two classes: those from this one on, and the others; 0 = as they are",
+        low=0,
+    )
     subset_seed: int = option(0, "of the subset", low=0, below=2**31)
     feed: str = option(
         "resident",
@@ -203,27 +208,34 @@ def _catalogued(name: str, dataset: Dataset) -> Component:
     return _component(name, dataset, about + classes, options)
 
 
-def _scenes(options: SceneOptions, split: str) -> Source:
-    test = split == options.test_split
-    return digit_scenes(
-        options.test_size if test else options.train_size,
-        size=options.size,
-        num_digits=options.num_digits,
-        per_scene=options.per_scene,
-        imbalance_factor=options.rarity,
-        noise=options.noise,
-        seed=options.seed,
-        split=split,
-    )
+def _scenes(about: str, maker: Callable[..., Source]) -> Component:
+    """Procedural scenes, whose column "targets" says what is in them."""
+
+    def make(options: SceneOptions, split: str) -> Source:
+        test = split == options.test_split
+        return maker(
+            options.test_size if test else options.train_size,
+            size=options.size,
+            num_digits=options.num_digits,
+            per_scene=options.per_scene,
+            imbalance_factor=options.rarity,
+            noise=options.noise,
+            seed=options.seed,
+            split=split,
+        )
+
+    facts = DataFacts(("targets",))
+    return Component(about, SceneOptions, make, _needs, lambda options: facts)
 
 
-DIGIT_SCENES = Component(
-    "scenes of digits with a class for every pixel, made on the spot",
-    SceneOptions,
-    _scenes,
-    _needs,
-    lambda options: DataFacts(("targets",)),
-)
+SCENES: dict[str, Component] = {
+    "digit_scenes": _scenes(
+        "scenes of digits with a class for every pixel, made on the spot", digit_scenes
+    ),
+    "digit_sets": _scenes(
+        "scenes labelled with the digits in them, made on the spot", digit_sets
+    ),
+}
 
 
 class DataTable(Mapping[str, Component]):
@@ -236,7 +248,7 @@ class DataTable(Mapping[str, Component]):
 
     def __init__(self, datasets: dict[str, Dataset]):
         self._datasets = datasets
-        self._more: dict[str, Component] = {"digit_scenes": DIGIT_SCENES}
+        self._more: dict[str, Component] = dict(SCENES)
 
     def __getitem__(self, name: str) -> Component:
         """The component of a data set."""

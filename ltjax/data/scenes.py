@@ -6,6 +6,8 @@ class is 0 for the background and 1 + d for digit d. Where a glyph's edge runs t
 pixel its class is not defined: it is `IGNORED`.
 """
 
+import dataclasses
+
 import numpy as np
 
 from ltjax._checks import check_range
@@ -118,6 +120,41 @@ def digit_scenes(
         split=split,
         class_names=("background", *map(str, range(num_digits))),
         columns={"targets": targets},
+    )
+
+
+def digit_sets(count: int, *, num_digits: int = 5, **options) -> Source:
+    """The same scenes with the digits that are visible in them as several labels.
+
+    Args:
+        count: N scenes.
+        num_digits: D of 1 to 10, the number of classes.
+        **options: of `digit_scenes`.
+
+    Returns:
+        `Source` like that of `digit_scenes`, but with the column "targets" [N, D]
+        uint8, multi-hot. Labels are the rarest digit present.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> sets = digit_sets(4, num_digits=2)
+        >>> sets.columns["targets"].shape, sets.num_classes
+        ((4, 2), 2)
+    """
+    scenes = digit_scenes(count, num_digits=num_digits, **options)
+    pixels = scenes.columns["targets"].reshape(count, -1)
+    present = np.stack([(pixels == 1 + d).any(1) for d in range(num_digits)], axis=1)
+    # A scene's last digit lies in front, so that every scene shows one.
+    labels = num_digits - 1 - np.argmax(present[:, ::-1], axis=1)
+    return dataclasses.replace(
+        scenes,
+        name="digit_sets",
+        labels=labels.astype(np.int32),
+        num_classes=num_digits,
+        class_names=tuple(map(str, range(num_digits))),
+        columns={"targets": present.astype(np.uint8)},
     )
 
 

@@ -1,5 +1,6 @@
 """The splits of a run: the long-tailed training set, what is evaluated, companions."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -43,10 +44,16 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
         ValueError, TypeError, OSError: see `ltjax.data.load_source`.
     """
     options = data.options
-    whole = data.make(options.train_split)
-    others = {"test": data.make(options.test_split)}
+
+    def opened(split: str) -> Source:
+        source = data.make(split)
+        threshold = options.positive_from
+        return two_classes(source, threshold) if threshold else source
+
+    whole = opened(options.train_split)
+    others = {"test": opened(options.test_split)}
     if has_validation(options):
-        others["val"] = data.make(options.val_split or "val")
+        others["val"] = opened(options.val_split or "val")
     classes = whole.num_classes
     for name, other in others.items():
         if other.num_classes != classes:
@@ -72,6 +79,40 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
             ]
         )
     return Splits(train, others, companions)
+
+
+def two_classes(source: Source, positive_from: int) -> Source:
+    """The binary problem of some classes against the others.
+
+    Args:
+        source: with K classes.
+        positive_from: p in [1, K): classes p, ..., K - 1 become class 1.
+
+    Returns:
+        `Source` with two classes.
+
+    Raises:
+        ConfigError: if p is not below K, or the source has targets of its K classes.
+    """
+    if positive_from >= source.num_classes or "targets" in source.columns:
+        raise ConfigError(
+            [
+                f"config.data.positive_from is {positive_from}, but {source.name} has"
+                f" {source.num_classes} classes"
+                f"{' and targets of them' if 'targets' in source.columns else ''},"
+                f" expected 1 to {source.num_classes - 1} on data with one label per"
+                " example"
+            ]
+        )
+    labels = np.where(source.labels < 0, source.labels, source.labels >= positive_from)
+    names = (f"0 to {positive_from - 1}", f"from {positive_from}")
+    return dataclasses.replace(
+        source,
+        name=f"{source.name} from {positive_from}",
+        labels=labels.astype(np.int32),
+        num_classes=2,
+        class_names=names,
+    )
 
 
 def _subset(options, whole: Source) -> np.ndarray:

@@ -5,8 +5,10 @@ from ltjax.evaluators import (
     bound,
     classification,
     collapse,
+    multilabel,
     representation,
     segmentation,
+    test_priors,
     top_k,
 )
 from ltjax.options import Component
@@ -21,6 +23,8 @@ EVALUATORS: dict[str, Component] = {
     "few_shot_probe": representation.FEW_SHOT_PROBE,
     "sphere": representation.SPHERE,
     "auc": auc.AUC,
+    "multilabel": multilabel.MULTILABEL,
     "segmentation": segmentation.SEGMENTATION,
+    "test_priors": test_priors.TEST_PRIORS,
     "top_k": top_k.TOP_K,
 }

@@ -75,6 +75,7 @@ class LossFacts(NamedTuple):
             accumulation, micro-batches and compaction would make another loss of it.
         affine: whether `Loss.affine` exists.
         remembers: whether it keeps something between steps.
+        multi_label: whether its labels are several of an example, multi-hot [B, K].
     """
 
     head: str = "linear"
@@ -83,6 +84,7 @@ class LossFacts(NamedTuple):
     couples_batch: bool = False
     affine: bool = False
     remembers: bool = False
+    multi_label: bool = False
 
 
 def loss_component(

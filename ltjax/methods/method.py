@@ -154,6 +154,7 @@ class MethodFacts(NamedTuple):
         couples_batch: whether the losses of a row depend on the other rows, beyond what
             the loss itself says.
         dense: whether it needs a network with a feature for every pixel.
+        multi_label: whether it hands several labels of an example to its loss.
         mixes: whether a row of the batch is not one example (mixup).
         companions: whether it needs an unlabelled stream.
         treats_guesses: whether the config's `pseudo_labels` treat what it guesses.
@@ -176,6 +177,7 @@ class MethodFacts(NamedTuple):
     reads_weights: bool = True
     couples_batch: bool = False
     dense: bool = False
+    multi_label: bool = False
     mixes: bool = False
     companions: bool = False
     treats_guesses: bool = False
@@ -226,6 +228,7 @@ class Setting:
         late_step: first step of the late phase (`weights.start`).
         padded: whether batches may hold padding rows.
         evaluate_ema: whether the averaged parameters predict.
+        input_shape: of one input as the network sees it.
     """
 
     class_counts: np.ndarray
@@ -246,6 +249,7 @@ class Setting:
     late_step: int = 0
     padded: bool = False
     evaluate_ema: bool = False
+    input_shape: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -7,9 +7,11 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, treatment, weights
+from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.noisy_label import cdr, coteaching, rcal, rolt
 from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
-from ltjax.methods.segmentation import pixelwise
+from ltjax.methods.ranking import aucm, drauc, multi_label
+from ltjax.methods.segmentation import aucseg, pixelwise
 from ltjax.methods.self_supervised import byol, moclr, moco, sdclr, simclr, simsiam
 from ltjax.methods.semi_supervised import (
     abc,
@@ -47,6 +49,13 @@ LOSSES: dict[str, Component] = {
     "auc_hinge": losses.AUC_HINGE,
     "auc_exp": losses.AUC_EXP,
     "auc_logistic": losses.AUC_LOGISTIC,
+    "partial_auc": losses.PARTIAL_AUC,
+    "partial_auc_cvar": losses.PARTIAL_AUC_CVAR,
+    "partial_auc_kl": losses.PARTIAL_AUC_KL,
+    "autkc": losses.AUTKC,
+    "sigmoids": losses.SIGMOIDS,
+    "tkpr": losses.TKPR,
+    "distribution_balanced": losses.DISTRIBUTION_BALANCED,
 }
 
 WEIGHTS: dict[str, Component] = {
@@ -108,6 +117,14 @@ METHODS: dict[str, Component] = {
     "kcl": kcl.KCL,
     "paco": paco.PACO,
     "pixelwise": pixelwise.PIXELWISE,
+    "aucseg": aucseg.AUCSEG,
+    "ride": ride.RIDE,
+    "ride_router": ride_router.RIDE_ROUTER,
+    "sade": sade.SADE,
+    "dirmixe": dirmixe.DIRMIXE,
+    "aucm": aucm.AUCM,
+    "drauc": drauc.DRAUC,
+    "multi_label": multi_label.MULTI_LABEL,
 }
 
 PSEUDO_LABELS: dict[str, Component] = {

@@ -99,6 +99,11 @@ from ltjax.metrics.segmentation import (
     pixel_groups,
     summarize_segmentation,
 )
+from ltjax.metrics.shifted_priors import (
+    dirichlet_priors,
+    exponential_prior,
+    prior_accuracy,
+)
 from ltjax.metrics.streaming import ClassificationState
 from ltjax.metrics.uniformity import (
     CategoryUniformity,
@@ -147,10 +152,12 @@ __all__ = [
     "confusion_matrix",
     "contraction_factor",
     "coverage",
+    "dirichlet_priors",
     "ece",
     "equiangle_deviation",
     "equinorm_deviation",
     "expected_calibration_error",
+    "exponential_prior",
     "g_mean",
     "group_accuracy",
     "group_auc",
@@ -183,6 +190,7 @@ __all__ = [
     "pixel_confusion",
     "pixel_groups",
     "pool_classes",
+    "prior_accuracy",
     "ranking_loss",
     "reliability_curve",
     "specificity",

@@ -14,10 +14,13 @@ class NetworkFacts(NamedTuple):
     Attributes:
         rows_independent: whether train mode couples no two examples.
         dense: of a backbone, whether it has a feature for every pixel.
+        experts: of a backbone, number of the equal parts that its features have, one
+            for each expert.
     """
 
     rows_independent: bool
     dense: bool = False
+    experts: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +94,11 @@ def module_component(
     def facts(options: Any) -> NetworkFacts:
         built = build(options, needed or {})
         independent = bool(getattr(built, "rows_independent", False))
-        return NetworkFacts(independent, bool(getattr(module, "dense", False)))
+        return NetworkFacts(
+            independent,
+            bool(getattr(module, "dense", False)),
+            getattr(built, "experts", 1),
+        )
 
     component = Component(about, cls, build, facts=facts)
     return component if needs is None else component._replace(needs=needs)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ltjax.models.class_scale import learnable_scaling
 from ltjax.models.components import HeadOptions, module_component
 from ltjax.models.densenet import DenseNet
+from ltjax.models.experts import ExpertHead, ExpertResNetCifar
 from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import CosineHead, FrameHead, LinearHead, TwoLinearHeads
 from ltjax.models.mlp import MLP
@@ -50,6 +51,11 @@ MODELS: dict[str, Component] = {
     "resnet44": _cifar(44, "0.66"),
     "resnet56": _cifar(56, "0.85"),
     "resnet110": _cifar(110, "1.7"),
+    "resnet32_experts": module_component(
+        ExpertResNetCifar,
+        "CIFAR ResNet-32 that splits into experts (Wang 2021)",
+        depth=32,
+    ),
     "densenet_bc": module_component(
         DenseNet, "DenseNet-BC for CIFAR: depth=100, growth=12"
     ),
@@ -88,6 +94,23 @@ def _scaled(options: HeadOptions, config) -> list[str]:
     ]
 
 
+def _experts(options: Any, config) -> list[str]:
+    faults = []
+    if options.class_scale != "none":
+        faults.append(
+            f"config.head.class_scale is {options.class_scale!r}, which would scale the"
+            " mean of the experts only, expected 'none'"
+        )
+    parts = config.model.facts.experts
+    if options.own_features and parts != options.num_experts:
+        faults.append(
+            f"config.head.own_features needs a network with features for each of"
+            f" num_experts = {options.num_experts} experts, but model"
+            f" {config.model.name!r} has {parts} part(s)"
+        )
+    return faults
+
+
 def _head(module: type, about: str, **more) -> Component:
     return module_component(
         module, about, base=HeadOptions, needed={"num_classes": 2}, **more
@@ -116,6 +139,11 @@ HEADS: dict[str, Component] = {
         "a fixed frame, by default a simplex ETF (Yang 2022)",
         kinds={"frame": str},
         needs=_scaled,
+    ),
+    "experts": _head(
+        ExpertHead,
+        "several classifiers, by default cosines, that predict by their mean",
+        needs=_experts,
     ),
     "projection": _head(
         ProjectionHead,

@@ -65,9 +65,12 @@ def build(config: TrainConfig) -> Run:
         make_model(config, train.num_classes), config.method.facts.peers
     )
     model = networks["main"]
+    pipeline = make_pipeline(config.augment, train)
+    sample = sample_input(pipeline, train)
     setting = dataclasses.replace(
         setting,
         networks=networks,
+        input_shape=sample.shape[1:],
         rule=_rule(config, setting),
         weights=config.weights.make(setting),
         loss=config.loss.make(setting),
@@ -79,7 +82,6 @@ def build(config: TrainConfig) -> Run:
     make_tx = config.optimizer.make(factor)
 
     # Feeds: training, companions, evaluation.
-    pipeline = make_pipeline(config.augment, train)
     main_feed = make_feed(config, train, pipeline)
     companions, train_feed = companion_feeds(config, splits, main_feed)
     eval_sets = tuple(
@@ -88,7 +90,6 @@ def build(config: TrainConfig) -> Run:
     )
 
     # The state, and what is known about the run.
-    sample = sample_input(pipeline, train)
     init = functools.partial(
         init_state,
         init_model=lambda key: model.init(key, sample),

@@ -38,6 +38,13 @@ def combination_faults(c: TrainConfig) -> list[str]:
             f"config.loss.name is {c.loss.name!r}, which keeps something between steps,"
             f" but method {c.method.name!r} has no place for it"
         )
+    if method.reads_loss and method.multi_label != loss.multi_label:
+        several, one = "several labels", "one label"
+        faults.append(
+            f"config.loss.name is {c.loss.name!r}, a loss of"
+            f" {several if loss.multi_label else one} per example, but method"
+            f" {c.method.name!r} has {several if method.multi_label else one}"
+        )
     if c.evaluate_ema and not c.ema_decay:
         faults.append("config.evaluate_ema is set, but ema_decay is 0")
     if c.init_skip and not c.init_from:

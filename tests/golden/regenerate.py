@@ -20,10 +20,16 @@ CONFIGS = GOLDEN.parents[2] / "configs"
 
 # Values of `method` and `profile` in the files whose arguments mean something else.
 METHODS = {
-    "auc_lt": ["auc_square", "auc_hinge", "auc_exp", "auc_logistic", "ce"],
+    "auc_lt": [
+        *("auc_square", "auc_hinge", "auc_exp", "auc_logistic"),
+        *("partial_auc", "partial_auc_cvar", "partial_auc_kl", "aucm", "ce"),
+    ],
+    "experts_lt": ["ride", "ride_routed", "sade", "dirmixe", "la"],
+    "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
     "noisy_lt": ["supervised", "coteaching", "cdr", "rolt", "rcal"],
     "partial_lt": ["proden", "lw", "cavl", "corr", "solar"],
-    "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs"],
+    "robust_auc": ["aucm", "drauc", "drauc_aware", "ce"],
+    "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs", "aucseg"],
     "semi_lt": [
         *("fixmatch", "darp", "abc", "daso", "acr", "simpro"),
         *("mixmatch", "remixmatch", "crest", "crest_plus", "cossl"),

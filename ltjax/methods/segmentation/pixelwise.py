@@ -10,6 +10,8 @@ References:
     Long-tail Semantic Segmentation", NeurIPS 2024.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from ltjax._numerics import class_lookup
@@ -79,7 +81,8 @@ def pixelwise(options: NoOptions, setting: Setting) -> Method:
     )
 
 
-def _needs(options: NoOptions, config) -> list[str]:
+def pixel_needs(options: Any, config) -> list[str]:
+    """Faults of a config whose method averages losses of single pixels."""
     faults = []
     if config.weights.facts.of_batch:
         faults.append(
@@ -98,6 +101,6 @@ PIXELWISE = Component(
     "any loss, averaged over the pixels of an image",
     NoOptions,
     pixelwise,
-    _needs,
+    pixel_needs,
     lambda options: MethodFacts(dense=True, columns=("targets",)),
 )

@@ -1,0 +1,59 @@
+r"""Several experts for test sets whose class frequencies are not known.
+
+    ltjax train --config configs/experts_lt.py:method=sade --workdir runs/sade
+
+Arguments: data (mnist1d, mnist, cifar10, cifar100), method (ride, ride_routed, sade,
+dirmixe, or a preset of the supervised losses to compare with), imf, smoke. Judged by
+accuracy under long-tailed, uniform and reversed test priors.
+
+CIFAR has the published network, a ResNet-32 that splits into three experts after its
+first stage, with cosine classifiers; the small networks have experts with a hidden
+layer each. `ride_routed` is two stages: `0_experts`, and `1_router`, five epochs of
+class-balanced batches in which only the router learns.
+"""
+
+from ltjax.methods import presets
+from ltjax.train.config import default_config, parse_arg
+
+EXPERTS = ("ride", "ride_routed", "sade", "dirmixe")
+
+
+def get_config(arg=""):
+    args = parse_arg(arg, data="mnist1d", method="sade", imf=100.0, smoke=False)
+    config = default_config()
+    presets.apply_data(config, args.data, imbalance_factor=args.imf)
+    cifar = args.data.startswith("cifar")
+    if args.method not in EXPERTS:
+        presets.apply_preset(config, args.method, late="80%")
+    else:
+        config.method.choose("ride" if args.method == "ride_routed" else args.method)
+        config.label = args.method
+        if cifar:
+            config.model.choose("resnet32_experts")
+            config.head.choose("experts", own_features=True)
+            config.optimizer.nesterov, config.optimizer.weight_decay = True, 5e-4
+        else:
+            config.head.choose("experts", hidden=64)
+    if config.method.name == "ride":
+        config.weights.choose("class_balanced", beta=0.9999, start="80%")
+    if args.method == "dirmixe":
+        config.method.spread = 5.0 if args.data == "cifar100" else 15.0
+    size = {"cifar10": 1000.0}.get(args.data, 100.0)
+    config.evaluators = {"test_priors": {"size": size}, "classification": {}}
+    if args.smoke:
+        presets.apply_smoke(config)
+        config.data.imbalance_factor = 10.0
+    if args.method == "ride_routed":
+        config.head.router = True
+        router = {
+            "name": "router",
+            "label": "ride + router",
+            "method": {"name": "ride_router"},
+            "sampler": {"name": "class_balanced"},
+            "optimizer.train": "head/router",
+            "optimizer.lr": 0.01,
+            "batch_size": 16 if args.smoke else 512,
+            "total": "4 steps" if args.smoke else "5 epochs",
+        }
+        config.stages = ({"name": "experts"}, router)
+    return config

@@ -1,0 +1,234 @@
+"""Accuracy on test sets of other class priors, from one pass over the test set.
+
+Priors are uniform, long-tailed as the training set or the other way round at several
+ratios, and random ones around these. Experts predict by the mean of their logits, or by
+weights that each prior's test set gives without its labels (`stable_expert_weights`).
+
+References:
+    Zhang et al., NeurIPS 2022 (SADE), for the ratios; Yang et al., ICML 2024 (DirMixE),
+    for the draws. Weights are adapted on the examples that are judged.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax.classifiers import stable_expert_weights
+from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting, Sweep
+from ltjax.metrics import dirichlet_priors, exponential_prior, prior_accuracy
+from ltjax.metrics.column import Column
+from ltjax.options import Component, option
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorOptions:
+    """Of the accuracy under other test priors."""
+
+    ratios: tuple[float, ...] = option(
+        (50.0, 25.0, 10.0, 5.0, 2.0), "of the long-tailed priors, both ways", above=1
+    )
+    draws: int = option(3, "random priors around each of three", low=0)
+    draw_ratio: float = option(100.0, "of the two that are long-tailed", low=1)
+    size: float = option(
+        100.0, "concentration of the draws: test examples of a class", above=0
+    )
+    seed: int = option(0, "of the draws, the views and the batches", low=0, below=2**31)
+    experts: str = option(
+        "mean",
+        "their logits' mean, or weights learned on each test set without labels",
+        choices=("mean", "stability"),
+    )
+    shift: int = option(2, "stability: views are moved by up to so many pixels", low=0)
+    noise: float = option(0.1, "stability: deviation of the views' noise", low=0)
+
+
+class Priors(NamedTuple):
+    """Names and shares [P, K] of test priors."""
+
+    names: tuple[str, ...]
+    shares: np.ndarray
+
+
+def named_priors(options: PriorOptions, class_counts: np.ndarray) -> Priors:
+    """The priors that a run is judged under.
+
+    Args:
+        options: see `PriorOptions`.
+        class_counts: [K] training counts.
+
+    Returns:
+        `Priors`: "forward_<ratio>" from steep to flat, "uniform", "backward_<ratio>",
+        then the draws "forward_draw_1", ...
+    """
+    ratios = sorted(options.ratios, reverse=True)
+
+    def exponential(ratio, backward=False):
+        return exponential_prior(class_counts, ratio=ratio, backward=backward)
+
+    found = {f"forward_{r:g}": exponential(r) for r in ratios}
+    found["uniform"] = exponential(1.0)
+    found |= {f"backward_{r:g}": exponential(r, True) for r in ratios[::-1]}
+    centers = {
+        "forward": exponential(options.draw_ratio),
+        "uniform": exponential(1.0),
+        "backward": exponential(options.draw_ratio, True),
+    }
+    for k, (name, center) in enumerate(centers.items()):
+        drawn = dirichlet_priors(
+            center, size=options.size, draws=options.draws, seed=3 * options.seed + k
+        )
+        found |= {f"{name}_draw_{i}": row for i, row in enumerate(drawn, start=1)}
+    return Priors(tuple(found), np.stack(list(found.values())))
+
+
+def moved_view(key: jax.Array, x: jax.Array, *, shift: int, noise: float) -> jax.Array:
+    """A random view of one input [*axes, C]: moved, zeros filled in, with noise.
+
+    Args:
+        key: a typed key.
+        x: the input; one of rank 1 has no position and is not moved.
+        shift: largest displacement along every axis but the last.
+        noise: deviation of the Gaussian noise.
+
+    Returns:
+        [*axes, C].
+    """
+    move, shake = jax.random.split(key)
+    axes = x.ndim - 1
+    if shift and axes:
+        padded = jnp.pad(x, [(shift, shift)] * axes + [(0, 0)])
+        start = jax.random.randint(move, (axes,), 0, 2 * shift + 1)
+        start = [*start, jnp.zeros((), start.dtype)]
+        x = jax.lax.dynamic_slice(padded, start, x.shape)
+    return x + noise * jax.random.normal(shake, x.shape, x.dtype)
+
+
+def make(options: PriorOptions, setting: EvaluatorSetting) -> Evaluator:
+    """Metrics "priors_mean", "priors_std", "priors_worst" and one of each prior.
+
+    Args:
+        options: see `PriorOptions`.
+        setting: the method's prediction, with "logits" [B, K], and "expert_logits"
+            [B, E, K] for weights by stability.
+
+    Returns:
+        `Evaluator`.
+
+    Raises:
+        ValueError: (when judging) if weights are wanted but there are no experts.
+    """
+    counts = np.asarray(setting.class_counts)
+    num_classes, priors = len(counts), named_priors(options, counts)
+    zeros = jnp.zeros(num_classes, jnp.int32)
+    by_stability = options.experts == "stability"
+
+    def hits(state, sums, batch, extra):
+        right, support = sums
+        logits = setting.predict(state, batch["inputs"])["logits"]
+        hit = jnp.argmax(logits, axis=-1) == batch["label"]
+        row = jnp.where(batch["mask"], batch["label"], num_classes)
+        return (
+            right.at[row].add(hit.astype(jnp.int32), mode="drop"),
+            support.at[row].add(1, mode="drop"),
+        )
+
+    def views(state, batch, extra):
+        base, x = jax.random.key(options.seed), batch["inputs"]
+        keys = jax.vmap(lambda index: jax.random.fold_in(base, index))(batch["index"])
+
+        def view(number):
+            def one(key, x):
+                key = jax.random.fold_in(key, number)
+                return moved_view(key, x, shift=options.shift, noise=options.noise)
+
+            return jax.vmap(one)(keys, x)
+
+        outputs = [setting.predict(state, one) for one in (x, view(0), view(1))]
+        if "expert_logits" not in outputs[0]:
+            raise ValueError(
+                "test_priors: experts is 'stability', but the method predicts no"
+                f" 'expert_logits', only {', '.join(sorted(outputs[0]))}; expected"
+                " 'mean'"
+            )
+        return *(one["expert_logits"] for one in outputs), batch["label"]
+
+    @jax.jit
+    def weigh(first, second, labels, shares):
+        """[P, E], adapted on each prior's test set."""
+        support = jnp.zeros(num_classes).at[labels].add(1)
+        key = jax.random.key(options.seed)
+
+        def one(share):
+            often = share[labels] / support[labels]
+            return stable_expert_weights(first, second, key=key, example_weights=often)
+
+        return jax.lax.map(one, shares)
+
+    def adapted(clean, first, second, labels) -> dict[str, Any]:
+        """Of one replica: accuracy of each prior [P] and its weights [P, E]."""
+        shares = np.asarray(priors.shares, np.float32)
+        weights = np.asarray(weigh(first, second, labels, shares))
+        support = np.bincount(labels, minlength=num_classes)
+        accuracy = []
+        for prior, w in zip(priors.shares, weights, strict=True):
+            hit = np.einsum("e,nek->nk", w, clean).argmax(-1) == labels
+            right = np.bincount(labels, weights=hit, minlength=num_classes)
+            accuracy.append(prior_accuracy(_recall(right, support), prior[None])[0])
+        return {"priors_accuracy": np.array(accuracy), "priors_weights": weights}
+
+    def arrays(found, extra, about):
+        if by_stability:
+            each = [adapted(*map(np.asarray, one)) for one in zip(*found, strict=True)]
+            kept = {name: np.stack([one[name] for one in each]) for name in each[0]}
+        else:
+            right, support = (np.asarray(part, np.int64) for part in found)
+            recall = _recall(right, support)
+            kept = {"priors_accuracy": prior_accuracy(recall, priors.shares)}
+        replicas = len(kept["priors_accuracy"])
+        shares = np.broadcast_to(priors.shares, (replicas, *priors.shares.shape))
+        return {**kept, "priors_shares": shares}
+
+    def summarize(arrays):
+        accuracy = arrays["priors_accuracy"]
+        each = {f"priors_{name}": accuracy[:, p] for p, name in enumerate(priors.names)}
+        return {
+            "priors_mean": accuracy.mean(axis=1),
+            "priors_std": accuracy.std(axis=1),
+            "priors_worst": accuracy.min(axis=1),
+            **each,
+        }
+
+    ends = (f"forward_{max(options.ratios):g}", f"backward_{max(options.ratios):g}")
+    return Evaluator(
+        judge=Sweep(views) if by_stability else Sweep(hits, (zeros, zeros)),
+        arrays=arrays,
+        summarize=summarize,
+        columns=(
+            Column("priors_mean", "Priors", "max", "mean accuracy over test priors"),
+            Column("priors_std", "± priors", "min", "deviation over test priors"),
+            Column(
+                "priors_worst",
+                "Worst prior",
+                "max",
+                "accuracy under the worst test prior",
+                brief="worst prior",
+            ),
+            *(
+                Column(f"priors_{end}", end.replace("_", " "), "max", "that test prior")
+                for end in ends
+            ),
+        ),
+        judged="priors_mean",
+    )
+
+
+def _recall(right: np.ndarray, support: np.ndarray) -> np.ndarray:
+    return np.where(support > 0, right / np.maximum(support, 1), np.nan)
+
+
+TEST_PRIORS = Component(
+    "accuracy under other test priors (Zhang 2022, Yang 2024)", PriorOptions, make
+)
