@@ -100,8 +100,10 @@ def harmonized(method: Method, options: HarmonyOptions, setting: Setting) -> Met
         if not program.stage:
             return losses, aux
         (name,) = losses
+        first, second = aux["rows"]["views"]
         extra = geometric_harmonization(
-            *aux["rows"]["views"],
+            first,
+            second,
             state.method_state["frame"],
             state.method_state["prior"],
             temperature=options.harmony_temperature,
