@@ -11,7 +11,18 @@ from ltjax.options import read_options
 SHAPES = {"mlp": (1, 9), "conv1d": (1, 40), "conv2d": (1, 28, 28, 1)}
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+# Deeper ones of a family that the others stand for.
+DEEP = ("resnet44", "resnet56", "resnet110", "resnet34", "resnet101", "resnet152")
+DEEP += ("vit_s16", "resnext50")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in DEEP else ())
+        for name in sorted(MODELS)
+    ],
+)
 def test_every_model_builds(name):
     model = build_model(name, num_classes=7)
     sample = jnp.zeros(SHAPES.get(name, (1, 32, 32, 3)))

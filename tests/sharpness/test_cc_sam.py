@@ -74,9 +74,9 @@ def looped_stage1(features, kernel, bias, labels, *, nu, ratio, targets, max_rho
     ("bias", "mixup", "max_rho"),
     [
         (True, True, None),
-        (True, False, 0.15),
+        pytest.param(True, False, 0.15, marks=pytest.mark.slow),
         (False, True, 0.15),
-        (False, False, None),
+        pytest.param(False, False, None, marks=pytest.mark.slow),
     ],
 )
 def test_stage_1_is_the_loop_over_classes(bias, mixup, max_rho, x64):

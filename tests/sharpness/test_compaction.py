@@ -69,7 +69,10 @@ def test_leading_rows_of_every_block():
     assert leading_rows(x, 4, 2).tolist() == [0, 1, 6, 7]
 
 
-@pytest.mark.parametrize(("devices", "kind"), [(1, "conv_gn"), (4, "mlp")])
+@pytest.mark.parametrize(
+    ("devices", "kind"),
+    [pytest.param(1, "conv_gn", marks=pytest.mark.slow), (4, "mlp")],
+)
 def test_a_compacted_step_is_the_whole_step(devices, kind, problem, is_tail, x64):
     given = problem(kind, rows=32, dtype=jnp.float64)
     buckets = default_buckets(32, devices)

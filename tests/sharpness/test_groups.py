@@ -46,7 +46,10 @@ def by_hand(given, terms, size, key=None, **options):
     return outs, total
 
 
-@pytest.mark.parametrize(("devices", "kind"), [(4, "mlp"), (8, "conv_bn")])
+@pytest.mark.parametrize(
+    ("devices", "kind"),
+    [(4, "mlp"), pytest.param(8, "conv_bn", marks=pytest.mark.slow)],
+)
 def test_a_global_step_does_not_depend_on_the_number_of_devices(
     devices, kind, problem, is_tail, x64
 ):
@@ -89,7 +92,11 @@ def test_sharded_parameters_have_one_global_norm(problem, x64):
 
 
 @pytest.mark.parametrize(
-    ("axes", "kind"), [(("data",), "conv_bn"), (("data", "fsdp"), "mlp")]
+    ("axes", "kind"),
+    [
+        pytest.param(("data",), "conv_bn", marks=pytest.mark.slow),
+        (("data", "fsdp"), "mlp"),
+    ],
 )
 def test_shard_scope_is_a_loop_over_shards(axes, kind, problem, is_tail, x64):
     given = problem(kind, dtype=jnp.float64)
@@ -104,7 +111,12 @@ def test_shard_scope_is_a_loop_over_shards(axes, kind, problem, is_tail, x64):
 
 
 @pytest.mark.parametrize(
-    ("loop", "kind"), [("vmap", "conv_bn"), ("scan", "mlp"), ("unroll", "mlp")]
+    ("loop", "kind"),
+    [
+        pytest.param("vmap", "conv_bn", marks=pytest.mark.slow),
+        ("scan", "mlp"),
+        ("unroll", "mlp"),
+    ],
 )
 def test_micro_batch_scope_is_a_loop_over_groups(loop, kind, problem, is_tail, x64):
     given = problem(kind, dtype=jnp.float64)
@@ -150,7 +162,10 @@ def test_every_group_draws_its_own_noise(problem, x64):
         close(gradient, expected)
 
 
-@pytest.mark.parametrize(("loop", "kind"), [("unroll", "conv_gn"), ("scan", "mlp")])
+@pytest.mark.parametrize(
+    ("loop", "kind"),
+    [pytest.param("unroll", "conv_gn", marks=pytest.mark.slow), ("scan", "mlp")],
+)
 def test_global_accumulation_is_the_full_batch(loop, kind, problem, is_tail, x64):
     given = problem(kind, dtype=jnp.float64)
     # Plain, perturbed and a second perturbed term in one list.

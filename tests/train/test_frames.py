@@ -82,7 +82,7 @@ def test_scale_of_a_frame_multiplies_logits_only(tiny):
     np.testing.assert_allclose(norms, 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("mixup", [0.0, 1.0])
+@pytest.mark.parametrize("mixup", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_balance_inside_dot_regression_is_the_weight_outside(train, assert_same, mixup):
     """The released loss is the plain one with in-batch class weights (Yang 2022)."""
     changes = DR | {"method.mixup": mixup}

@@ -94,7 +94,9 @@ def singles(train):
     ]
 
 
-@pytest.mark.parametrize("layout", ["vmap", "unroll", "devices"])
+@pytest.mark.parametrize(
+    "layout", ["vmap", pytest.param("unroll", marks=pytest.mark.slow), "devices"]
+)
 def test_replicas_equal_runs_of_their_own(singles, train, assert_same, layout):
     count = 4 if layout == "devices" else 1
     together = train(GRID | {"replicas.layout": layout}, count=count)
