@@ -11,6 +11,7 @@ from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.noisy_label import cdr, coteaching, rcal, rolt
 from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
 from ltjax.methods.ranking import aucm, drauc, multi_label
+from ltjax.methods.ranking import losses as pairs_and_rankings
 from ltjax.methods.segmentation import aucseg, pixelwise
 from ltjax.methods.self_supervised import byol, moclr, moco, sdclr, simclr, simsiam
 from ltjax.methods.semi_supervised import (
@@ -45,17 +46,17 @@ LOSSES: dict[str, Component] = {
     "cvs": cvs.CVS,
     "dot_regression": losses.DOT_REGRESSION,
     "label_aware_smoothing": LABEL_AWARE_SMOOTHING,
-    "auc_square": losses.AUC_SQUARE,
-    "auc_hinge": losses.AUC_HINGE,
-    "auc_exp": losses.AUC_EXP,
-    "auc_logistic": losses.AUC_LOGISTIC,
-    "partial_auc": losses.PARTIAL_AUC,
-    "partial_auc_cvar": losses.PARTIAL_AUC_CVAR,
-    "partial_auc_kl": losses.PARTIAL_AUC_KL,
-    "autkc": losses.AUTKC,
-    "sigmoids": losses.SIGMOIDS,
-    "tkpr": losses.TKPR,
-    "distribution_balanced": losses.DISTRIBUTION_BALANCED,
+    "auc_square": pairs_and_rankings.AUC_SQUARE,
+    "auc_hinge": pairs_and_rankings.AUC_HINGE,
+    "auc_exp": pairs_and_rankings.AUC_EXP,
+    "auc_logistic": pairs_and_rankings.AUC_LOGISTIC,
+    "partial_auc": pairs_and_rankings.PARTIAL_AUC,
+    "partial_auc_cvar": pairs_and_rankings.PARTIAL_AUC_CVAR,
+    "partial_auc_kl": pairs_and_rankings.PARTIAL_AUC_KL,
+    "autkc": pairs_and_rankings.AUTKC,
+    "sigmoids": pairs_and_rankings.SIGMOIDS,
+    "tkpr": pairs_and_rankings.TKPR,
+    "distribution_balanced": pairs_and_rankings.DISTRIBUTION_BALANCED,
 }
 
 WEIGHTS: dict[str, Component] = {

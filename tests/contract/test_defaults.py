@@ -19,9 +19,15 @@ FUNCTIONS = {
         cvs.remembered: {"kappa_low": "low", "kappa_high": "high"},
     },
     "tla_adrw": {},  # two phases of `affine_softmax`, which has no strengths
+    "autkc": {losses.autkc: {}},
+    "sigmoids": {losses.sigmoid_cross_entropy: {}},
+    "tkpr": {losses.tkpr: {}},
+    "distribution_balanced": {losses.distribution_balanced: {}},
 }
 # (component, option) -> why its default is another one than the function's.
-EXCEPTIONS: dict[tuple[str, str], str] = {}
+EXCEPTIONS = {
+    ("partial_auc_kl", "positive_temperature"): "0 stands for None in a config",
+}
 
 
 def functions_of(name) -> dict:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax import losses
-from ltjax.methods.losses import one_vs_rest
+from ltjax.methods.ranking.losses import one_vs_rest
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
