@@ -53,6 +53,11 @@ class DataOptions:
         0, "processes of the streaming feed; 0 = threads only", low=0, high=64
     )
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a stored validation split."""
+        return bool(self.val_split or getattr(self, "val_list", ""))
+
 
 @dataclasses.dataclass(frozen=True)
 class OwnDataOptions(DataOptions):
@@ -138,14 +143,9 @@ def _lists(options: Any) -> dict[str, str]:
     }
 
 
-def has_validation(options: DataOptions) -> bool:
-    """Whether there is a stored validation split."""
-    return bool(options.val_split or getattr(options, "val_list", ""))
-
-
 def _needs(options: DataOptions, config) -> list[str]:
     faults = []
-    if options.holdout and has_validation(options):
+    if options.holdout and options.has_validation:
         faults.append(
             "config.data.holdout and config.data.val_split (or val_list) both make a"
             " split 'val', expected one of them"

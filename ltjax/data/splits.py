@@ -7,7 +7,6 @@ import numpy as np
 
 from ltjax.classifiers import holdout_indices
 from ltjax.data import long_tail
-from ltjax.data.components import has_validation
 from ltjax.data.source import Source
 from ltjax.data.supervision import Remainder, Unlabelled
 from ltjax.options import Chosen, ConfigError
@@ -52,7 +51,7 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
 
     whole = opened(options.train_split)
     others = {"test": opened(options.test_split)}
-    if has_validation(options):
+    if options.has_validation:
         others["val"] = opened(options.val_split or "val")
     classes = whole.num_classes
     for name, other in others.items():

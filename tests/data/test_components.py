@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltjax.data.components import DATA, NpzOptions, has_validation
+from ltjax.data.components import DATA, NpzOptions
 from ltjax.data.source import DATASETS
 from ltjax.options import Component, NoOptions, options_of, read
 
@@ -78,10 +78,10 @@ def test_images_of_a_folder_by_the_list_of_their_split(image_folder):
 
 
 def test_where_a_validation_split_is_stored():
-    assert not has_validation(chosen("mnist1d").options)
-    assert has_validation(chosen("mnist1d", val_split="val").options)
-    assert has_validation(chosen("folder", val_list="x.txt").options)
-    assert not has_validation(chosen("folder").options)
+    assert not chosen("mnist1d").options.has_validation
+    assert chosen("mnist1d", val_split="val").options.has_validation
+    assert chosen("folder", val_list="x.txt").options.has_validation
+    assert not chosen("folder").options.has_validation
 
 
 def test_one_file_for_training_and_test_is_refused(tiny):

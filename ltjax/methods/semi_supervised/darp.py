@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import pseudo_labels
-from ltjax.data.components import has_validation
 from ltjax.methods.method import Refresh, Setting, evaluated, padded_size
 from ltjax.methods.semi_supervised.streams import STREAM, given_counts
 from ltjax.methods.treatment import Treatment
@@ -158,7 +157,7 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
 
 def _needs(options: DARPOptions, config) -> list[str]:
     data = config.data.options
-    if options.masses != "shift" or data.holdout or has_validation(data):
+    if options.masses != "shift" or data.holdout or data.has_validation:
         return []
     return [
         "config.pseudo_labels.masses is 'shift', which needs examples with labels that"
