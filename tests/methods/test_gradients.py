@@ -215,6 +215,7 @@ def test_the_gap_of_each_group_is_that_of_its_own_rows(recipe, built):
         assert float(total) == pytest.approx(rise[rows].sum(), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_compaction_changes_the_cost_and_not_the_run(staged, train, tiny, assert_same):
     changes = STAGES | {"gradient.compaction": True}
     run = build(tiny(changes))

@@ -125,6 +125,7 @@ def batch_norm(x, layer):
     return (x - mean) / np.sqrt(var + 1e-5) * layer["scale"] + layer["bias"]
 
 
+@pytest.mark.slow
 def test_train_mode_against_numpy():
     model = build_model("resnet_cifar", depth=8, width=4, num_classes=3)
     images = jax.random.normal(KEY, (3, 8, 8, 3))

@@ -179,6 +179,7 @@ def test_global_accumulation_is_the_full_batch(loop, kind, problem, is_tail, x64
     close(parts(*arguments), whole(*arguments))
 
 
+@pytest.mark.slow
 def test_accumulated_statistics_are_the_mean_over_micro_batches(problem, x64):
     given = problem("conv_bn", dtype=jnp.float64)
     halves = [jax.tree.map(lambda x: x[:8], given.batch)]

@@ -95,6 +95,15 @@ def test_broken_off_it_ends_at_the_same_bits(finished, devices, tmp_path, assert
     assert_same(resumed.state, result.state)
 
 
+# Tables by row, and views of one batch, are what devices might tell apart.
+@pytest.mark.parametrize(
+    "finished",
+    [
+        *("darp", "proden", "simclr"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("auc_square", "ce")),
+    ],
+    indirect=True,
+)
 def test_on_eight_devices_it_is_the_run_of_one(
     finished, devices, tmp_path, assert_same
 ):
