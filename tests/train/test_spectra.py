@@ -1,6 +1,5 @@
 """Spectra of a run's checkpoint: those of its own parameters, data and groups."""
 
-import json
 import re
 import types
 
@@ -8,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax._seal import unsealed
 from ltjax.cli import main
 from ltjax.losses import softmax_cross_entropy
 from ltjax.methods.gradient_rule import plain
@@ -90,7 +90,7 @@ def test_values_are_those_of_hessian_spectrum(finished, direct):
 def test_everything_is_on_disk(finished):
     found = run_spectra(finished[1], num_steps=2, num_starts=1, trace_probes=2)
     folder = finished[1] / "spectrum"
-    numbers = json.loads((folder / "head_tail_6.json").read_text())
+    numbers = unsealed((folder / "head_tail_6.json").read_text())
     curves = np.load(folder / "head_tail_6.npz")
     assert list(numbers) == ["all", "head", "tail"]
     for name, spectrum in found.items():
@@ -160,7 +160,7 @@ def test_the_command_prints_and_draws_the_spectra_of_head_and_tail(finished, cap
     argv = ["spectrum", str(workdir), "--steps", "4", "--starts", "1"]
     assert main(argv) == 0
     out = capsys.readouterr().out
-    saved = json.loads((workdir / "spectrum" / "head_tail_6.json").read_text())
+    saved = unsealed((workdir / "spectrum" / "head_tail_6.json").read_text())
     assert list(saved) == ["all", "head", "tail"]
     examples = {name: found["num_examples"] for name, found in saved.items()}
     assert examples == {"all": 159, "head": 111, "tail": 48}
