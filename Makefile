@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed.stamp
 
-.PHONY: env demo test test-latest soak lint types unit build clean
+.PHONY: env demo test test-slow test-latest soak lint types unit build clean
 
 env: $(STAMP)
 
@@ -34,6 +34,10 @@ build: env
 
 test: lint types unit build
 
+# What takes too long for every push: more combinations, every shipped method, attacks.
+test-slow: env
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
 # The suite against the newest allowed jax, in an environment of its own.
 test-latest:
 	$(PYTHON) -m venv .venv-latest
@@ -48,7 +52,7 @@ soak: env
 	for attack in kills flips pairs disk table; do \
 		$(BIN)/python -m experiments.reliability $$attack || exit 1; \
 	done
-	$(BIN)/python -m pytest -n 2 -m slow tests/faults tests/contract/test_random_configs.py
+	$(BIN)/python -m pytest -n 2 -m slow tests/faults
 
 clean:
 	rm -rf $(VENV) .venv-latest dist .jax_cache
