@@ -284,6 +284,20 @@ def even_part(batch: Batch, labels: jax.Array | None = None) -> Part:
     return Part(labels, reduction_weights(len(mask), where=mask))
 
 
+def batch_pass(
+    setting: Setting, params: Any, state: Any, batch: Batch, *, key: Any
+) -> tuple[dict[str, Any], Any]:
+    """(outputs, model_state) of the network "main" on a batch, in training mode."""
+    return setting.networks["main"].forward(
+        params,
+        state.model_state,
+        batch["inputs"],
+        train=True,
+        rngs={"dropout": key},
+        mask=batch["mask"] if setting.padded else None,
+    )
+
+
 def evaluated(setting: Setting, state: Any, inputs: Any) -> dict[str, Any]:
     """Outputs of the network "main" in evaluation mode, as a run predicts with it."""
     params, model_state = averaged(state, ema=setting.evaluate_ema)

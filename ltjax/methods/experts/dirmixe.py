@@ -23,7 +23,7 @@ from ltjax import losses
 from ltjax.losses.dirmixe import SampledPriors
 from ltjax.methods import labelled
 from ltjax.methods.experts import heads
-from ltjax.methods.method import Method, Setting, even_part
+from ltjax.methods.method import Method, Setting, batch_pass, even_part
 from ltjax.options import Component, live, option
 
 
@@ -77,7 +77,7 @@ def dirmixe(options: DirMixEOptions, setting: Setting) -> Method:
         return draw(key), batch
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = heads.expert_pass(setting, params, state, batch, key=key)
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         now = live("method", options, state.hyper)
         found = losses.dirmixe(
             outputs["expert_logits"],

@@ -1,4 +1,4 @@
-"""What methods of several experts share: their pass, their prediction, what they need.
+"""What methods of several experts share: their prediction, and what they need.
 
 The network's head is "experts": "expert_logits" [B, E, K] and their mean "logits".
 """
@@ -8,20 +8,6 @@ from typing import Any
 from ltjax.methods.method import MethodFacts, Setting, evaluated
 
 FACTS = MethodFacts(head="experts", reads_loss=False, reads_weights=False)
-
-
-def expert_pass(
-    setting: Setting, params: Any, state: Any, batch: Any, *, key: Any
-) -> tuple[dict, Any]:
-    """(outputs, model_state) of the network in training mode."""
-    return setting.networks["main"].forward(
-        params,
-        state.model_state,
-        batch["inputs"],
-        train=True,
-        rngs={"dropout": key},
-        mask=batch["mask"] if setting.padded else None,
-    )
 
 
 def mean_of_experts(setting: Setting):

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from ltjax.losses import ride_diversity, ride_temperatures
 from ltjax.methods import labelled
 from ltjax.methods.experts import heads
-from ltjax.methods.method import Method, Part, Setting, evaluated, even_part
+from ltjax.methods.method import Method, Part, Setting, batch_pass, evaluated, even_part
 from ltjax.options import Component, live, option
 
 
@@ -51,7 +51,7 @@ def ride(options: RIDEOptions, setting: Setting) -> Method:
     late = ride_temperatures(setting.class_counts, strength=options.strength)
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = heads.expert_pass(setting, params, state, batch, key=key)
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         z, labels = outputs["expert_logits"], batch["label"]
         context = labelled.loss_context(
             setting, state, params, model_state, mask=batch["mask"]

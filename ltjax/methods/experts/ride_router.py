@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.methods.experts import heads
-from ltjax.methods.method import Method, Setting, evaluated, even_part
+from ltjax.methods.method import Method, Setting, batch_pass, evaluated, even_part
 from ltjax.options import Component, live, option
 
 
@@ -78,7 +78,7 @@ def ride_router(options: RouterOptions, setting: Setting) -> Method:
     rule = setting.rule
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = heads.expert_pass(setting, params, state, batch, key=key)
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         router, z = outputs["router"], outputs["expert_logits"]
         target = routing_targets(z, batch["label"])
         weight = live("method", options, state.hyper).positive_weight

@@ -18,7 +18,7 @@ import dataclasses
 from ltjax import losses
 from ltjax.methods import labelled
 from ltjax.methods.experts import heads
-from ltjax.methods.method import Method, Setting, even_part
+from ltjax.methods.method import Method, Setting, batch_pass, even_part
 from ltjax.options import Component, live, option
 
 
@@ -44,7 +44,7 @@ def sade(options: SADEOptions, setting: Setting) -> Method:
     rule, counts = setting.rule, setting.class_counts
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = heads.expert_pass(setting, params, state, batch, key=key)
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         values = losses.sade(
             outputs["expert_logits"],
             batch["label"],

@@ -33,6 +33,7 @@ from ltjax.methods.method import (
     Part,
     Refresh,
     Setting,
+    batch_pass,
     evaluated,
     even_part,
 )
@@ -130,14 +131,7 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
         return kept, {**batch, **more}
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = network.forward(
-            params,
-            state.model_state,
-            batch["inputs"],
-            train=True,
-            rngs={"dropout": key},
-            mask=batch["mask"] if setting.padded else None,
-        )
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         context = labelled.loss_context(
             setting, state, params, model_state, mask=batch["mask"]
         )

@@ -33,6 +33,7 @@ from ltjax.methods.method import (
     MethodFacts,
     Refresh,
     Setting,
+    batch_pass,
     evaluated,
     even_part,
 )
@@ -134,14 +135,7 @@ def rolt(options: RoLTOptions, setting: Setting) -> Method:
         return state.method_state, {**batch, **more}
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = network.forward(
-            params,
-            state.model_state,
-            batch["inputs"],
-            train=True,
-            rngs={"dropout": key},
-            mask=batch["mask"] if setting.padded else None,
-        )
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         log_p = jax.nn.log_softmax(outputs["logits"])
         aux = {
             "model_state": model_state,

@@ -19,7 +19,14 @@ References:
 import jax.numpy as jnp
 
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
+from ltjax.methods.method import (
+    Method,
+    MethodFacts,
+    Setting,
+    batch_pass,
+    evaluated,
+    even_part,
+)
 from ltjax.methods.ranking import saddle
 from ltjax.methods.ranking.saddle import SaddleOptions
 from ltjax.options import Component, live
@@ -35,7 +42,7 @@ def aucm(options: SaddleOptions, setting: Setting) -> Method:
     Returns:
         A `Method` whose state holds the auxiliary variables.
     """
-    network, rule = setting.networks["main"], setting.rule
+    rule = setting.rule
     start = setting.steps(options.warmup)
 
     def init(key, params, model_state):
@@ -43,14 +50,7 @@ def aucm(options: SaddleOptions, setting: Setting) -> Method:
 
     def loss(params, state, batch, *, key, program):
         mask, labels = batch["mask"], batch["label"]
-        outputs, model_state = network.forward(
-            params,
-            state.model_state,
-            batch["inputs"],
-            train=True,
-            rngs={"dropout": key},
-            mask=mask if setting.padded else None,
-        )
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         context = labelled.loss_context(setting, state, params, model_state, mask=mask)
         first = labelled.label_loss(setting, state, outputs, labels, context)
         now = live("method", options, state.hyper)

@@ -15,7 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
+from ltjax.methods.method import (
+    Method,
+    MethodFacts,
+    Setting,
+    batch_pass,
+    evaluated,
+    even_part,
+)
 from ltjax.options import Component, ConfigError, NoOptions
 
 
@@ -33,19 +40,12 @@ def multi_label(options: NoOptions, setting: Setting) -> Method:
         ConfigError: if the targets are not one row of 0 and 1 for every example, with
             at least one 1.
     """
-    network, rule = setting.networks["main"], setting.rule
+    rule = setting.rule
     _check_targets(setting.columns["targets"])
 
     def loss(params, state, batch, *, key, program):
         mask, targets = batch["mask"], batch["targets"]
-        outputs, model_state = network.forward(
-            params,
-            state.model_state,
-            batch["inputs"],
-            train=True,
-            rngs={"dropout": key},
-            mask=mask if setting.padded else None,
-        )
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         context = labelled.loss_context(setting, state, params, model_state, mask=mask)
         values = labelled.label_loss(setting, state, outputs, targets, context)
         first = jnp.argmax(outputs["logits"], axis=-1)

@@ -16,7 +16,14 @@ import jax.numpy as jnp
 
 from ltjax._numerics import class_lookup
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Setting, evaluated, even_part
+from ltjax.methods.method import (
+    Method,
+    MethodFacts,
+    Setting,
+    batch_pass,
+    evaluated,
+    even_part,
+)
 from ltjax.options import Component, NoOptions
 
 IGNORED = 255
@@ -32,17 +39,10 @@ def pixelwise(options: NoOptions, setting: Setting) -> Method:
     Returns:
         A `Method`.
     """
-    network, rule = setting.networks["main"], setting.rule
+    rule = setting.rule
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = network.forward(
-            params,
-            state.model_state,
-            batch["inputs"],
-            train=True,
-            rngs={"dropout": key},
-            mask=batch["mask"] if setting.padded else None,
-        )
+        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         targets = batch["targets"].astype(jnp.int32)
         valid = (targets != IGNORED) & batch["mask"][:, None, None]
         known = jnp.where(valid, targets, 0)
