@@ -109,27 +109,15 @@ def abc(options: ABCOptions, setting: Setting) -> Method:
 
     def loss(params, state, batch, *, key, program):
         stream = batch[STREAM]
-        names = streams.views_of(stream, "strong")
-        own, views, model_state = streams.passed(
-            setting, params, state, batch, names, key=key
-        )
-        losses, aux = fixmatch.objective(
-            setting,
-            params,
-            state,
-            batch,
-            own[0],
-            [view["logits"] for view in views],
-            model_state,
-            target=stream["target"],
-            confident=stream["confident"],
+        losses, aux, own, views = fixmatch.prepared_objective(
+            setting, params, state, batch, key=key
         )
         branches = [view["branch"] for view in views]
-        plain = loss_functions.softmax_cross_entropy(own[0]["branch"], batch["label"])
+        plain = loss_functions.softmax_cross_entropy(own["branch"], batch["label"])
         mean = streams.agreement(branches, stream["balanced"], stream["share"])
         losses["balanced_label"] = batch["share"] * plain
         losses["balanced_unlabelled"] = len(branches) * mean  # a sum over the views
-        hit = jnp.argmax(own[0]["branch"], axis=-1) == batch["label"]
+        hit = jnp.argmax(own["branch"], axis=-1) == batch["label"]
         mask = batch["mask"]
         aux["metrics"]["balanced_accuracy"] = (jnp.sum(hit & mask), jnp.sum(mask))
         return losses, aux

@@ -111,24 +111,12 @@ def acr(options: ACROptions, setting: Setting) -> Method:
 
     def loss(params, state, batch, *, key, program):
         stream = batch[STREAM]
-        names = streams.views_of(stream, "strong")
-        own, views, model_state = streams.passed(
-            setting, params, state, batch, names, key=key
-        )
-        losses, aux = fixmatch.objective(
-            setting,
-            params,
-            state,
-            batch,
-            own[0],
-            [view["logits"] for view in views],
-            model_state,
-            target=stream["target"],
-            confident=stream["confident"],
+        losses, aux, own, views = fixmatch.prepared_objective(
+            setting, params, state, batch, key=key
         )
         now = live("method", options, state.hyper)
         losses["balanced_label"] = loss_functions.logit_adjusted(
-            own[0]["branch"],
+            own["branch"],
             batch["label"],
             setting.class_counts,
             tau=now.scale,

@@ -134,25 +134,8 @@ def cossl(options: CoSSLOptions, setting: Setting) -> Method:
         return {**kept, "queues": queues}, {**batch, **more}
 
     def loss(params, state, batch, *, key, program):
-        stream = batch[STREAM]
-        own, views, model_state = streams.passed(
-            setting,
-            params,
-            state,
-            batch,
-            streams.views_of(stream, "strong"),
-            key=key,
-        )
-        losses, aux = fixmatch.objective(
-            setting,
-            params,
-            state,
-            batch,
-            own[0],
-            [view["logits"] for view in views],
-            model_state,
-            target=stream["target"],
-            confident=stream["confident"],
+        losses, aux, _, _ = fixmatch.prepared_objective(
+            setting, params, state, batch, key=key
         )
         if program.stage:
             outputs, _ = network.classify(

@@ -132,34 +132,16 @@ def crest(options: CReSTOptions, setting: Setting) -> Method:
         return kept, fixmatch.with_targets(batch, **more)
 
     def loss(params, state, batch, *, key, program):
-        stream = batch[STREAM]
-        names = streams.views_of(stream, "strong")
-        grown = program.stage
-        own, views, model_state = streams.passed(
-            setting,
-            params,
-            state,
-            batch,
-            [*names, "weak"] if grown else names,
-            key=key,
+        stream, grown = batch[STREAM], program.stage
+        more = ("weak",) if grown else ()
+        losses, aux, _, views = fixmatch.prepared_objective(
+            setting, params, state, batch, key=key, more=more
         )
-        logits = [view["logits"] for view in views]
         member = (stream["joined"] != NOBODY) & stream["mask"]
-        weak = [logits.pop()] if grown else []
-        losses, aux = fixmatch.objective(
-            setting,
-            params,
-            state,
-            batch,
-            own[0],
-            logits,
-            model_state,
-            target=stream["target"],
-            confident=stream["confident"],
-        )
         if grown:
             label = jnp.maximum(stream["joined"], 0)
-            losses["adopted"] = streams.agreement(weak, label, member)
+            weak = views[-1]["logits"]
+            losses["adopted"] = streams.agreement([weak], label, member)
         aux["metrics"]["adopted"] = (jnp.sum(member), jnp.sum(stream["mask"]))
         if "truth" in stream:
             right = member & (stream["joined"] == stream["truth"])

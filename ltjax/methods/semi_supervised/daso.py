@@ -126,20 +126,8 @@ def daso(options: DASOOptions, setting: Setting) -> Method:
 
     def loss(params, state, batch, *, key, program):
         stream = batch[STREAM]
-        names = streams.views_of(stream, "strong")
-        own, views, model_state = streams.passed(
-            setting, params, state, batch, names, key=key
-        )
-        losses, aux = fixmatch.objective(
-            setting,
-            params,
-            state,
-            batch,
-            own[0],
-            [view["logits"] for view in views],
-            model_state,
-            target=stream["target"],
-            confident=stream["confident"],
+        losses, aux, own, views = fixmatch.prepared_objective(
+            setting, params, state, batch, key=key
         )
         kept = state.method_state
         centers = prototypes(kept["queues"])

@@ -118,6 +118,48 @@ def objective(
     return losses, aux
 
 
+def prepared_objective(
+    setting: Setting,
+    params: Any,
+    state: Any,
+    batch: Any,
+    *,
+    key: Any,
+    more: Sequence[str] = (),
+) -> tuple[dict, dict, dict, list[dict]]:
+    """One pass, and the losses of FixMatch on what `prepare` left in the stream.
+
+    Args:
+        setting: of the method.
+        params: of the network.
+        state: train state.
+        batch: whose stream has "target" and "confident", see `treated`.
+        key: of dropout.
+        more: further views of the stream for the same pass.
+
+    Returns:
+        (losses, aux) of `objective`, outputs of the labelled rows, and outputs of the
+        strong views, then of `more`.
+    """
+    stream = batch[STREAM]
+    strong = streams.views_of(stream, "strong")
+    (own,), views, model_state = streams.passed(
+        setting, params, state, batch, [*strong, *more], key=key
+    )
+    losses, aux = objective(
+        setting,
+        params,
+        state,
+        batch,
+        own,
+        [view["logits"] for view in views[: len(strong)]],
+        model_state,
+        target=stream["target"],
+        confident=stream["confident"],
+    )
+    return losses, aux, own, views
+
+
 def parts_of(setting: Setting, state: Any, batch: Any, target: Any, weight) -> dict:
     """The parts of both losses; `weight` is that of the unlabelled one.
 
