@@ -97,11 +97,10 @@ def test_a_child_that_outlives_its_parent_does_not_keep_it(tmp_path, start):
     parent = start(
         """
 with lock.workdir_lock(sys.argv[1]):
-    child = os.fork()
-    if child == 0:
+    if os.fork() == 0:  # speaks itself: the parent may be ahead of it
+        print(os.getpid(), flush=True)
         time.sleep(60)
         os._exit(0)
-    print(child, flush=True)
     sys.stdin.readline()
 """,
         tmp_path,
