@@ -26,6 +26,8 @@ COMPONENTS = [
 SMALL = {"mlp", "conv1d"}
 # Options that decide how much is computed, or that start processes.
 FIXED = {"train_per_class", "test_per_class", "workers", "feed", "depth"}
+# More classes than the features have dimensions: their frame is solved for minutes.
+CHEAP = {"harmony_classes": 4}
 
 
 def inside(rng, known, value):
@@ -76,6 +78,30 @@ def outside(rng, known):
     return rng.choice(wrong)
 
 
+FIXMATCH = {"name": "fixmatch"}
+
+
+def partners(path, section):
+    """Sections that a method needs beside its own, so that it may be built."""
+    if path == "pseudo_labels" and section["name"] != "none":
+        return {"method": {"name": "fixmatch"}, **partners("method", FIXMATCH)}
+    if path != "method":
+        return {}
+    component, found = SECTIONS[path].table[section["name"]], {}
+    facts = component.facts(component.options())
+    pipelines = SECTIONS["augment"].table
+    wanted = set(facts.views)
+    for name, pipeline in pipelines.items():
+        if wanted and wanted <= set(pipeline.facts(pipeline.options()).views):
+            found["augment"] = {"name": name, "recipe": "signal"}
+    if facts.companions:
+        found["unlabelled"] = {"name": "rest", "ratio": 2}
+        found["augment_unlabelled"] = {"name": "weak_strong", "recipe": "signal"}
+    if "candidates" in facts.columns:
+        found["labels"] = {"name": "uniform_candidates"}
+    return found
+
+
 def draw(number, base):
     """(config, {dotted name of an option: its wrong value}) of a draw."""
     rng = random.Random(number)
@@ -89,13 +115,21 @@ def draw(number, base):
         section = {"name": name, **{k: v for k, v in kept.items() if k in known}}
         for option in known.values():
             value = section.get(option.name, option.default)
-            if rng.random() < 0.3:
+            if option.name in CHEAP:
+                section[option.name] = CHEAP[option.name]
+            elif rng.random() < 0.3:
                 section[option.name] = inside(rng, option, value)
         if (path, name) == target and known and rng.random() < 0.3:
             option = rng.choice(list(known.values()))
             section[option.name] = outside(rng, option)
             broken[f"config.{path}.{option.name}"] = section[option.name]
         config[path] = section
+    if rng.random() < 0.8:
+        config |= {
+            place: section
+            for place, section in partners(target[0], config[target[0]]).items()
+            if place not in chosen
+        }
     if rng.random() < 0.1:
         path = rng.choice(list(chosen))
         config[path] = {**config[path], "no_such_option": 1}
