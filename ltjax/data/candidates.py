@@ -165,8 +165,8 @@ def candidate_sets(
         [N, K] bool.
 
     Raises:
-        ValueError: if a label lies outside [0, K), P is no [K, K] matrix of
-            probabilities, or at_least is neither 1 nor 2 (or 2 for a single class).
+        ValueError: if a label lies outside [0, K), P is not a [K, K] matrix
+            of probabilities, or at_least is neither 1 nor 2 (or 2 for a single class).
 
     Example:
         >>> sets = candidate_sets([2, 0], uniform_ambiguity(3, 0.0))

@@ -41,8 +41,10 @@ class PriorOptions:
         "their logits' mean, or weights learned on each test set without labels",
         choices=("mean", "stability"),
     )
-    shift: int = option(2, "stability: views are moved by up to so many pixels", low=0)
-    noise: float = option(0.1, "stability: deviation of the views' noise", low=0)
+    shift: int = option(2, "stability: largest shift of a view, in pixels", low=0)
+    noise: float = option(
+        0.1, "stability: standard deviation of the noise added to a view", low=0
+    )
 
 
 class Priors(NamedTuple):

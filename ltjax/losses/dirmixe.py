@@ -110,8 +110,8 @@ def dirmixe(
               L = \bar l + \lambda V_+
 
     with the semi-variance of `semi_variance`. All T cross-entropies come from one
-    matrix product per expert, :math:`e^{z} \cdot e^{-\tau \log(w/\pi)}`, so many draws
-    cost little.
+    matrix product per expert, :math:`e^{z} \cdot e^{-\tau \log(w/\pi)}`, so that many
+    draws cost little.
 
     Args:
         expert_logits: [B, E, K] float.

@@ -46,7 +46,7 @@ class DARPOptions:
     )
     passes: int = option(10, "of the solver 'coordinate': 20 on CIFAR-100", low=1)
     keep_ratio: float = option(
-        2.0, "a class keeps so many times its mass of examples, delta", above=0
+        2.0, "delta: a class keeps up to this many times its mass of examples", above=0
     )
     predictions: str = option(
         "seen",
