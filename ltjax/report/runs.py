@@ -137,24 +137,24 @@ class Run:
         """What a table shows of the run: columns of the metrics that it has."""
         from ltjax.metrics.column import CLASSIFICATION, Column
 
-        told = self.info.get("columns")
-        if told is None:
+        listed = self.info.get("columns")
+        if listed is None:
             known = CLASSIFICATION
         else:
             # A newer engine may say more of a column than this report shows.
             fields = Column._fields
             known = tuple(
                 Column(**{key: value for key, value in column.items() if key in fields})
-                for column in told
+                for column in listed
             )
         return tuple(column for column in known if column.key in self.summary)
 
     @property
     def judged(self) -> str | None:
         """The metric that decides which checkpoint of the run is best, if any does."""
-        told = self.info.get("judged")
-        if told:
-            return str(told[0]).rpartition("/")[2]
+        judged = self.info.get("judged")
+        if judged:
+            return str(judged[0]).rpartition("/")[2]
         columns = self.columns
         return columns[0].key if columns else None
 
