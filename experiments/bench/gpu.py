@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from experiments.grid import replace_block
 from ltjax.report.tables import append_csv, markdown_grid, markdown_text, read_rows
 from ltjax.train import provenance as made_by
 
@@ -379,9 +380,6 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.table:
-        # Runs on a CPU, and makes what it starts do so: not for those that measure.
-        from experiments.grid import replace_block
-
         replace_block(README, "gpu", table(read_rows(args.out / "gpu.csv")))
         return
     if args.toy and args.out == RESULTS:

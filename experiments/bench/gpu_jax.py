@@ -39,7 +39,8 @@ class Sizes(NamedTuple):
     large_images: int
     views: tuple[int, ...]
     blocks: tuple[int, ...]
-    rules: tuple[str, str, int, tuple[int, ...]]  # arguments of sharpness.prepare
+    network: tuple[str, str, int, tuple[int, ...]]  # arguments of sharpness.prepare
+    rules: tuple[str, ...]
     pairs: tuple[int, ...]
     pixels: tuple[int, ...]
     timed_blocks: int
@@ -55,28 +56,37 @@ FULL = Sizes(
     large_images=1024,
     views=(16_384,),
     blocks=(512, 2048, 8192),
-    rules=("resnet32", "batch", 128, (32, 32, 3)),
+    network=("resnet32", "batch", 128, (32, 32, 3)),
+    rules=(
+        "plain",
+        "sam",
+        "asam",
+        "imbsam",
+        "sse_sam_stage1",
+        "sse_sam_stage2",
+        "cc_sam",
+    ),
     pairs=(10_000, 100_000, 1_000_000),
     pixels=(8, 512, 512, 20),
     timed_blocks=7,
     seconds=8.0,
 )
 TOY = Sizes(
-    recipe=engine.Case("conv2d", (28, 28, 3), 8, 1, 4),
+    recipe=engine.Case("conv1d", (40, 1), 8, 1, 4),
     num_images=32,
     replicas=(2,),
     chunks=(2,),
-    large=engine.Case("conv2d", (28, 28, 3), 4, 1, 2),
+    large=engine.Case("conv1d", (40, 1), 4, 1, 2),
     large_images=16,
     views=(64,),
     blocks=(16,),
-    rules=("conv2d", "batch", 16, (28, 28, 3)),
+    network=("conv1d", "batch", 16, (40, 1)),
+    rules=("plain", "cc_sam"),
     pairs=(200,),
     pixels=(1, 8, 8, 3),
     timed_blocks=3,
     seconds=0.0,
 )
-RULES = ("plain", "sam", "asam", "imbsam", "sse_sam_stage1", "sse_sam_stage2", "cc_sam")
 EPOCHS = 200
 LOOPS = ("ltjax", "jax loop")  # the engine, and engine.HandWritten
 
@@ -366,8 +376,8 @@ def run_auc(sizes: Sizes) -> None:
 
 def run_sharpness(sizes: Sizes) -> None:
     """Steps of the sharpness rules, in turn with the plain one."""
-    model, norm, batch, _ = sizes.rules
-    steps, state, data = sharpness.prepare(*sizes.rules, names=RULES)
+    model, norm, batch, _ = sizes.network
+    steps, state, data = sharpness.prepare(*sizes.network, names=sizes.rules)
 
     def ready(program):
         return lambda: jax.block_until_ready([program(state, data) for _ in range(5)])

@@ -224,13 +224,21 @@ class Trainer:
     def __call__(self, steps: int | None = None) -> float:
         total = torch.zeros((), device=DEVICE)
         for _ in range(self._steps if steps is None else steps):
-            torch.compiler.cudagraph_mark_step_begin()
             self._optimizer.zero_grad()
+            torch.compiler.cudagraph_mark_step_begin()
             loss = self._loss(self._chosen())
             loss.backward()
             self._optimizer.step()
             total += loss.detach()
         return total.item()  # waits
+
+
+class Ready(NamedTuple):
+    """A program, its first call (which compiles it), and what a step computes."""
+
+    call: Callable[[], Any]
+    first: Callable[[], Any]
+    gflops: float = 0.0
 
 
 def forward_gflops(net: nn.Module, image: int, batch: int) -> float:
@@ -248,41 +256,41 @@ def train(
 ) -> None:
     """The row of one training step."""
 
-    def ready() -> tuple[Callable[[], Any], float]:
+    def ready() -> Ready:
         trainer = Trainer(make(), precision=cells["precision"], **options)
-        trainer(1)
         forward = forward_gflops(trainer.net, options["image"], options["batch"])
-        return trainer, 3 * forward
+        return Ready(trainer, functools.partial(trainer, 1), 3 * forward)
 
     measure(cells, ready, sizes, steps=options["steps"])
 
 
 def measure(
     cells: dict[str, Any],
-    ready: Callable[[], tuple[Callable[[], Any], float]],
+    ready: Callable[[], Ready],
     sizes: Sizes,
     *,
     steps: int = 1,
 ) -> None:
-    """A row of what `ready` returns (and has called once), which it may fail to do."""
+    """A row of what `ready` returns; one with an error if anything fails."""
     cuda = DEVICE == "cuda"
     try:
+        made = ready()
         start = time.perf_counter()
-        call, gflops = ready()
+        made.first()
         cells = {**cells, "compile_s": f"{time.perf_counter() - start:.2f}"}
-        call()
+        made.call()
         if cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         limits = {"blocks": sizes.timed_blocks, "seconds": sizes.seconds}
-        subject = Subject(cells, call, steps, gflops)
+        subject = Subject(cells, made.call, steps, made.gflops)
         (times,) = in_turn([subject], **limits)
         if cuda:
             cells["peak_mib"] = f"{torch.cuda.max_memory_allocated() / MIB:.5g}"
         say(**timed_cells(subject, times, device()))
     except Exception as error:  # the others go on
         say(**failed(cells, error))
-    call = ready = subject = None  # what it holds on the device
+    made = ready = subject = None  # what it holds on the device
     torch.compiler.reset()
     gc.collect()
     if cuda:
@@ -390,8 +398,7 @@ def losses_of(
 
         def ready(framework=framework):
             call = graded(loss, inputs, MODES[framework])
-            call()
-            return call, 0.0
+            return Ready(call, call)
 
         measure({**cells, "framework": framework}, ready, sizes)
 
@@ -457,8 +464,7 @@ def run_auc(sizes: Sizes) -> None:
 
             def ready(surrogate=surrogate, up=up, down=down):
                 call = waiting(lambda: all_pairs(surrogate, up, down))
-                call()
-                return call, 0.0
+                return Ready(call, call)
 
             measure(cells, ready, sizes)
     *places, classes = sizes.pixels
