@@ -201,6 +201,7 @@ def run_section(
     finally:
         timer.cancel()
         _kill(process)  # and what it has started
+        process.stdout.close()
     if late.is_set():
         writer.write(**columns, error=f"ended after {limit:.0f} s")
     elif code:
