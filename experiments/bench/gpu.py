@@ -91,7 +91,7 @@ class Section(NamedTuple):
 
 SECTIONS = (
     Section("engine", "gpu_jax", 40, 170),
-    Section("engine", "gpu_torch", 30, 130),
+    Section("engine", "gpu_torch", 30, 140),
     Section("contrastive", "gpu_jax", 20, 60),
     Section("contrastive", "gpu_torch", 20, 45),
     Section("large", "gpu_jax", 45, 100),
@@ -192,7 +192,10 @@ def run_section(
             if not line.startswith("{"):
                 log.write(line.encode())
                 continue
-            cells = json.loads(line)
+            try:
+                cells = json.loads(line)
+            except ValueError:  # it was ended while it wrote
+                continue
             if cells.pop("origin", None):
                 columns |= cells
             else:
@@ -263,7 +266,10 @@ def measure(
             command += ["--toy"] * toy
             limit = None if toy else min(left, section.most)
             start = time.monotonic()
-            run_section(command, cells, limit=limit, writer=writer, log=log)
+            try:
+                run_section(command, cells, limit=limit, writer=writer, log=log)
+            except Exception as error:  # the others go on
+                writer.write(**cells, error=f"{type(error).__name__}: {error}"[:300])
             took = time.monotonic() - start
             print(f"-- {section.module} {section.name}: {took:.0f} s", flush=True)
     return writer

@@ -69,7 +69,7 @@ FULL = Sizes(
     pairs=(10_000, 100_000, 1_000_000),
     pixels=(8, 512, 512, 20),
     timed_blocks=7,
-    seconds=8.0,
+    seconds=5.0,
 )
 TOY = Sizes(
     recipe=engine.Case("conv1d", (40, 1), 8, 1, 4),
