@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed.stamp
 
-.PHONY: env demo test test-slow test-latest soak lint types unit build clean
+.PHONY: env demo test test-slow test-latest soak bench-gpu gpu-wheels lint types unit build clean
 
 env: $(STAMP)
 
@@ -54,5 +54,24 @@ soak: env
 	done
 	$(BIN)/python -m pytest -n 2 -m slow tests/faults
 
+# One GPU in minutes, see experiments/bench/README.md.
+bench-gpu: env
+	$(BIN)/python -m experiments.bench.gpu
+
+# What training needs on a machine with Python 3.12, JAX, Flax and PyTorch, but no network.
+GPU_WHEELS := ml-collections grain array-record portpicker mnist1d tensorboardX \
+	tensorflow-datasets dm-tree immutabledict simple-parsing docstring-parser \
+	tensorflow-metadata googleapis-common-protos termcolor toml importlib-resources
+
+gpu-wheels: env
+	rm -rf .whl
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: -d .whl \
+		-c constraints.txt --python-version 3.12 --implementation cp \
+		--platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
+		--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+		--platform manylinux1_x86_64 $(GPU_WHEELS)
+	$(BIN)/python -m pip wheel --quiet --no-deps -w .whl -c constraints.txt promise
+	du -sh .whl
+
 clean:
-	rm -rf $(VENV) .venv-latest dist .jax_cache
+	rm -rf $(VENV) .venv-latest dist .jax_cache .whl

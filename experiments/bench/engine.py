@@ -73,15 +73,22 @@ QUICK = (
 )
 
 
-def config_of(case: Case, folder: str) -> TrainConfig:
+def config_of(
+    case: Case,
+    folder: str,
+    *,
+    num_images: int = NUM_IMAGES,
+    dtype: str = "float32",
+    total: str = "3000 steps",
+) -> TrainConfig:
     """A run on random examples, which are written to `folder`."""
     rng = np.random.default_rng(0)
-    shape = (NUM_IMAGES, *case.shape)
+    shape = (num_images, *case.shape)
     if case.images:
         inputs = rng.integers(0, 256, shape, dtype=np.uint8)
     else:
         inputs = rng.normal(size=shape).astype(np.float32)
-    labels = np.arange(NUM_IMAGES) % NUM_CLASSES
+    labels = np.arange(num_images) % NUM_CLASSES
     place = pathlib.Path(folder) / case.model
     np.savez(f"{place}_train.npz", inputs=inputs, labels=labels)
     few = slice(NUM_CLASSES)  # nothing is evaluated
@@ -92,7 +99,10 @@ def config_of(case: Case, folder: str) -> TrainConfig:
     if case.images:
         config.augment.choose("cifar", mean=MEAN, std=STD)
     config.model.name = case.model
+    if dtype != "float32":
+        config.model.dtype = dtype
     config.batch_size = case.batch
+    config.total = total
     config.optimizer.lr = LR
     config.optimizer.momentum = MOMENTUM
     config.optimizer.weight_decay = WEIGHT_DECAY
@@ -101,10 +111,17 @@ def config_of(case: Case, folder: str) -> TrainConfig:
 
 
 class Ours:
-    """Calling it trains `steps` steps with the pieces that `ltjax.train.loop` uses."""
+    """Calling it trains `steps` steps with the pieces that `ltjax.train.loop` uses.
 
-    def __init__(self, run: Run, steps: int):
-        self._run, self._steps, self._step = run, steps, 0
+    Args:
+        run: what is trained.
+        steps: per call, a multiple of `steps_per_call`.
+        steps_per_call: steps of one dispatch, as the config's option of that name.
+    """
+
+    def __init__(self, run: Run, steps: int, steps_per_call: int = 1):
+        self._run, self._size = run, steps_per_call
+        self._dispatches, self._dispatch = steps // steps_per_call, 0
         lanes = training_lanes(run.config, len(run.info.replicas))
         self._layout = layout = lanes.layout
         shardings = layout.state(run.shapes)
@@ -113,8 +130,11 @@ class Ours:
         self._arrays = layout.put(run.feed.arrays, layout.replicated)
         with jax.set_mesh(layout.mesh):
             self._zeros = zero_sums(run, lanes, run.shapes, self._arrays)
+        single, axes = steps_per_call == 1, layout.rows.spec
+        self._plan = run.plan if single else _stacked(run.plan, steps_per_call)
+        self._rows = layout.rows if single else layout.sharding(None, *axes)
         self._compiled = jax.jit(
-            make_program(run, lanes),
+            make_program(run, lanes, steps_per_call=steps_per_call),
             static_argnames="program",
             donate_argnums=(0, 1),
             out_shardings=(shardings, layout.replicated),
@@ -123,23 +143,51 @@ class Ours:
     def __call__(self) -> dict[str, np.ndarray]:
         run, layout = self._run, self._layout
         sums = layout.put(self._zeros, layout.replicated)
-        first = self._step
+        first = self._dispatch
         with jax.set_mesh(layout.mesh), jax.transfer_guard("disallow"):
-            for rows in run.feed.iterate(run.plan, first, first + self._steps):
+            last = first + self._dispatches
+            for rows in run.feed.iterate(self._plan, first, last):
                 self._state, sums = self._compiled(
                     self._state,
                     sums,
                     self._arrays,
-                    layout.put(rows, layout.rows),
-                    program=run.program(self._step),
+                    layout.put(rows, self._rows),
+                    program=run.program(self._dispatch * self._size),
                 )
-                self._step += 1
+                self._dispatch += 1
         return jax.device_get(sums)
+
+    def lower(self) -> jax.stages.Lowered:
+        """The program of a dispatch, to be compiled ahead of time."""
+        run, layout = self._run, self._layout
+        (rows,) = run.feed.iterate(self._plan, 0, 1)
+        with jax.set_mesh(layout.mesh):
+            return self._compiled.lower(
+                self._state,
+                layout.put(self._zeros, layout.replicated),
+                self._arrays,
+                layout.put(rows, self._rows),
+                program=run.program(0),
+            )
+
+    def use(self, compiled: jax.stages.Compiled) -> None:
+        """Calls this program, which `lower` has traced, from now on."""
+        self._compiled = lambda *args, program: compiled(*args)
 
     @property
     def params(self) -> Any:
         """With a leading replica axis."""
         return self._state.params
+
+
+def _stacked(plan: Callable[[int], Any], size: int) -> Callable[[int], Any]:
+    """Number of a dispatch -> the plans of its `size` steps, [S, R, B]."""
+
+    def plans(dispatch: int):
+        steps = range(dispatch * size, (dispatch + 1) * size)
+        return tuple(np.stack(parts) for parts in zip(*map(plan, steps), strict=True))
+
+    return plans
 
 
 def _augment(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -222,6 +270,16 @@ class HandWritten:
                 losses.append(loss)
             self._step += 1
         return jax.device_get(losses)
+
+    def lower(self) -> jax.stages.Lowered:
+        """The program of a step, to be compiled ahead of time."""
+        index, step = self._indices(0, 0), np.int32(0)
+        data = self._inputs, self._labels
+        return self._compiled.lower(self._states[0], *data, index, step)
+
+    def use(self, compiled: jax.stages.Compiled) -> None:
+        """Calls this program, which `lower` has traced, from now on."""
+        self._compiled = compiled
 
     @property
     def params(self) -> list[Any]:

@@ -10,7 +10,8 @@ latter: SAM 2.00, ImbSAM and SSE-SAM's second stage 2.67, its first stage 3.67; 
 tail rows compacted to K of B rows (independent rows only) 1 + 2K/B and 2(1 + K/B).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from ltjax.models import build_model
 
 NUM_CLASSES = 100
 IS_TAIL = np.arange(NUM_CLASSES) >= 70  # CIFAR-100-LT, ratio 100, threshold 20
+CLASS_COUNTS = (500 * 0.01 ** (np.arange(NUM_CLASSES) / (NUM_CLASSES - 1))).astype(int)
 
 
 def rules(labels: np.ndarray, independent: bool) -> dict[str, tuple[Callable, dict]]:
@@ -68,9 +70,14 @@ def rules(labels: np.ndarray, independent: bool) -> dict[str, tuple[Callable, di
     return cases
 
 
-def measure(
-    model_name: str, norm: str, batch: int, shape: tuple[int, ...], repeats: int
-) -> list[dict[str, str]]:
+def prepare(
+    model_name: str,
+    norm: str,
+    batch: int,
+    shape: tuple[int, ...],
+    names: Sequence[str] = (),
+) -> tuple[dict[str, jax.stages.Lowered], Any, dict[str, jax.Array]]:
+    """The step of every rule (or of those named), traced; a state; a batch."""
     model = build_model(model_name, num_classes=NUM_CLASSES, norm=norm)
     rng = np.random.default_rng(0)
     # An eighth of the rows at most is tail; they come first, as a plan puts them.
@@ -88,7 +95,20 @@ def measure(
         )
         return losses, {"model_state": new}
 
-    def compiled(make_terms: Callable, options: dict):
+    def cc_sam(params, model_state, data, rng):
+        outputs, new = model.forward(params, model_state, data["inputs"], train=True)
+        losses = sharpness.cc_sam(
+            outputs["features"],
+            params["head"]["kernel"],
+            params["head"]["bias"],
+            data["label"],
+            CLASS_COUNTS,
+            nu=0.01,
+            max_rho=1.0,
+        )
+        return losses, {"model_state": new}
+
+    def lowered(make_terms: Callable, options: dict, loss_fn: Callable = loss_fn):
         value_and_grad = sharpness.sharp_value_and_grad(loss_fn, **options)
 
         @jax.jit
@@ -100,13 +120,22 @@ def measure(
             updates, opt_state = tx.update(gradient, opt_state, params)
             return optax.apply_updates(params, updates), out.model_state, opt_state
 
-        program = step.lower(state, data).compile()
-        return program, program.cost_analysis()["flops"]
+        return step.lower(state, data)
 
-    programs = {
-        name: compiled(*case)
-        for name, case in rules(labels, model.rows_independent).items()
-    }
+    cases = rules(labels, model.rows_independent)
+    cases["cc_sam"] = (*cases["plain"], cc_sam)
+    steps = {name: lowered(*cases[name]) for name in names or cases}
+    return steps, state, data
+
+
+def measure(
+    model_name: str, norm: str, batch: int, shape: tuple[int, ...], repeats: int
+) -> list[dict[str, str]]:
+    steps, state, data = prepare(model_name, norm, batch, shape)
+    programs = {}
+    for name, step in steps.items():
+        program = step.compile()
+        programs[name] = program, program.cost_analysis()["flops"]
     baseline, baseline_flops = programs["plain"]
     ratios = common.interleaved_ratios(
         lambda: baseline(state, data),
