@@ -3,10 +3,11 @@ r"""Noisy labels: some labels of a long-tailed training set are wrong.
     ltjax train --config configs/noisy_lt.py:method=coteaching,rate=0.4 --workdir runs/x
 
 Arguments: data (mnist1d, mnist, cifar10, cifar100), method (supervised, coteaching,
-cdr, rolt, rcal), drw (of rolt: re-weight late in training), pretrain (of rcal: off
-leaves out its first stage, MoCo without labels), loss (a preset of the supervised
-losses, for the methods that take any), noise (symmetric; imbalanced: by the frequency
-of the wrong class; asymmetric: the next class), rate (share of the labels), imf, smoke.
+cdr, har, rolt, rcal), drw (of rolt: re-weight late in training; HAR-DRW is method=har
+with loss=ce_drw), pretrain (of rcal: off leaves out its first stage, MoCo without
+labels), loss (a preset of the supervised losses, for the methods that take any), noise
+(symmetric; imbalanced: by the frequency of the wrong class; asymmetric: the next
+class), rate (share of the labels), imf, smoke.
 
 The subset is drawn first and then corrupted. Methods see the given labels and their
 counts; the clean ones stay in the column "truth", by which precision and recall of the

@@ -5,6 +5,11 @@ set of prior functions serves every method that debiases by an estimate, and the
 says which label an example carries and whether to believe it.
 """
 
+from ltjax.pseudo_labels.adaptive import (
+    adaptive_strengths,
+    held_out_errors,
+    held_out_half,
+)
 from ltjax.pseudo_labels.alignment import (
     DistributionBuffer,
     align_distribution,
@@ -86,6 +91,7 @@ __all__ = [
     "TransportPlan",
     "acr_divergences",
     "acr_strength",
+    "adaptive_strengths",
     "align_distribution",
     "blend_semantic",
     "calibrate_tail",
@@ -103,6 +109,8 @@ __all__ = [
     "entropy_weights",
     "forget_rate_schedule",
     "init_distribution_buffer",
+    "held_out_errors",
+    "held_out_half",
     "inliers_by_class",
     "keep_best_of_class",
     "keep_confident",
