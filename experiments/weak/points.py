@@ -7,6 +7,7 @@ from experiments.grid import Point
 from experiments.seeded import SEEDS, Claim, Trained, seed_rows, train_seeds
 
 TOTAL = "1500 steps"  # of every run, and of RCAL's first stage
+TUNING = "400 steps"  # of Sel-CL's second stage
 GROUPS = ("balanced_accuracy", "many", "medium", "few")
 
 
@@ -81,6 +82,7 @@ TABLES = {
             "HAR-DRW": "method=har,loss=ce_drw",
             "RoLT": "method=rolt",
             "RoLT-DRW": "method=rolt,drw",
+            "Sel-CL+": "method=sel_cl",
             "RCAL": "method=rcal",
             "RCAL without MoCo": "method=rcal,pretrain=false",
         },
@@ -103,6 +105,8 @@ def config_of(family: str, arg: str, *, smoke: bool) -> Any:
         config.total, config.replicas.seeds = TOTAL, SEEDS
         if config.stages:
             config.stages[0]["total"] = TOTAL
+            if "total" in config.stages[1]:
+                config.stages[1]["total"] = TUNING
     return config
 
 
@@ -177,6 +181,8 @@ CLAIMS = {
             ("RCAL", "RCAL without MoCo", ALL),
             ("RCAL", "RoLT-DRW", ALL),
             ("HAR-DRW", "ERM", ALL),
+            ("Sel-CL+", "ERM", ALL),
+            ("RCAL", "Sel-CL+", ALL),
             ("RoLT", "ERM", ALL),
             ("RoLT-DRW", "RoLT", ALL),
             ("ERM", "Co-teaching", ALL),

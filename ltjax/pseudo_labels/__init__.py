@@ -28,6 +28,12 @@ from ltjax.pseudo_labels.cleaning import (
     small_loss,
     upper_component,
 )
+from ltjax.pseudo_labels.confident import (
+    NeighborVotes,
+    confident_examples,
+    neighbor_votes,
+    similarity_limit,
+)
 from ltjax.pseudo_labels.darp import (
     darp_refine,
     entropy_weights,
@@ -86,6 +92,7 @@ from ltjax.pseudo_labels.transport import (
 __all__ = [
     "ClassGaussians",
     "DistributionBuffer",
+    "NeighborVotes",
     "PrototypeCleaning",
     "ShiftEstimate",
     "TransportPlan",
@@ -98,6 +105,7 @@ __all__ = [
     "cdr_gradient",
     "class_evidence",
     "class_gaussians",
+    "confident_examples",
     "crest_power",
     "crest_rates",
     "crest_sizes",
@@ -118,6 +126,7 @@ __all__ = [
     "local_outlier_factor",
     "masked_softmax",
     "moving_mean",
+    "neighbor_votes",
     "prior_posterior",
     "prototype_cleaning",
     "read_confidences",
@@ -125,6 +134,7 @@ __all__ = [
     "running_distribution",
     "sharpen",
     "shift_estimate",
+    "similarity_limit",
     "sinkhorn",
     "small_loss",
     "soft_confusion",
