@@ -65,7 +65,8 @@ def get_config(arg=""):
 
 def _select(config, args):
     """Sel-CL's two views and, with `tune`, its second stage: 28 % as long as the first,
-    as published."""
+    as published.
+    """
     plain = dict(config.augment.items())
     recipe = "signal" if presets.is_signal(config) else "simclr_cifar"
     config.augment.choose("two_views", recipe=recipe)
