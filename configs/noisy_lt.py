@@ -3,10 +3,12 @@ r"""Noisy labels: some labels of a long-tailed training set are wrong.
     ltjax train --config configs/noisy_lt.py:method=coteaching,rate=0.4 --workdir runs/x
 
 Arguments: data (mnist1d, mnist, cifar10, cifar100), method (supervised, coteaching,
-cdr, rolt, rcal), drw (of rolt: re-weight late in training), pretrain (of rcal: off
-leaves out its first stage, MoCo without labels), loss (a preset of the supervised
-losses, for the methods that take any), noise (symmetric; imbalanced: by the frequency
-of the wrong class; asymmetric: the next class), rate (share of the labels), imf, smoke.
+cdr, har, rolt, rcal, sel_cl), drw (of rolt: re-weight late in training; HAR-DRW is
+method=har with loss=ce_drw), pretrain (of rcal: off leaves out its first stage, MoCo
+without labels), tune (of sel_cl: off leaves out its second stage, Sel-CL+), loss (a
+preset of the supervised losses, for the methods that take any), noise (symmetric;
+imbalanced: by the frequency of the wrong class; asymmetric: the next class), rate
+(share of the labels), imf, smoke.
 
 The subset is drawn first and then corrupted. Methods see the given labels and their
 counts; the clean ones stay in the column "truth", by which precision and recall of the
@@ -30,6 +32,7 @@ def get_config(arg=""):
         loss="ce",
         drw=False,
         pretrain=True,
+        tune=True,
         noise="imbalanced",
         rate=0.4,
         imf=100.0,
@@ -55,7 +58,34 @@ def get_config(arg=""):
     if args.method == "rcal" and args.pretrain:
         config.stages = (_contrast(config, args.smoke), {"name": "train"})
         config.stages[1]["init_skip"] = ("head",)
+    if args.method == "sel_cl":
+        _select(config, args)
     return config
+
+
+def _select(config, args):
+    """Sel-CL's two views and, with `tune`, its second stage: 28 % as long as the first,
+    as published.
+    """
+    plain = dict(config.augment.items())
+    recipe = "signal" if presets.is_signal(config) else "simclr_cifar"
+    config.augment.choose("two_views", recipe=recipe)
+    config.head.choose("classifying", width=128, dim=64)
+    if args.smoke:
+        config.method.queue, config.method.warmup = 2 * config.batch_size, "2 steps"
+    if args.tune:
+        total = "70 epochs" if "cifar" in args.data else "850 steps"
+        tune = {
+            "name": "tune",
+            "label": f"{config.label} + tuning",
+            "method": {"name": "sel_cl_tune"},
+            "head": {"name": "linear"},
+            "augment": plain,
+            "init_skip": ("head",),
+            "optimizer.lr": config.optimizer.lr / 100,
+            "total": "4 steps" if args.smoke else total,
+        }
+        config.stages = ({"name": "select"}, tune)
 
 
 def _contrast(config, smoke) -> dict:

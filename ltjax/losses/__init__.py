@@ -70,6 +70,7 @@ from ltjax.losses.pesg import (
 )
 from ltjax.losses.ranking import autkc, distribution_balanced, tkpr
 from ltjax.losses.segmentation import pixel_auc
+from ltjax.losses.selected_pairs import pair_similarity, selected_contrast
 from ltjax.losses.siamese import byol, dnc_distillation, simsiam
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
@@ -122,6 +123,7 @@ __all__ = [
     "moclr",
     "nt_xent",
     "paco",
+    "pair_similarity",
     "pairwise_consistent",
     "pairwise_margin",
     "partial_auc",
@@ -138,6 +140,7 @@ __all__ = [
     "ride_temperatures",
     "sade",
     "sample_priors",
+    "selected_contrast",
     "semi_variance",
     "sigmoid_cross_entropy",
     "sigmoid_focal",

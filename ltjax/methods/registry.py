@@ -8,7 +8,15 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, samplers, treatment, weights
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
-from ltjax.methods.noisy_label import cdr, coteaching, rcal, rolt
+from ltjax.methods.noisy_label import (
+    cdr,
+    coteaching,
+    har,
+    rcal,
+    rolt,
+    sel_cl,
+    sel_cl_tune,
+)
 from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
 from ltjax.methods.ranking import aucm, drauc, multi_label
 from ltjax.methods.ranking import losses as pairs_and_rankings
@@ -106,8 +114,11 @@ METHODS: dict[str, Component] = {
     "solar": solar.SOLAR,
     "coteaching": coteaching.COTEACHING,
     "cdr": cdr.CDR,
+    "har": har.HAR,
     "rolt": rolt.ROLT,
     "rcal": rcal.RCAL,
+    "sel_cl": sel_cl.SEL_CL,
+    "sel_cl_tune": sel_cl_tune.SEL_CL_TUNE,
     "simclr": simclr.SIMCLR,
     "moco": moco.MOCO,
     "sdclr": sdclr.SDCLR,

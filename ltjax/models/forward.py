@@ -19,12 +19,13 @@ class Model(NamedTuple):
         init: (key, sample_inputs) -> (params, model_state). Only the shape and dtype of
             `sample_inputs` matter (a `jax.ShapeDtypeStruct` will do); nothing is
             computed but the initial values.
-        forward: (params, model_state, inputs, *, train, rngs=None, mask=None) ->
-            (outputs, new model_state). `outputs` holds "features" [B, D] and what the
-            head makes of them ("logits" [B, K], "projection" [B, P]) in at least
-            float32; `rngs` is a dict of keys by name ("dropout");
-            `mask` [B] bool marks real rows, the others do not count in batch statistics
-            and may hold anything.
+        forward: (params, model_state, inputs, *, train, rngs=None, mask=None, tap=None)
+            -> (outputs, new model_state). `outputs` holds "features" [B, D] and what
+            the head makes of them ("logits" [B, K], "projection" [B, P]) in at least
+            float32; `rngs` is a dict of keys by name ("dropout"); `mask` [B] bool marks
+            real rows, the others do not count in batch statistics and may hold
+            anything; `tap`, of Linen networks only, is (name, output) -> output and
+            replaces what each normalization layer gives.
         rows_independent: True if in train mode no example's outputs depend on another
             example of the batch (no batch normalization), which is what running only
             some rows of a batch needs.
@@ -163,7 +164,13 @@ def from_linen(
             train: bool,
             rngs: Mapping[str, jax.Array] | None = None,
             mask: ArrayLike | None = None,
+            tap: Callable[[str, jax.Array], jax.Array] | None = None,
         ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+            if tap is not None:
+                with nn.intercept_methods(_tapping(tap)):
+                    return forward(
+                        params, model_state, inputs, train=train, rngs=rngs, mask=mask
+                    )
             inputs = real_rows("forward", inputs, mask)
             mask = None if mask is None else jnp.asarray(mask)
             variables = {"params": params, **model_state}
@@ -197,6 +204,22 @@ def from_linen(
         classify=calling("classify") if parted else None,
         class_vectors=getattr(module, "class_vectors", None),
     )
+
+
+_NORMALIZING = (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def _tapping(tap: Callable[[str, jax.Array], jax.Array]) -> Callable[..., Any]:
+    """A Flax interceptor that hands what normalization layers give to `tap`."""
+
+    def intercept(call, args, options, context):
+        output = call(*args, **options)
+        layer, method = context.module, context.method_name
+        if method != "__call__" or not isinstance(layer, _NORMALIZING):
+            return output
+        return tap("/".join(layer.path), output)
+
+    return intercept
 
 
 def _declared(module: nn.Module, name: str, given) -> Any:

@@ -5,6 +5,11 @@ set of prior functions serves every method that debiases by an estimate, and the
 says which label an example carries and whether to believe it.
 """
 
+from ltjax.pseudo_labels.adaptive import (
+    adaptive_strengths,
+    held_out_errors,
+    held_out_half,
+)
 from ltjax.pseudo_labels.alignment import (
     DistributionBuffer,
     align_distribution,
@@ -22,6 +27,12 @@ from ltjax.pseudo_labels.cleaning import (
     rolt_targets,
     small_loss,
     upper_component,
+)
+from ltjax.pseudo_labels.confident import (
+    NeighborVotes,
+    confident_examples,
+    neighbor_votes,
+    similarity_limit,
 )
 from ltjax.pseudo_labels.darp import (
     darp_refine,
@@ -81,17 +92,20 @@ from ltjax.pseudo_labels.transport import (
 __all__ = [
     "ClassGaussians",
     "DistributionBuffer",
+    "NeighborVotes",
     "PrototypeCleaning",
     "ShiftEstimate",
     "TransportPlan",
     "acr_divergences",
     "acr_strength",
+    "adaptive_strengths",
     "align_distribution",
     "blend_semantic",
     "calibrate_tail",
     "cdr_gradient",
     "class_evidence",
     "class_gaussians",
+    "confident_examples",
     "crest_power",
     "crest_rates",
     "crest_sizes",
@@ -103,6 +117,8 @@ __all__ = [
     "entropy_weights",
     "forget_rate_schedule",
     "init_distribution_buffer",
+    "held_out_errors",
+    "held_out_half",
     "inliers_by_class",
     "keep_best_of_class",
     "keep_confident",
@@ -110,6 +126,7 @@ __all__ = [
     "local_outlier_factor",
     "masked_softmax",
     "moving_mean",
+    "neighbor_votes",
     "prior_posterior",
     "prototype_cleaning",
     "read_confidences",
@@ -117,6 +134,7 @@ __all__ = [
     "running_distribution",
     "sharpen",
     "shift_estimate",
+    "similarity_limit",
     "sinkhorn",
     "small_loss",
     "soft_confusion",

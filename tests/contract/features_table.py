@@ -28,11 +28,12 @@ def arrays() -> dict[str, np.ndarray]:
         "class_vectors": rng.normal(size=(DIM, 3)),
         "prior": np.array([0.6, 0.3, 0.1]),
         "logits": rng.normal(size=(BATCH, 3)),
+        "believed": rng.uniform(size=(BATCH, 6)) < 0.5,
         "class_counts": np.array([50, 20, 5], np.int32),
     }
 
 
-BATCHED = ("a", "b", "c", "d", "labels", "logits")
+BATCHED = ("a", "b", "c", "d", "labels", "logits", "believed")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,6 +110,13 @@ ROWS = (
             "queue_labels": "queue_labels",
         },
         hyper={"alpha": 0.1, "beta": 0.8, "gamma": 0.5} | COLD,
+    ),
+    Row(
+        "selected_contrast",
+        losses.selected_contrast,
+        ("a", "queue", "believed"),
+        hyper=COLD,
+        blocks=False,
     ),
     Row("dnc_distillation", losses.dnc_distillation, VIEWS, blocks=False),
 )

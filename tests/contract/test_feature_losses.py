@@ -53,7 +53,7 @@ def value_and_grad(row):
 def given(row, select=slice(None), dtype=np.float32):
     found = {name: table.arrays()[name] for name in row.names}
     return {
-        name: (x if x.dtype == np.int32 else x.astype(dtype))[
+        name: (x if x.dtype.kind in "ib" else x.astype(dtype))[
             select if name in table.BATCHED else slice(None)
         ]
         for name, x in found.items()

@@ -26,7 +26,7 @@ METHODS = {
     ],
     "experts_lt": ["ride", "ride_routed", "sade", "dirmixe", "la"],
     "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
-    "noisy_lt": ["supervised", "coteaching", "cdr", "rolt", "rcal"],
+    "noisy_lt": ["supervised", "coteaching", "cdr", "har", "rolt", "rcal", "sel_cl"],
     "partial_lt": ["proden", "lw", "cavl", "corr", "solar"],
     "robust_auc": ["aucm", "drauc", "drauc_aware", "ce"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs", "aucseg"],

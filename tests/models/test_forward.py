@@ -188,3 +188,18 @@ def test_classifier_declares_what_its_parts_declare():
     free = from_linen(Classifier(MLP(hidden=(4, 6), norm="layer"), LinearHead(3)))
     assert (coupled.rows_independent, coupled.num_features) == (False, 4)
     assert (free.rows_independent, free.num_features) == (True, 6)
+
+
+def test_a_tap_replaces_what_normalization_layers_give(mlp):
+    model, params, state, inputs = mlp
+    seen = {}
+
+    def double(name, output):
+        seen[name] = output.shape
+        return 2 * output
+
+    plain, averages = model.forward(params, state, inputs, train=True)
+    outputs, tapped = model.forward(params, state, inputs, train=True, tap=double)
+    assert seen == {"backbone/norm1": (8, 5)}
+    np.testing.assert_array_equal(outputs["features"], 2 * plain["features"])
+    jax.tree.map(np.testing.assert_array_equal, tapped, averages)  # as without

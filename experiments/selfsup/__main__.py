@@ -1,0 +1,13 @@
+"""Self-supervised pre-training on a long tail and on as many balanced examples.
+
+python -m experiments.selfsup --jobs 16 --seconds 120
+python -m experiments.selfsup table
+"""
+
+import sys
+
+from experiments.seeded_cli import main
+from experiments.selfsup import points, table
+
+if __name__ == "__main__":
+    sys.exit(main("selfsup", __file__, __doc__, points, table))

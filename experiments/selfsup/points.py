@@ -1,0 +1,167 @@
+"""The grid: every learner on a long-tailed set and on a balanced one of equal size."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from experiments.grid import Point
+from experiments.seeded import SEEDS, Claim, Trained, seed_rows, train_seeds
+
+RATIO = 100
+TOTAL = "1000 steps"
+SETS = ("long-tailed", "balanced")
+PER_CLASS = 500  # training examples of a class that probe and neighbors see
+NEIGHBORS = 10
+L2 = 1e-4
+
+# Name -> the learner of `configs/selfsup_lt.py`.
+METHODS = {
+    "random encoder": "simclr",
+    "SimCLR": "simclr",
+    "MoCo": "moco",
+    "SimSiam": "simsiam",
+    "BYOL": "byol",
+    "MoCLR": "moclr",
+    "Focal": "focal",
+    "SDCLR": "sdclr",
+    "BCL": "bcl",
+    "BCL-D": "bcl_d",
+    "TS": "ts",
+    "GH": "gh",
+}
+RANDOM = "random encoder"
+MEASURES = ("all", "many", "medium", "few", "std")
+COLUMNS = (*(f"probe_{name}" for name in MEASURES), "knn_all", "knn_few")
+
+
+def points(*, smoke: bool = False) -> list[Point]:
+    """Every run, the long-tailed ones first."""
+    module = importlib.import_module("configs.selfsup_lt")
+    found = []
+    for data in SETS:
+        for name, method in METHODS.items():
+            arg = f"method={method},imf={RATIO},probe=false"
+            config = module.get_config(f"{arg},smoke" if smoke else arg)
+            if not smoke:
+                config.total, config.replicas.seeds = TOTAL, SEEDS
+            if name == RANDOM:  # its batch norm still gets to know the data
+                config.optimizer.lr = config.optimizer.weight_decay = 0.0
+                config.total = config.total if smoke else "50 steps"
+            if data == "balanced":
+                _balance(config)
+            key = {"method": name, "data": data, "ratio": RATIO}
+            found.append(Point(key, config, f"configs/selfsup_lt.py:{arg}"))
+    return found
+
+
+def _counts(data: Any) -> np.ndarray:
+    """Training examples of every class."""
+    from ltjax.data.long_tail import long_tail_counts
+
+    return long_tail_counts(10, data.max_count, data.imbalance_factor)
+
+
+def _balance(config: Any) -> None:
+    """The same number of classes and, but for rounding, of examples, without a tail."""
+    config.data.max_count = int(_counts(config.data).mean())
+    config.data.imbalance_factor = 1.0
+
+
+def shot_classes() -> dict[str, np.ndarray]:
+    """The class groups of the long-tailed set, by which both sets are judged."""
+    from ltjax.class_stats import shot_groups
+
+    config = importlib.import_module("configs.selfsup_lt").get_config(f"imf={RATIO}")
+    return shot_groups(_counts(config.data), many=config.many, few=config.few)
+
+
+def measure(point: Point) -> list[dict[str, str]]:
+    """The rows of a run: a probe and a vote on features of balanced training data."""
+    trained = train_seeds(point.config)
+    count = len(trained.run.info.replicas)
+    if trained.result is None:
+        lost = np.full(count, np.nan)
+        return seed_rows(point, trained, dict.fromkeys(COLUMNS, lost))
+    found = [judge_features(trained, r) for r in range(count)]
+    values = {name: np.asarray([one[name] for one in found]) for name in COLUMNS}
+    return seed_rows(point, trained, values)
+
+
+def judge_features(trained: Trained, replica: int) -> dict[str, float]:
+    """`COLUMNS` of one replica, as fractions; "std" is the deviation of the groups."""
+    import jax
+
+    from ltjax.classifiers import logistic_probe, probe_logits
+    from ltjax.metrics import knn_predict
+
+    run, state = trained.run, trained.result.state
+    weights = jax.tree.map(lambda x: x[replica], (state.params, state.model_state))
+    embed = jax.jit(run.model.embed)
+    inputs, labels = _signals("train", run.config.data, PER_CLASS)
+    test_inputs, truth = _signals("test", run.config.data, None)
+    train, test = embed(*weights, inputs), embed(*weights, test_inputs)
+    classes = len(np.unique(labels))
+    probe = logistic_probe(train, labels, num_classes=classes, l2=L2)
+    votes = knn_predict(test, train, labels, num_classes=classes, k=NEIGHBORS)
+    by_probe = _recalls(np.argmax(probe_logits(probe, test), axis=1), truth)
+    by_votes = _recalls(np.asarray(votes), truth)
+    groups = shot_classes()
+    means = {name: by_probe[members].mean() for name, members in groups.items()}
+    return {
+        **{f"probe_{name}": value for name, value in means.items()},
+        "probe_all": by_probe.mean(),
+        "probe_std": np.std(list(means.values()), ddof=1),
+        "knn_all": by_votes.mean(),
+        "knn_few": by_votes[groups["few"]].mean(),
+    }
+
+
+def _signals(split: str, data: Any, per_class: int | None) -> tuple:
+    """Signals and labels of a split, at most `per_class` of each class."""
+    from ltjax.data.mnist1d import NUM_CLASSES, open_mnist1d
+
+    opened = open_mnist1d(
+        split,
+        train_per_class=data.train_per_class,
+        test_per_class=data.test_per_class,
+        seed=data.seed,
+    )
+    members = [np.flatnonzero(opened.labels == k) for k in range(NUM_CLASSES)]
+    kept = np.concatenate([rows[:per_class] for rows in members])
+    return opened.reader(kept), opened.labels[kept]
+
+
+def _recalls(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    return np.asarray([(guess[truth == k] == k).mean() for k in np.unique(truth)])
+
+
+CLAIMS = [
+    *(
+        Claim(
+            f"{method}: balanced above long-tailed",
+            f"ratio {RATIO}",
+            {"method": method, "data": "balanced"},
+            {"method": method, "data": "long-tailed"},
+            "probe_all",
+        )
+        for method in METHODS
+        if method != RANDOM
+    ),
+    *(
+        Claim(
+            f"{better} above {worse}",
+            f"long-tailed, ratio {RATIO}",
+            {"method": better, "data": "long-tailed"},
+            {"method": worse, "data": "long-tailed"},
+            metric,
+        )
+        for better, worse in (
+            *((method, RANDOM) for method in METHODS if method != RANDOM),
+            *((m, "SimCLR") for m in ("Focal", "SDCLR", "BCL", "BCL-D", "TS", "GH")),
+        )
+        for metric in (
+            ("probe_all",) if worse == RANDOM else ("probe_all", "probe_few")
+        )
+    ),
+]

@@ -1,0 +1,149 @@
+"""Tables of seeded rows, and the two grids that make them."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltjax.train.stages import check_stages
+
+ROOT = Path(__file__).resolve().parent.parent
+GRIDS = ("weak", "selfsup")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def importable():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        yield
+
+
+def rows_of(**methods):
+    """Rows of one setting: name -> accuracies by seed."""
+    return [
+        {"method": name, "seed": str(seed), "all": str(value)}
+        for name, values in methods.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_an_ordering_holds_if_every_seed_says_so():
+    from experiments.seeded import Claim, claims_table, differences, verdict
+
+    rows = rows_of(a=(70, 71, 75), b=(69, 70, 70), c=(72, 68, 70))
+
+    def claim(better, worse):
+        sides = {"method": better}, {"method": worse}
+        return Claim(f"{better} above {worse}", "here", *sides, "all")
+
+    claims = [claim("a", "b"), claim("b", "a"), claim("c", "a"), claim("d", "a")]
+    found = [differences(rows, one) for one in claims]
+    np.testing.assert_array_equal(found[0], [1, 1, 5])
+    assert [verdict(x) for x in found] == ["holds", "reversed", "open", "open"]
+    text = claims_table(rows, claims)
+    assert "Of 3 published orderings, 1 hold in every seed, 1 are reversed" in text
+    # 7/3 and the root of (2 (4/3)^2 + (8/3)^2) / 2
+    assert "| a above b | here | all | 2.3 ± 2.3 | holds |" in text
+    assert "d above a" not in text  # no rows
+
+
+def test_one_seed_proves_nothing():
+    from experiments.seeded import verdict
+
+    assert verdict(np.asarray([3.0])) == "open"
+    assert verdict(np.asarray([3.0, np.nan])) == "open"  # a seed diverged
+
+
+def test_the_tables_of_weak_supervision():
+    from experiments.weak.table import text
+
+    key = {"table": "semi", "ratio": "100", "method": "FixMatch"}
+    numbers = {"many": "90", "medium": "80", "few": "nan"}
+    rows = [
+        {
+            **key,
+            "setting": "reversed",
+            "seed": seed,
+            "balanced_accuracy": all,
+            **numbers,
+        }
+        for seed, all in (("0", "70"), ("1", "72"))
+    ]
+    free = {**key, "method": "labelled only", "setting": "any", **numbers}
+    rows.append({**free, "seed": "0", "balanced_accuracy": "60"})
+    found = text(rows)
+    reversed_part = found[found.index("**Ratio 100, reversed**") :]
+    assert "| FixMatch | 71.0 ± 1.4 | 90.0 ± 0.0 | 80.0 ± 0.0 | – |" in reversed_part
+    assert "| labelled only | 60.0 | 90.0 | 80.0 | – |" in reversed_part
+    assert "| FixMatch above labelled only | ratio 100, reversed |" in found
+    assert "| DARP" not in found
+    assert "### Noisy labels\n\nNo rows yet." in found
+
+
+def test_the_tables_of_self_supervision():
+    from experiments.selfsup.points import COLUMNS
+    from experiments.selfsup.table import text
+
+    rows = [
+        {"method": "SimCLR", "data": data, "ratio": "100", "seed": str(seed)}
+        | dict.fromkeys(COLUMNS, str(value + seed))
+        for data, value in (("long-tailed", 80), ("balanced", 85))
+        for seed in (0, 1)
+    ]
+    found = text(rows)
+    assert "| SimCLR: balanced above long-tailed | ratio 100 | probe all | 5.0" in found
+    assert found.count("| SimCLR | 8") == 2
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_point_is_a_config_of_its_own_that_passes_the_checks(name):
+    module = importlib.import_module(f"experiments.{name}.points")
+    points = module.points()
+    keys = {tuple(point.key.items()) for point in points}
+    assert len(keys) == len(points)
+    for point in points:
+        for stage in check_stages(point.config):
+            assert stage.config.replicas.seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_claims_are_about_points_of_the_grid(name):
+    module = importlib.import_module(f"experiments.{name}.points")
+    keys = [
+        {column: str(value) for column, value in point.key.items()}
+        for point in module.points()
+    ]
+    claims = module.CLAIMS
+    claims = claims if isinstance(claims, list) else sum(claims.values(), [])
+    for side in (side for one in claims for side in (one.better, one.worse)):
+        assert any(side.items() <= key.items() for key in keys), side
+
+
+@pytest.mark.parametrize(
+    ("grid", "chosen"),
+    [
+        ("weak", ["semi", "FixMatch", "uniform"]),
+        ("weak", ["partial", "LW", "50"]),
+        ("weak", ["noisy", "CDR", "10"]),
+        ("selfsup", ["SDCLR"]),
+    ],
+)
+@pytest.mark.slow
+def test_a_small_run_fills_its_rows(grid, chosen, tmp_path):
+    command = [sys.executable, "-m", f"experiments.{grid}", "--smoke", "--jobs", "1"]
+    command += ["--out", str(tmp_path), "--only", *chosen]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "FAILED" not in done.stdout
+    from experiments.grid import read_rows
+
+    rows = read_rows(tmp_path / f"{grid}.csv")
+    metric = "balanced_accuracy" if grid == "weak" else "probe_all"
+    assert rows
+    assert all(0 <= float(row[metric]) <= 100 for row in rows)
