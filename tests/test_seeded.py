@@ -143,8 +143,8 @@ def test_claims_are_about_points_of_the_grid(name):
     ("grid", "chosen"),
     [
         ("weak", ["semi", "FixMatch", "uniform"]),
-        ("weak", ["partial", "LW", "50"]),
-        ("weak", ["noisy", "CDR", "10"]),
+        ("weak", ["partial", "LW", "RECORDS", "50", "0.5"]),
+        ("weak", ["noisy", "CDR", "10", "40%"]),
         ("selfsup", ["SDCLR"]),
         ("measures.experts", ["SADE", "50"]),
     ],
