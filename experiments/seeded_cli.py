@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from experiments import pool
+from experiments.grid import ROOT
 
 DRAWN = ("train_per_class", "test_per_class", "seed")  # what MNIST-1D depends on
 
@@ -28,7 +29,8 @@ def main(name: str, place: str, about: str, points: Any, table: Any, argv=None) 
     """
     here = pathlib.Path(place).resolve().parent
     parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.{name}", description=about.splitlines()[0]
+        prog="python -m " + ".".join(here.relative_to(ROOT).parts),
+        description=about.splitlines()[0],
     )
     parser.add_argument("stage", nargs="?", default="run", choices=("run", "table"))
     parser.add_argument("--out", type=pathlib.Path, default=here / "results")

@@ -12,7 +12,7 @@ import pytest
 from ltjax.train.stages import check_stages
 
 ROOT = Path(__file__).resolve().parent.parent
-GRIDS = ("weak", "selfsup")
+GRIDS = ("weak", "selfsup", "measures.experts")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,6 +99,22 @@ def test_the_tables_of_self_supervision():
     assert found.count("| SimCLR | 8") == 2
 
 
+def test_the_tables_of_experts():
+    from experiments.measures.experts.points import COLUMNS
+    from experiments.measures.experts.table import text
+
+    rows = [
+        {"method": method, "ratio": "50", "seed": str(seed)}
+        | dict.fromkeys(COLUMNS, str(value + seed))
+        for method, value in (("LA", 80), ("CE", 70))
+        for seed in (0, 1)
+    ]
+    found = text(rows)
+    assert "| LA above CE | ratio 50 | priors uniform | 10.0 ± 0.0 | holds |" in found
+    assert "| CE above LA | ratio 50 | priors forward 50 | -10.0" in found
+    assert "| LA | 80.5 ± 0.7 |" in found and "**Ratio 100**" not in found
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_point_is_a_config_of_its_own_that_passes_the_checks(name):
     module = importlib.import_module(f"experiments.{name}.points")
@@ -127,9 +143,10 @@ def test_claims_are_about_points_of_the_grid(name):
     ("grid", "chosen"),
     [
         ("weak", ["semi", "FixMatch", "uniform"]),
-        ("weak", ["partial", "LW", "50"]),
-        ("weak", ["noisy", "CDR", "10"]),
+        ("weak", ["partial", "LW", "RECORDS", "50", "0.5"]),
+        ("weak", ["noisy", "CDR", "10", "40%"]),
         ("selfsup", ["SDCLR"]),
+        ("measures.experts", ["SADE", "50"]),
     ],
 )
 @pytest.mark.slow
@@ -143,7 +160,9 @@ def test_a_small_run_fills_its_rows(grid, chosen, tmp_path):
     assert "FAILED" not in done.stdout
     from experiments.grid import read_rows
 
-    rows = read_rows(tmp_path / f"{grid}.csv")
-    metric = "balanced_accuracy" if grid == "weak" else "probe_all"
+    name = grid.rpartition(".")[2]
+    rows = read_rows(tmp_path / f"{name}.csv")
+    metrics = {"weak": "balanced_accuracy", "selfsup": "probe_all"}
+    metric = metrics.get(name, "priors_mean")
     assert rows
     assert all(0 <= float(row[metric]) <= 100 for row in rows)
