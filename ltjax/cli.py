@@ -1,4 +1,4 @@
-"""The command line: `ltjax train`, `eval`, `report`, `spectrum`, `list`, `options`...
+"""The command line: `ltjax train`, `eval`, `predict`, `export`, `report`, `list`...
 
 Parses, calls, and exits with a code: 0 done, 2 a mistake of the user's in one readable
 message, 75 stopped on request with all saved (start it again), 1 training failed.
@@ -10,8 +10,10 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any
 
+from ltjax import __version__
+from ltjax.commands import export, predict
+from ltjax.commands.arguments import CHECKPOINT
 from ltjax.config_file import UsageError, load_config, message_of
 
 EXIT_USAGE = 2
@@ -58,29 +60,11 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_FAILED if full else EXIT_USAGE
 
 
-def _checkpoint(text: str) -> int | str:
-    """Of a checkpoint: "last", "best" or a training step."""
-    if text in ("last", "best"):
-        return text
-    if text.isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(
-        f"it is {text!r}, expected 'last', 'best' or a training step"
-    )
-
-
-_CHECKPOINT: dict[str, Any] = {
-    "type": _checkpoint,
-    "default": "last",
-    "metavar": "last|best|STEP",
-    "help": "which checkpoint; default: %(default)s",
-}
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ltjax", description="Learning from imbalanced and long-tailed data."
     )
+    parser.add_argument("--version", action="version", version=f"ltjax {__version__}")
     commands = parser.add_subparsers(
         dest="command", required=True, parser_class=_Parser, metavar="COMMAND"
     )
@@ -105,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("eval", help="evaluate a checkpoint of a run")
     evaluate.add_argument("workdir")
-    evaluate.add_argument("--checkpoint", **_CHECKPOINT)
+    evaluate.add_argument("--checkpoint", **CHECKPOINT)
     evaluate.add_argument(
         "--posthoc-tau",
         type=float,
@@ -119,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     other.add_argument("--classifier", help="la, tau_norm, ncm, ...")
     other.add_argument("--out", help="write a folder that `ltjax report` can read")
     evaluate.set_defaults(run=_evaluate)
+
+    predict.add_parser(commands)
+    export.add_parser(commands)
 
     report = commands.add_parser("report", help="tables and figures of finished runs")
     report.add_argument("workdirs", nargs="+", metavar="DIR")
@@ -139,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="head_tail: fewer training examples are tail; default: the gradient's own",
     )
-    spectrum.add_argument("--checkpoint", **_CHECKPOINT)
+    spectrum.add_argument("--checkpoint", **CHECKPOINT)
     spectrum.add_argument("--steps", type=int, default=64, help="Lanczos steps")
     spectrum.add_argument("--starts", type=int, default=3, help="random starts")
     spectrum.add_argument("--replica", type=int, default=0)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax import __version__
 from ltjax._seal import unsealed
 from ltjax.cli import EXIT_FAILED, EXIT_PREEMPTED, EXIT_USAGE, main
 from ltjax.config_file import load_config
@@ -19,6 +20,8 @@ from ltjax.options import ConfigError
 from ltjax.train.listing import listing
 from ltjax.train.restore import restore_run
 from ltjax.train.sections import kinds
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,22 @@ def refused_run(refused, tiny_config, tmp_path):
         return refused("train", "--config", config, "--workdir", workdir, *flags)
 
     return go
+
+
+@pytest.mark.parametrize("flag", ["--version", "--help"])
+def test_the_version_and_the_help_need_not_wait_for_jax(flag):
+    code = (
+        "import sys; from ltjax.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert not {'jax', 'numpy'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, flag]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    if flag == "--version":
+        assert done.stdout == f"ltjax {__version__}\n"
+    else:
+        assert "predict" in done.stdout and "export" in done.stdout
 
 
 def numbers(out: str) -> dict[str, float]:

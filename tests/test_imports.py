@@ -23,7 +23,8 @@ FLOORS = [
     ],
     ["data", "models", "methods", "evaluators"],
     ["train"],
-    ["config_file", "cli", "__main__"],
+    ["serving"],
+    ["config_file", "commands", "cli", "__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS, start=1) for name in names}
 SIDE = {"report": 3, "sklearn": 3, "consistency": 3}
@@ -31,7 +32,7 @@ ROOF = len(FLOORS)
 
 # Folders that need one to the left of them on their floor. Methods get the forward pass
 # and the counts as arguments, so they know neither models nor data.
-NEIGHBOURS = {"evaluators": {"methods"}}
+NEIGHBOURS = {"evaluators": {"methods"}, "commands": {"config_file"}}
 
 # What a part may import, besides jax and numpy, when it is imported itself. Everything
 # else belongs inside functions.
@@ -42,6 +43,7 @@ OUTSIDE = {
     "methods": {"optax"},
     "evaluators": set(),
     "train": {"optax", "flax", "orbax", "ml_collections"},
+    "serving": {"flax"},
     "sklearn": {"sklearn", "scipy"},
     "consistency": {"scipy"},  # which jax needs anyway
 }

@@ -110,26 +110,40 @@ def open_npz(
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
         raise MissingDataError(f"npz: there is no file {file}")
-    if not zipfile.is_zipfile(file):
-        raise DataError(f"npz: {file} is not an .npz archive, or it is damaged")
-    inputs, labels = _read_npz(file)
+    inputs, labels = read_npz(file, "labels")
     return array_contents(f"npz {file}", inputs, labels, num_classes)
 
 
-def _read_npz(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+def read_npz(file: pathlib.Path, *others: str) -> list[np.ndarray]:
+    """Reads the inputs of a .npz file, and other arrays that must be there.
+
+    Args:
+        file: holds "inputs" (or "images").
+        *others: names of further arrays.
+
+    Returns:
+        The inputs and the other arrays, [N, ...] each.
+
+    Raises:
+        DataError: naming the file, if it is no archive or damaged in any way, or an
+            array is missing. Pickled objects are refused.
+    """
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"npz: {file} is not an .npz archive, or it is damaged")
     try:
         with zipfile.ZipFile(file) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             key = "inputs" if "inputs" in names else "images"
-            if key not in names or "labels" not in names:
+            if not {key, *others} <= set(names):
+                more = "".join(f" and {name!r}" for name in others)
                 raise DataError(
                     f"npz: {file} holds {sorted(names)}, expected 'inputs' (or"
-                    " 'images') and 'labels'"
+                    f" 'images'){more}"
                 )
-            for name in (key, "labels"):
+            for name in (key, *others):
                 _check_member(file, archive, name)
         with np.load(file, allow_pickle=False) as arrays:
-            return arrays[key], arrays["labels"]
+            return [arrays[name] for name in (key, *others)]
     except DataError:
         raise
     except Exception as error:  # of zipfile, zlib, numpy's header parser, ...

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from ltjax import class_stats
 from ltjax.options import Component, option
 from ltjax.resampling import samplers
@@ -39,8 +41,10 @@ class EffectiveNumberOptions(SamplerOptions):
 
 
 def _instance(options: InstanceOptions, setting) -> samplers.Sampler:
+    labels, classes, batch_size = label_arguments(setting)
+    told = {"labels": labels, "num_classes": classes} if np.min(labels) >= 0 else {}
     return samplers.instance(
-        setting.num_examples, setting.batch_size, remainder=options.remainder
+        len(labels), batch_size, remainder=options.remainder, **told
     )
 
 

@@ -37,7 +37,10 @@ def deferred(draw: Callable[..., samplers.Sampler]) -> Callable[..., samplers.Sa
         start = setting.steps(options.start)
         if not start:
             return chosen
-        first = samplers.instance(setting.num_examples, setting.batch_size)
+        labels, classes, batch_size = label_arguments(setting)
+        first = samplers.instance(
+            len(labels), batch_size, labels=labels, num_classes=classes
+        )
         return combined.deferred(first, chosen, switch_step=start)
 
     return make

@@ -2,11 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
+from ltjax._checks import dtype_of, shape_of
+from ltjax.data import Source
+from ltjax.data.augment import Pipeline
+from ltjax.data.signature import signature_of
 from ltjax.data.splits import Splits, load_splits
 from ltjax.durations import duration_steps
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting
@@ -31,7 +35,7 @@ from ltjax.train.lanes import replica_table
 from ltjax.train.planning import StepPlan
 from ltjax.train.run import Run, RunInfo
 from ltjax.train.sections import OTHER_KINDS, SECTIONS
-from ltjax.train.state import init_state
+from ltjax.train.state import TrainState, init_state
 
 
 def load_data(config: TrainConfig) -> Splits:
@@ -52,8 +56,124 @@ def build(config: TrainConfig) -> Run:
         ConfigError: if data and config disagree.
         ValueError, TypeError, OSError: if the data cannot be read.
     """
-    # Data, and what every component may know of it.
     splits = load_data(config)
+    train = splits.train
+    parts = make_parts(config, splits)
+    setting, method, pipeline = parts.setting, parts.method, parts.pipeline
+
+    # Feeds: training, companions, evaluation.
+    main_feed = make_feed(config, train, pipeline)
+    companions, train_feed = companion_feeds(config, splits, main_feed)
+    eval_sets = tuple(
+        EvalSet(name, make_feed(config, source, pipeline), len(source))
+        for name, source in splits.evaluated.items()
+    )
+
+    # What is known about the run.
+    replicas = replica_table(config)
+    shapes = _shapes(parts.init, replicas[0], config)
+    optim.check_modules(config.optimizer.options, shapes.params)
+    info = RunInfo(
+        name=config.label or run_name(config),
+        num_classes=train.num_classes,
+        class_counts=train.true_counts,
+        class_names=train.class_names,
+        many=config.many,
+        few=config.few,
+        steps_per_epoch=setting.steps_per_epoch,
+        total_steps=setting.total_steps,
+        replicas=replicas,
+        num_params=count_parameters(shapes.params),
+        subset=train.fingerprint,
+        num_train=len(train),
+        num_test=len(splits.evaluated["test"]),
+        inputs=signature_of(train),
+        companions={
+            name: {"ratio": stream.ratio, "inputs": signature_of(stream.source)}
+            for name, stream in splits.companions.items()
+        },
+    )
+    evaluators = make_evaluators(config, setting.networks, method, info)
+    seeds = [replica["seed"] for replica in replicas]
+    plan = StepPlan(parts.sampler, seeds, train.truth, setting.rule, method)
+    train_step = steps.make_train_step(
+        method,
+        setting.rule,
+        parts.make_tx,
+        ema_decay=config.ema_decay,
+        accumulate=config.optimizer.accumulate,
+        lr_factor=parts.factor,
+        trains=config.optimizer.train,
+        groups={name: group for name, group in info.groups.items() if group.any()},
+        init_model=parts.init_model,
+    )
+    return Run(
+        init=parts.init,
+        step=train_step,
+        plan=plan,
+        program=plan.program,
+        programs=plan.programs,
+        feed=train_feed,
+        deterministic=pipeline.deterministic,
+        predict=make_predict(method, pipeline, train),
+        eval_sets=eval_sets,
+        train_set=EvalSet("train", main_feed, len(train)),
+        companions=companions,
+        sources={
+            "train": train,
+            **splits.evaluated,
+            **{name: stream.source for name, stream in splits.companions.items()},
+        },
+        evaluators=evaluators,
+        judged=judged_metric(evaluators, eval_sets, metric=config.judged),
+        model=setting.networks["main"],
+        method=method,
+        rule=setting.rule,
+        config=config,
+        info=info,
+    )
+
+
+class Parts(NamedTuple):
+    """What a run is made of, whether or not its examples can be read.
+
+    Attributes:
+        train: the training examples, or what stands in for them.
+        setting: everything that the components were made from.
+        sampler: of the batches.
+        method: the method.
+        pipeline: augmentation.
+        factor: of the learning rate, step -> scalar.
+        make_tx: (hyper, step) -> optimizer.
+        init_model: key -> (params, model_state).
+        init: see `Run`.
+    """
+
+    train: Source
+    setting: Setting
+    sampler: samplers.Sampler
+    method: Method
+    pipeline: Pipeline
+    factor: Callable[..., Any]
+    make_tx: Callable[..., Any]
+    init_model: Callable[..., tuple[Any, Any]]
+    init: Callable[..., TrainState]
+
+
+def make_parts(config: TrainConfig, splits: Splits) -> Parts:
+    """Makes every component of a config; no example is read.
+
+    Args:
+        config: from `ltjax.train.check.check`.
+        splits: its data, or what stands in for them.
+
+    Returns:
+        `Parts`.
+
+    Raises:
+        ConfigError: if data and config disagree.
+    """
+    # What every component may know of the data.
     train = splits.train
     setting = _setting(config, splits)
     sampler = config.sampler.make(setting)
@@ -81,79 +201,47 @@ def build(config: TrainConfig) -> Run:
     factor = config.schedule.make(setting)
     make_tx = config.optimizer.make(factor)
 
-    # Feeds: training, companions, evaluation.
-    main_feed = make_feed(config, train, pipeline)
-    companions, train_feed = companion_feeds(config, splits, main_feed)
-    eval_sets = tuple(
-        EvalSet(name, make_feed(config, source, pipeline), len(source))
-        for name, source in splits.evaluated.items()
-    )
+    def init_model(key):
+        return model.init(key, sample)
 
-    # The state, and what is known about the run.
     init = functools.partial(
         init_state,
-        init_model=lambda key: model.init(key, sample),
+        init_model=init_model,
         init_method=method.init,
         make_tx=make_tx,
         ema=config.ema_decay > 0,
     )
-    replicas = replica_table(config)
-    shapes = _shapes(init, replicas[0], config)
-    optim.check_modules(config.optimizer.options, shapes.params)
-    info = RunInfo(
-        name=config.label or run_name(config),
-        num_classes=train.num_classes,
-        class_counts=train.true_counts,
-        class_names=train.class_names,
-        many=config.many,
-        few=config.few,
-        steps_per_epoch=setting.steps_per_epoch,
-        total_steps=setting.total_steps,
-        replicas=replicas,
-        num_params=count_parameters(shapes.params),
-        subset=train.fingerprint,
-        num_train=len(train),
-        num_test=len(splits.evaluated["test"]),
+    return Parts(
+        train, setting, sampler, method, pipeline, factor, make_tx, init_model, init
     )
-    evaluators = make_evaluators(config, setting.networks, method, info)
-    seeds = [replica["seed"] for replica in replicas]
-    plan = StepPlan(sampler, seeds, train.truth, setting.rule, method)
-    train_step = steps.make_train_step(
-        method,
-        setting.rule,
-        make_tx,
-        ema_decay=config.ema_decay,
-        accumulate=config.optimizer.accumulate,
-        lr_factor=factor,
-        trains=config.optimizer.train,
-        groups={name: group for name, group in info.groups.items() if group.any()},
-        init_model=lambda key: model.init(key, sample),
-    )
-    return Run(
-        init=init,
-        step=train_step,
-        plan=plan,
-        program=plan.program,
-        programs=plan.programs,
-        feed=train_feed,
-        deterministic=pipeline.deterministic,
-        predict=method.predict,
-        eval_sets=eval_sets,
-        train_set=EvalSet("train", main_feed, len(train)),
-        companions=companions,
-        sources={
-            "train": train,
-            **splits.evaluated,
-            **{name: stream.source for name, stream in splits.companions.items()},
-        },
-        evaluators=evaluators,
-        judged=judged_metric(evaluators, eval_sets, metric=config.judged),
-        model=model,
-        method=method,
-        rule=setting.rule,
-        config=config,
-        info=info,
-    )
+
+
+def make_predict(
+    method: Method, pipeline: Pipeline, source: Source
+) -> Callable[..., dict]:
+    """(state, inputs) -> outputs, of inputs as the source delivers them.
+
+    Args:
+        method: whose prediction it is.
+        pipeline: whose evaluation transform comes first.
+        source: the training examples: what an input has to be like.
+
+    Returns:
+        A function of the state of one replica. It raises a ValueError for inputs of
+        another shape or dtype, such as those that were transformed already.
+    """
+
+    def predict(state, inputs):
+        found, shape = dtype_of("predict", "inputs", inputs), shape_of(inputs)
+        if shape[1:] != source.shape or found != source.dtype:
+            raise ValueError(
+                f"predict: inputs have shape {shape} and dtype {found}, expected"
+                f" [B, {', '.join(map(str, source.shape))}] of {source.dtype}, as the"
+                " data set delivers them: the evaluation transform is part of predict"
+            )
+        return method.predict(state, pipeline.eval({"inputs": inputs})["inputs"])
+
+    return predict
 
 
 def _setting(config: TrainConfig, splits: Splits) -> Setting:

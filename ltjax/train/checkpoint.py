@@ -417,6 +417,12 @@ def has_checkpoints(workdir: str | os.PathLike) -> bool:
     return any(re.fullmatch(r"\d+(\.damaged(-\d+)?)?", path.name) for path in found)
 
 
+def save_tree(folder: pathlib.Path, tree: Any) -> None:
+    """Writes a tree of arrays as a folder that `ocp.StandardCheckpointer` restores."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.resolve(), tree)
+
+
 def restore_params(workdir: str | os.PathLike) -> tuple[dict, dict, int]:
     """Parameters and model state of a run's newest checkpoint, as numpy arrays.
 

@@ -57,7 +57,7 @@ def evaluate_classifier(
 
     def predict(state, inputs):
         fitted, state = state
-        outputs = run.predict(state, inputs)
+        outputs = run.method.predict(state, inputs)
         return {**outputs, "logits": found.logits(fitted, outputs)}
 
     lanes = reading_lanes(run.config, len(run.info.replicas))
@@ -107,7 +107,9 @@ def finished(run: Run, state: TrainState) -> Finished:
 
     def sweep(update, empty, extra):
         def of_batch(state, sums, batch, extra):
-            return update(run.predict(state, batch["inputs"]), sums, batch, extra)
+            return update(
+                run.method.predict(state, batch["inputs"]), sums, batch, extra
+            )
 
         lanes = reading_lanes(config, count)
         return make_pass(of_batch, run.train_set, lanes, empty=empty)(state, extra)

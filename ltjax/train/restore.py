@@ -12,7 +12,7 @@ from ltjax._checks import check_choice
 from ltjax.options import check_value, options_of
 from ltjax.train.build import build, make_evaluators
 from ltjax.train.check import check
-from ltjax.train.checkpoint import Checkpoints
+from ltjax.train.checkpoint import Checkpoints, Restored
 from ltjax.train.config import TrainConfig
 from ltjax.train.evaluate import (
     Judgement,
@@ -53,29 +53,64 @@ def restore_run(
         ValueError: for a change of something that is not a swept option of the run, or
             a value out of range.
     """
-    path = pathlib.Path(workdir) / "config.json"
-    if not os.fspath(workdir) or not path.exists():
-        raise FileNotFoundError(f"{workdir} does not hold a run (no config.json)")
-    config = check(read_json(path))
+    config = read_config(workdir)
     chosen = dict(changes(config) if callable(changes) else changes or {})
     _check_changes(config, chosen)
     run = build(config)
-    shapes = run.shapes
+    restored = read_checkpoint(workdir, run.shapes, run.method.tables, step=step)
+    state = restored.state
+    hyper = dict(state.hyper)
+    for key, value in chosen.items():
+        hyper[key] = jax.numpy.full_like(hyper[key], value)
+    return run, state.replace(hyper=hyper), restored.step
+
+
+def read_config(workdir: str | os.PathLike) -> TrainConfig:
+    """The checked config of a run.
+
+    Raises:
+        FileNotFoundError: if workdir holds no run.
+        ConfigError: if config.json is damaged, or of a component that is not there.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    if not os.fspath(workdir) or not path.exists():
+        raise FileNotFoundError(f"{workdir} does not hold a run (no config.json)")
+    return check(read_json(path))
+
+
+def read_checkpoint(
+    workdir: str | os.PathLike,
+    shapes: Any,
+    tables: tuple[str, ...],
+    *,
+    step: int | str = "last",
+) -> Restored:
+    """A checkpoint of a run, on all devices.
+
+    Args:
+        workdir: of the run.
+        shapes: of the state, [R, ...].
+        tables: see `ltjax.methods.method.Method`.
+        step: see `restore_run`.
+
+    Returns:
+        `Restored`.
+
+    Raises:
+        FileNotFoundError: if there is no readable checkpoint, or none of that step.
+        CheckpointMismatch: if it is that of another state.
+    """
     layout = Layout(make_mesh())
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
-        shardings = layout.state(shapes, run.method.tables)
+        shardings = layout.state(shapes, tables)
         wanted = None if step == "last" else checkpoints.find(step)
         restored = checkpoints.restore(shapes, shardings, step=wanted)
     finally:
         checkpoints.close()
     if restored is None:
         raise FileNotFoundError(f"{workdir} does not hold a readable checkpoint")
-    state = restored.state
-    hyper = dict(state.hyper)
-    for key, value in chosen.items():
-        hyper[key] = jax.numpy.full_like(hyper[key], value)
-    return run, state.replace(hyper=hyper), restored.step
+    return restored
 
 
 def _check_changes(config: TrainConfig, changes: Mapping[str, float]) -> None:
@@ -112,7 +147,7 @@ def evaluate_run(
     """
     run, state, _ = restore_run(workdir, changes=changes, step=step)
     lost = np.asarray(state.diverged) != NEVER
-    return without_lost(judge_splits(run, run.predict, state), lost).values
+    return without_lost(judge_splits(run, run.method.predict, state), lost).values
 
 
 def judge_splits(
@@ -129,7 +164,7 @@ def judge_splits(
         `Judgement`.
     """
     evaluators = run.evaluators
-    if predict is not run.predict:
+    if predict is not run.method.predict:
         # What looks into the run's own state cannot judge another way to predict.
         again = make_evaluators(
             run.config,
@@ -171,7 +206,7 @@ def split_outputs(
     check_choice("split_outputs", "split", split, splits)
 
     def fn(state, batch, extra):
-        found = run.predict(state, batch["inputs"])
+        found = run.method.predict(state, batch["inputs"])
         for name in outputs:
             check_choice("split_outputs", "outputs", name, found)
         return {name: found[name] for name in outputs}, batch["label"]

@@ -10,6 +10,7 @@ import numpy as np
 from ltjax.class_stats import shot_groups
 from ltjax.data import Source
 from ltjax.data.feed import Feed
+from ltjax.data.signature import Signature
 from ltjax.evaluators.evaluator import Evaluator
 from ltjax.methods.gradient_rule import GradientRule
 from ltjax.methods.method import Method
@@ -37,6 +38,8 @@ class RunInfo:
         subset: fingerprint of the training examples.
         num_train: N.
         num_test: examples of the test split.
+        inputs: what the network has to know of the training examples.
+        companions: name -> {"ratio", "inputs"} of the streams beside them.
     """
 
     name: str
@@ -52,6 +55,8 @@ class RunInfo:
     subset: str
     num_train: int
     num_test: int
+    inputs: Signature
+    companions: Mapping[str, Mapping[str, Any]]
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
@@ -89,7 +94,9 @@ class Run(NamedTuple):
         programs: every such key.
         feed: turns plans into batches.
         deterministic: whether an example's inputs are the same at every step.
-        predict: (state, inputs) -> outputs of one replica.
+        predict: (state, inputs) -> outputs of one replica, for inputs as the data set
+            delivers them: the evaluation transform comes first. On the batches of a
+            feed, which are transformed already, use `method.predict`.
         eval_sets: the splits to evaluate on.
         train_set: the training examples, without augmentation.
         companions: the examples of the streams beside the training batches.

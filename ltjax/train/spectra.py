@@ -72,7 +72,7 @@ def run_spectra(
 
     def loss_fn(params, rows):
         batch = feed.batch(arrays, rows, None, train=False)
-        outputs = run.predict(state.replace(params=params), batch["inputs"])
+        outputs = run.method.predict(state.replace(params=params), batch["inputs"])
         return softmax_cross_entropy(outputs["logits"], batch["label"])
 
     spectra = class_spectra(

@@ -1,5 +1,7 @@
 """Every named method, and every gradient rule: what all of them promise."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from ltjax.config_file import load_config
 from ltjax.methods import presets
 from ltjax.methods.registry import GRADIENTS
 from ltjax.options import options_of
-from ltjax.train.build import build
+from ltjax.serving.loading import stand_in_splits
+from ltjax.train.build import build, make_parts, make_predict
 from ltjax.train.check import check
 from ltjax.train.checkpoint import Checkpoints
+from ltjax.train.workdir import facts_of
 
 # Every method with the plain gradient, every rule with a method it may meet.
 # Presets that differ from one of these by a loss or a number are slow tests.
@@ -135,3 +139,17 @@ def test_predictions_are_logits_of_every_class(config, devices):
     outputs = jax.eval_shape(run.predict, state, inputs)
     assert outputs["logits"].shape == (5, 10)
     assert outputs["logits"].dtype == np.float32
+
+
+def test_the_network_is_the_same_without_its_data(config, devices):
+    with devices(1):
+        run = build(config)
+    facts = json.loads(json.dumps(facts_of(run)))
+    parts = make_parts(config, stand_in_splits(facts))
+    told = jax.eval_shape(run.init, 0, run.info.replicas[0]["hyper"])
+    found = jax.eval_shape(parts.init, 0, run.info.replicas[0]["hyper"])
+    assert str(told) == str(found)
+    inputs = jax.ShapeDtypeStruct((5, 40, 1), np.float32)
+    predict = make_predict(parts.method, parts.pipeline, parts.train)
+    programs = [jax.make_jaxpr(fn)(told, inputs) for fn in (run.predict, predict)]
+    assert str(programs[0]) == str(programs[1])

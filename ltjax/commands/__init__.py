@@ -1,0 +1,1 @@
+"""The commands that use a trained network; `ltjax.cli` has the others."""

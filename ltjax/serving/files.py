@@ -1,0 +1,225 @@
+"""Files to predict: images and folders of them, and tables of features."""
+
+import csv
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ltjax.data.arrays import read_npz
+from ltjax.data.readers import DataError, decode_image
+from ltjax.data.signature import Signature, sizing_of
+
+# What is taken from a folder; a file that is named itself may have any other ending.
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm"),
+)
+TABLE_SUFFIXES = (".npz", ".npy", ".csv")
+
+
+class Item(NamedTuple):
+    """One input of many: how it is called, and the input or why there is none."""
+
+    name: str
+    value: np.ndarray | DataError
+
+
+def find_files(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
+    """The files that paths mean: each of them, or all images below a folder.
+
+    Args:
+        paths: files and folders. Folders are searched to any depth; hidden files and
+            folders are left out.
+
+    Returns:
+        Paths in the given order, those of a folder by name, numbers in it by value
+        ("a2" before "a10").
+
+    Raises:
+        FileNotFoundError: naming what does not exist.
+        DataError: for a folder without images.
+    """
+    found = []
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            images = [
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in IMAGE_SUFFIXES
+                and file.is_file()
+                and not any(p.startswith(".") for p in file.relative_to(path).parts)
+            ]
+            if not images:
+                raise DataError(
+                    f"predict: the folder {path} holds no image, expected files with"
+                    f" the endings {', '.join(IMAGE_SUFFIXES)}"
+                )
+            found += sorted(images, key=natural_key)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FileNotFoundError(
+                f"predict: path {path} does not exist, expected an image, a folder of"
+                f" images, or features in {', '.join(TABLE_SUFFIXES)}"
+            )
+    return found
+
+
+def natural_key(path: str | os.PathLike) -> list[tuple[int, int, str]]:
+    """A key for sorting in which numbers count by value.
+
+    Example:
+        >>> sorted(["a10.png", "a2.png", "B1.png"], key=natural_key)
+        ['a2.png', 'a10.png', 'B1.png']
+    """
+    parts = re.split(r"(\d+)", os.fspath(path).lower())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
+
+
+def read_items(files: Sequence[pathlib.Path], signature: Signature) -> Iterator[Item]:
+    """Inputs one after the other: an image from each file, or the rows of a table.
+
+    Args:
+        files: see `find_files`.
+        signature: of the training examples.
+
+    Yields:
+        `Item`; for an image that cannot be used, why.
+
+    Raises:
+        DataError: for a table that cannot be used.
+    """
+    for file in files:
+        if file.suffix.lower() in TABLE_SUFFIXES:
+            for row, value in enumerate(read_table(file, signature)):
+                yield Item(f"{file}:{row}", value)
+        else:
+            try:
+                yield Item(str(file), read_image(file, signature))
+            except DataError as error:
+                yield Item(str(file), error)
+
+
+def read_images(paths: Sequence[str | os.PathLike], signature: Signature) -> np.ndarray:
+    """Images as the training images were read, [N, H, W, C] uint8.
+
+    Raises:
+        DataError: naming the first that cannot be used.
+    """
+    shape = (0, *signature.shape)
+    images = [read_image(pathlib.Path(path), signature) for path in paths]
+    return np.stack(images) if images else np.zeros(shape, signature.dtype)
+
+
+def read_image(path: pathlib.Path, signature: Signature) -> np.ndarray:
+    """One image, decoded, upright and brought to size, [H, W, C] uint8.
+
+    Raises:
+        DataError: naming the file, if it cannot be read or decoded, has another size
+            where the training images were not brought to size either, or if the inputs
+            are no images.
+    """
+    shape = signature.shape
+    if signature.dtype != "uint8" or len(shape) != 3 or shape[-1] not in (1, 3):
+        raise DataError(
+            f"image {path} is not what this network takes: expected inputs of shape"
+            f" {shape} and dtype {signature.dtype}, in {', '.join(TABLE_SUFFIXES)}"
+        )
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"image {path} cannot be read: {error.strerror}") from error
+    try:
+        image = decode_image(data, sizing_of(signature), shape[-1])
+    except DataError as error:
+        raise DataError(f"image {path} {error}") from error
+    if image.shape != shape:
+        raise DataError(
+            f"image {path} has {image.shape[0]}x{image.shape[1]} pixels, expected"
+            f" {shape[0]}x{shape[1]} (height x width) as the training images had;"
+            " resize it first"
+        )
+    return image
+
+
+def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
+    """The examples of a .npz, .npy or .csv file, [N, *shape].
+
+    Args:
+        file: .npz with "inputs" (or "images"), .npy with them, or .csv with one row of
+            numbers for each example (in C order), under a line of names or none.
+        signature: of the training examples.
+
+    Returns:
+        Inputs of the shape and dtype of the signature; floating point of any width
+        becomes float32.
+
+    Raises:
+        DataError: naming the file, if it is damaged or holds something else.
+    """
+    shape, dtype = signature.shape, np.dtype(signature.dtype)
+    if file.suffix.lower() == ".npz":
+        (inputs,) = read_npz(file)
+    elif file.suffix.lower() == ".npy":
+        try:
+            inputs = np.load(file, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"{file} is not a .npy file: {error}") from error
+    else:
+        if dtype == np.uint8:
+            raise DataError(
+                f"{file} holds features, but this network takes images of shape"
+                f" {shape}; expected image files, .npz or .npy"
+            )
+        inputs = _read_csv(file, int(np.prod(shape))).reshape(-1, *shape)
+    floats = np.issubdtype(inputs.dtype, np.floating) and dtype != np.uint8
+    if (
+        inputs.shape[1:] != shape
+        or inputs.ndim == 0
+        or not (floats or inputs.dtype == dtype)
+    ):
+        raise DataError(
+            f"{file} holds inputs of shape {inputs.shape} and dtype {inputs.dtype},"
+            f" expected [N, {', '.join(map(str, shape))}] of {dtype}"
+        )
+    return inputs.astype(dtype, copy=False)
+
+
+def _read_csv(file: pathlib.Path, width: int) -> np.ndarray:
+    """[N, width] float64."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            lines = [line for line in csv.reader(opened) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read as CSV: {error}") from error
+    rows = []
+    for number, line in enumerate(lines):
+        try:
+            row = [float(cell) for cell in line]
+        except ValueError:
+            if number == 0:  # the names of the columns
+                continue
+            bad = next(cell for cell in line if not _is_number(cell))
+            raise DataError(
+                f"{file}: row {number + 1} has {bad!r}, expected {width} numbers and"
+                " nothing else"
+            ) from None
+        if len(row) != width:
+            raise DataError(
+                f"{file}: row {number + 1} has {len(row)} columns, expected {width},"
+                " one for each feature (no label)"
+            )
+        rows.append(row)
+    return np.asarray(rows, np.float64).reshape(-1, width)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
