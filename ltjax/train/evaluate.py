@@ -10,6 +10,7 @@ from ltjax.data.feed import Feed
 from ltjax.evaluators.evaluator import Evaluator, Sweep
 from ltjax.options import ConfigError, nearest
 from ltjax.train.lanes import Lanes
+from ltjax.train.programs import compiled
 
 
 class EvalSet(NamedTuple):
@@ -122,7 +123,7 @@ def make_pass(
         axes = (0, 0, None, None, None if extra is None else 0)
         return lanes.each(one, axes)(state, sums, arrays, rows, extra)
 
-    compiled = jax.jit(step, donate_argnums=1, out_shardings=sums_sharding)
+    advance = compiled(step, donate_argnums=1, out_shardings=sums_sharding)
     plan = eval_plan(split.size, batch_size)
     local = layout.local_rows(batch_size)
 
@@ -135,7 +136,7 @@ def make_pass(
                 jax.block_until_ready(sums)
             beat(f"the pass over {split.name!r}")
             rows = layout.put(rows, layout.shared_rows)
-            sums = compiled(state, sums, arrays, rows, extra)
+            sums = advance(state, sums, arrays, rows, extra)
         return layout.fetch(sums)
 
     return run
@@ -175,7 +176,7 @@ def make_collector(
         axes = (0, None, None, None if extra is None else 0)
         return lanes.each(one, axes)(state, arrays, rows, extra)
 
-    compiled = jax.jit(step, out_shardings=layout.replicated)
+    said = compiled(step, out_shardings=layout.replicated)
     plan = eval_plan(split.size, batch_size)
     local = layout.local_rows(batch_size)
 
@@ -186,7 +187,7 @@ def make_collector(
         for rows in split.feed.iterate(plan, 0, steps, local=local):
             beat(f"the pass over {split.name!r}")
             rows = layout.put(rows, layout.shared_rows)
-            parts.append(jax.device_get(compiled(state, arrays, rows, extra)))
+            parts.append(jax.device_get(said(state, arrays, rows, extra)))
         return jax.tree.map(
             lambda *x: np.concatenate(x, axis=1)[:, : split.size], *parts
         )

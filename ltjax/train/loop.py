@@ -22,6 +22,7 @@ from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.guards import StopRequest, Watchdog
 from ltjax.train.lanes import Lanes, training_lanes
 from ltjax.train.lock import workdir_lock
+from ltjax.train.programs import compiled
 from ltjax.train.records import Records, zero_sums
 from ltjax.train.refresh import make_refresher
 from ltjax.train.run import Run
@@ -371,16 +372,16 @@ def _dispatcher(
     """
     layout, size = lanes.layout, run.config.steps_per_call
 
-    def compiled(steps: int) -> Callable:
-        return jax.jit(
+    def dispatch(steps: int) -> Callable:
+        return compiled(
             make_program(run, lanes, steps_per_call=steps, on_trace=on_trace),
             static_argnames="program",
             donate_argnums=(0, 1),
             out_shardings=out_shardings,
         )
 
-    one, rows_sharding = compiled(1), layout.rows
-    several = compiled(size) if size > 1 else one
+    one, rows_sharding = dispatch(1), layout.rows
+    several = dispatch(size) if size > 1 else one
     chunk_sharding = layout.sharding(None, *layout.rows.spec)
 
     def advance(step, state, sums, arrays, rows, refresh):
