@@ -60,6 +60,11 @@ METHODS = {
         "method": {"name": "paco"},
         "head": {"name": "classifying", **_SMALL},
     },
+    "balanced_contrastive": {
+        "method": {"name": "balanced_contrastive"},
+        "loss": {"name": "la"},
+        "head": {"name": "centering", "center_width": 128, **_SMALL},
+    },
     "moclr": {
         "method": {"name": "moclr"},
         "head": {"name": "projection", "last_norm": True, **_SMALL},
@@ -94,6 +99,7 @@ def get_config(arg=""):
             "name": "probe",
             "label": f"{args.method} + linear probe",
             "method": {"name": "supervised"},
+            "loss": {"name": "ce"},
             "head": {"name": "linear"},
             "augment": augment,
             "sampler": {"name": "class_balanced"},

@@ -27,7 +27,15 @@ from ltjax.methods.semi_supervised import (
     remixmatch,
     simpro,
 )
-from ltjax.methods.supervised import cc_sam, cvs, kcl, paco, sup_con, supervised
+from ltjax.methods.supervised import (
+    balanced_contrastive,
+    cc_sam,
+    cvs,
+    kcl,
+    paco,
+    sup_con,
+    supervised,
+)
 from ltjax.options import Component
 from ltjax.resampling.repeat_factor import REPEAT_FACTOR
 
@@ -117,6 +125,7 @@ METHODS: dict[str, Component] = {
     "sup_con": sup_con.SUP_CON,
     "kcl": kcl.KCL,
     "paco": paco.PACO,
+    "balanced_contrastive": balanced_contrastive.BALANCED_CONTRASTIVE,
     "pixelwise": pixelwise.PIXELWISE,
     "aucseg": aucseg.AUCSEG,
     "ride": ride.RIDE,

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ltjax.models.norms import couples_rows, make_norm
 from ltjax.options import option
@@ -113,3 +114,59 @@ class ClassifyingHead(ProjectionHead):
             **outputs,
             "logits": nn.Dense(self.num_classes, name="classifier")(features),
         }
+
+
+class ClassCenters(nn.Module):
+    """Class vectors [K, D] to class centers [K, P] among the projections.
+
+    One hidden layer, normalized over the classes: all of them are always there, so that
+    nothing has to be averaged for later.
+
+    Attributes:
+        width: of the hidden layer.
+        dim: P.
+    """
+
+    width: int
+    dim: int
+
+    @nn.compact
+    def __call__(self, vectors) -> jax.Array:
+        """[K, P], not normalized."""
+        x = nn.Dense(self.width, use_bias=False, name="dense1")(vectors)
+        over = {"reduction_axes": 0, "feature_axes": -1, "epsilon": 1e-5}
+        x = nn.relu(nn.LayerNorm(name="norm1", **over)(x))
+        return nn.Dense(self.dim, name="dense2")(x)
+
+
+class CenteringHead(ClassifyingHead):
+    """A projection and a classifier whose columns are projected to class centers.
+
+    Attributes:
+        center_width: of the hidden layer that makes the centers.
+
+    References:
+        Zhu et al., "Balanced Contrastive Learning for Long-Tailed Visual Recognition",
+        CVPR 2022, section 3.3 and the released code, where batch normalization over
+        the class vectors has the same effect.
+    """
+
+    center_width: int = option(512, "of the hidden layer of the centers", low=1)
+
+    def class_centers(self, params) -> jax.Array:
+        """The centers [P, K] of the classifier's columns."""
+        made = self._centers(parent=None).apply(
+            {"params": params["centers"]}, self.class_vectors(params, {}).T
+        )
+        return jnp.asarray(made).T
+
+    def _centers(self, **more) -> ClassCenters:
+        return ClassCenters(self.center_width, self.dim, **more)
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"projection": [B, P], "logits": [B, K]}."""
+        if self.is_initializing():
+            like = jnp.zeros((self.num_classes, features.shape[-1]))
+            self._centers(name="centers")(like)
+        return super().__call__(features, train=train, mask=mask)
