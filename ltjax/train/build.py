@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
+from ltjax.data.source import Source
 from ltjax.data.splits import Splits, load_splits
 from ltjax.durations import duration_steps
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting
@@ -20,6 +21,7 @@ from ltjax.resampling.combined import accompanied
 from ltjax.train import optim
 from ltjax.train import step as steps
 from ltjax.train.config import TrainConfig
+from ltjax.train.earlier import Said, Told, told_by
 from ltjax.train.evaluate import EvalSet, judged_metric
 from ltjax.train.feeds import (
     companion_feeds,
@@ -39,11 +41,15 @@ def load_data(config: TrainConfig) -> Splits:
     return load_splits(config.data, config.labels, config.unlabelled)
 
 
-def build(config: TrainConfig) -> Run:
+def build(
+    config: TrainConfig, *, said: Mapping[str, Sequence[Said]] | None = None
+) -> Run:
     """Builds everything a config describes; touches no device.
 
     Args:
         config: from `ltjax.train.check.check`.
+        said: column -> what earlier runs say of the training examples, for each of
+            `config.columns_from`, from `ltjax.train.restore.earlier_columns`.
 
     Returns:
         The `Run`.
@@ -54,7 +60,8 @@ def build(config: TrainConfig) -> Run:
     """
     # Data, and what every component may know of it.
     splits = load_data(config)
-    train = splits.train
+    train, bare = _told(config, splits.train, said or {})
+    splits = splits._replace(train=train)
     setting = _setting(config, splits)
     sampler = config.sampler.make(setting)
     setting = _timed(setting, config, sampler.steps_per_epoch)
@@ -111,7 +118,7 @@ def build(config: TrainConfig) -> Run:
         total_steps=setting.total_steps,
         replicas=replicas,
         num_params=count_parameters(shapes.params),
-        subset=train.fingerprint,
+        subset=bare.fingerprint,
         num_train=len(train),
         num_test=len(splits.evaluated["test"]),
     )
@@ -142,7 +149,7 @@ def build(config: TrainConfig) -> Run:
         train_set=EvalSet("train", main_feed, len(train)),
         companions=companions,
         sources={
-            "train": train,
+            "train": bare,
             **splits.evaluated,
             **{name: stream.source for name, stream in splits.companions.items()},
         },
@@ -154,6 +161,24 @@ def build(config: TrainConfig) -> Run:
         config=config,
         info=info,
     )
+
+
+def _told(
+    config: TrainConfig, train: Source, said: Mapping[str, Sequence[Said]]
+) -> Told:
+    """The training set with the columns that the config takes from earlier runs."""
+    missing = config.columns_from.keys() - said.keys()
+    if missing:
+        raise ConfigError(
+            [
+                f"config.columns_from has {name!r}, but the runs that it names were not"
+                " asked; see ltjax.train.restore.earlier_columns"
+                for name in sorted(missing)
+            ]
+        )
+    if not said and not config.only:
+        return Told(train, train)
+    return told_by(train, said, config.only)
 
 
 def _setting(config: TrainConfig, splits: Splits) -> Setting:
