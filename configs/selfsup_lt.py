@@ -5,7 +5,8 @@ r"""Self-supervised pre-training on long-tailed data, then a linear probe.
 Arguments: data (mnist1d, mnist, cifar10, cifar100), method (a key of METHODS), imf,
 probe (off: pre-train only), smoke. The run is two stages: `0_pretrain`, judged by the
 vote of the nearest training features, and `1_probe`, a linear classifier on the frozen
-features, trained on the same long-tailed set with class-balanced batches.
+features, trained on the same long-tailed set with class-balanced batches. rwsam and
+rwsam_moco have a stage `0_base` before them, whose features give the weights.
 
 Setting: batch 256, temperature 0.2 (Kukleva et al. 2023), SGD with cosine; the views of
 1-D signals are circular shifts, ramps and smooth noise. Durations that the papers give
@@ -19,6 +20,17 @@ from ltjax.train.config import default_config, parse_arg
 # What a run of less than an epoch has to reach.
 _SMOKE = {"boost_every": "2 steps", "harmony_every": "4 steps", "queue": 64}
 _SMALL = {"width": 128, "dim": 64}
+
+_SIMSIAM = {
+    "method": {"name": "simsiam"},
+    "head": {
+        "name": "prediction",
+        "last_norm": True,
+        "last_affine": False,
+        "predictor_width": 64,
+        **_SMALL,
+    },
+}
 
 # What a method changes, by dotted name.
 METHODS = {
@@ -40,16 +52,10 @@ METHODS = {
         "augment.boost_random": True,
     },
     "sdclr": {"method": {"name": "sdclr"}},
-    "simsiam": {
-        "method": {"name": "simsiam"},
-        "head": {
-            "name": "prediction",
-            "last_norm": True,
-            "last_affine": False,
-            "predictor_width": 64,
-            **_SMALL,
-        },
-    },
+    "simsiam": _SIMSIAM,
+    # Of SimSiam and MoCo v2: what each of their two runs changes.
+    "rwsam": _SIMSIAM,
+    "rwsam_moco": {"method": {"name": "moco"}},
     "byol": {
         "method": {"name": "byol"},
         "head": {"name": "prediction", "predictor_width": 128, **_SMALL},
@@ -70,6 +76,26 @@ METHODS = {
         "head": {"name": "projection", "last_norm": True, **_SMALL},
     },
 }
+
+# The weights of rwSAM come from the features of a first run without it.
+_RWSAM = {
+    "name": "pretrain",
+    "init_from": "",
+    "columns_from": {"seen": "stage:base#features"},
+    "gradient": {
+        "name": "rwsam",
+        "adaptive": True,
+        "rho": 0.5,
+        "density_column": "seen",
+    },
+}
+
+
+def _pretraining(method: str, smoke: bool) -> tuple[dict, ...]:
+    """The stages before the probe; the config itself is the first one."""
+    if method.startswith("rwsam"):
+        return {"name": "base", "label": f"{method}, base"}, _RWSAM
+    return ({"name": "pretrain"},)
 
 
 def get_config(arg=""):
@@ -94,6 +120,9 @@ def get_config(arg=""):
         presets.apply_smoke(config)
         config.data.imbalance_factor = 10.0
         config.method.update({k: v for k, v in _SMOKE.items() if k in config.method})
+    first = _pretraining(args.method, args.smoke)
+    if len(first) > 1:
+        config.stages = first
     if args.probe:
         probe = {
             "name": "probe",
@@ -108,5 +137,5 @@ def get_config(arg=""):
             "init_skip": ("head",),
             "total": "4 steps" if args.smoke else "1000 steps",
         }
-        config.stages = ({"name": "pretrain"}, probe)
+        config.stages = (*first, probe)
     return config

@@ -6,7 +6,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 """
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
-from ltjax.methods import gradients, losses, samplers, treatment, weights
+from ltjax.methods import gradients, losses, rwsam, samplers, treatment, weights
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.noisy_label import cdr, coteaching, rcal, rolt
 from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
@@ -91,7 +91,7 @@ GRADIENTS: dict[str, Component] = {
     "asam": gradients.ASAM,
     "imbsam": gradients.IMBSAM,
     "sse_sam": gradients.SSE_SAM,
-    "rwsam": gradients.RWSAM,
+    "rwsam": rwsam.RWSAM,
     "focal_sam": gradients.FOCAL_SAM,
     "cc_sam": cc_sam.CC_SAM,
 }

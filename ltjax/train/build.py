@@ -11,6 +11,7 @@ from ltjax.data.source import Source
 from ltjax.data.splits import Splits, load_splits
 from ltjax.durations import duration_steps
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting
+from ltjax.methods.gradient_rule import remembering
 from ltjax.methods.method import Companion, Method, Setting
 from ltjax.models.forward import Model, count_parameters
 from ltjax.models.peers import with_peers
@@ -78,13 +79,15 @@ def build(
         setting,
         networks=networks,
         input_shape=sample.shape[1:],
-        rule=_rule(config, setting),
         weights=config.weights.make(setting),
         loss=config.loss.make(setting),
     )
-    treatment = config.pseudo_labels.make(setting)
-    setting = dataclasses.replace(setting, treatment=treatment)
-    method: Method = config.method.make(setting)
+    setting = dataclasses.replace(
+        setting,
+        rule=_rule(config, setting),
+        treatment=config.pseudo_labels.make(setting),
+    )
+    method = remembering(config.method.make(setting), setting.rule)
     factor = config.schedule.make(setting)
     make_tx = config.optimizer.make(factor)
 

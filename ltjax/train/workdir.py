@@ -138,7 +138,7 @@ def check_continues(run: Run, record: Mapping, checkpoints: Checkpoints) -> None
 def find_start(
     init_from: str, workdir: pathlib.Path, *, where: str = "config.init_from"
 ) -> pathlib.Path:
-    """The workdir that an option such as `init_from` means: a path, or an earlier stage.
+    """The workdir that an option names: a path, or an earlier stage.
 
     Raises:
         ConfigError: if there is no such stage beside the workdir.
