@@ -3,10 +3,12 @@ r"""Self-supervised pre-training on long-tailed data, then a linear probe.
     ltjax train --config configs/selfsup_lt.py:method=simclr --workdir runs/simclr
 
 Arguments: data (mnist1d, mnist, cifar10, cifar100), method (a key of METHODS), imf,
-probe (off: pre-train only), smoke. The run is two stages: `0_pretrain`, judged by the
-vote of the nearest training features, and `1_probe`, a linear classifier on the frozen
-features, trained on the same long-tailed set with class-balanced batches. rwsam and
-rwsam_moco have a stage `0_base` before them, whose features give the weights.
+probe (off: pre-train only), then (a preset of the supervised losses), smoke. The run is
+two stages: `0_pretrain`, judged by the vote of the nearest training features, and
+`1_probe`, a linear classifier on the frozen features, trained on the same long-tailed
+set with class-balanced batches. With `then` a supervised run on all that was learned
+takes the probe's place (SSP: `method=rotation,then=ldam_drw`). rwsam and rwsam_moco
+have a stage `0_base` before them, whose features give the weights.
 
 Setting: batch 256, temperature 0.2 (Kukleva et al. 2023), SGD with cosine; the views of
 1-D signals are circular shifts, ramps and smooth noise. Durations that the papers give
@@ -60,6 +62,7 @@ METHODS = {
         "method": {"name": "byol"},
         "head": {"name": "prediction", "predictor_width": 128, **_SMALL},
     },
+    "rotation": {"method": {"name": "rotation"}, "head": {"name": "linear_rotation"}},
     "sup_con": {"method": {"name": "sup_con"}},
     "kcl": {"method": {"name": "kcl"}},
     "paco": {
@@ -91,16 +94,60 @@ _RWSAM = {
 }
 
 
-def _pretraining(method: str, smoke: bool) -> tuple[dict, ...]:
-    """The stages before the probe; the config itself is the first one."""
+def _pretraining(method: str) -> tuple[dict, ...]:
+    """The stages without labels; the config itself is the first one."""
     if method.startswith("rwsam"):
         return {"name": "base", "label": f"{method}, base"}, _RWSAM
     return ({"name": "pretrain"},)
 
 
+def _probe(args, augment: dict) -> dict:
+    """A linear classifier on frozen features."""
+    return {
+        "name": "probe",
+        "label": f"{args.method} + linear probe",
+        "method": {"name": "supervised"},
+        "loss": {"name": "ce"},
+        "head": {"name": "linear"},
+        "augment": augment,
+        "sampler": {"name": "class_balanced"},
+        "optimizer.train": "head",
+        "optimizer.lr": 0.5,
+        "init_skip": ("head",),
+        "total": "4 steps" if args.smoke else "1000 steps",
+    }
+
+
+def _supervised(args) -> dict:
+    """A supervised long-tailed run from what was learned without labels (SSP)."""
+    config = default_config()
+    presets.apply_data(config, args.data, imbalance_factor=args.imf)
+    presets.apply_preset(config, args.then, late="80%")
+    if config.stages:
+        raise ConfigError([f"then is {args.then!r}, which has stages of its own"])
+    if args.smoke:
+        presets.apply_smoke(config)
+    sections = ("method", "loss", "weights", "sampler", "head", "augment")
+    sections += ("optimizer", "schedule")
+    return {
+        "name": "supervised",
+        "label": f"{args.method} + {config.label}",
+        **{name: dict(config[name].items()) for name in sections},
+        "batch_size": config.batch_size,
+        "total": config.total,
+        "init_skip": ("head",),
+    }
+
+
 def get_config(arg=""):
     args = parse_arg(
-        arg, data="mnist1d", method="simclr", imf=100.0, probe=True, smoke=False
+        arg,
+        data="mnist1d",
+        method="simclr",
+        imf=100.0,
+        probe=True,
+        then="",
+        smoke=False,
     )
     if args.method not in METHODS:
         hint = nearest(args.method, METHODS)
@@ -116,26 +163,16 @@ def get_config(arg=""):
     config.batch_size, config.optimizer.lr = 256, 0.3
     config.optimizer.weight_decay = 1e-4
     presets.apply_changes(config, METHODS[args.method])
+    if args.method == "rotation":  # it reads one view, lightly augmented
+        config.augment.choose(**augment)
     if args.smoke:
         presets.apply_smoke(config)
         config.data.imbalance_factor = 10.0
         config.method.update({k: v for k, v in _SMOKE.items() if k in config.method})
-    first = _pretraining(args.method, args.smoke)
-    if len(first) > 1:
-        config.stages = first
-    if args.probe:
-        probe = {
-            "name": "probe",
-            "label": f"{args.method} + linear probe",
-            "method": {"name": "supervised"},
-            "loss": {"name": "ce"},
-            "head": {"name": "linear"},
-            "augment": augment,
-            "sampler": {"name": "class_balanced"},
-            "optimizer.train": "head",
-            "optimizer.lr": 0.5,
-            "init_skip": ("head",),
-            "total": "4 steps" if args.smoke else "1000 steps",
-        }
-        config.stages = (*first, probe)
+    stages = _pretraining(args.method)
+    if args.then:
+        stages += (_supervised(args),)
+    elif args.probe:
+        stages += (_probe(args, augment),)
+    config.stages = stages if len(stages) > 1 else ()
     return config

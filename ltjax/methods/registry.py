@@ -13,7 +13,15 @@ from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
 from ltjax.methods.ranking import aucm, drauc, multi_label
 from ltjax.methods.ranking import losses as pairs_and_rankings
 from ltjax.methods.segmentation import aucseg, pixelwise
-from ltjax.methods.self_supervised import byol, moclr, moco, sdclr, simclr, simsiam
+from ltjax.methods.self_supervised import (
+    byol,
+    moclr,
+    moco,
+    rotation,
+    sdclr,
+    simclr,
+    simsiam,
+)
 from ltjax.methods.semi_supervised import (
     abc,
     acr,
@@ -122,6 +130,7 @@ METHODS: dict[str, Component] = {
     "simsiam": simsiam.SIMSIAM,
     "byol": byol.BYOL,
     "moclr": moclr.MOCLR,
+    "rotation": rotation.ROTATION,
     "sup_con": sup_con.SUP_CON,
     "kcl": kcl.KCL,
     "paco": paco.PACO,

@@ -72,6 +72,7 @@ def arguments(path: pathlib.Path, module) -> list[str]:
         "classes": ["10", "100"] if "cifar" in path.stem else [],
         "profile": PROFILES.get(path.stem, ["exp", "step"]),
         "data": ["mnist1d", "cifar10"],
+        "then": ["ldam_drw"],
         "recipe": list(getattr(module, "RECIPES", [])),
     }
     found = [""]
