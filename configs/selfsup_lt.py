@@ -8,7 +8,8 @@ two stages: `0_pretrain`, judged by the vote of the nearest training features, a
 `1_probe`, a linear classifier on the frozen features, trained on the same long-tailed
 set with class-balanced batches. With `then` a supervised run on all that was learned
 takes the probe's place (SSP: `method=rotation,then=ldam_drw`). rwsam and rwsam_moco
-have a stage `0_base` before them, whose features give the weights.
+have a stage `0_base` before them, whose features give the weights; dnc has the base,
+the clusters and the experts.
 
 Setting: batch 256, temperature 0.2 (Kukleva et al. 2023), SGD with cosine; the views of
 1-D signals are circular shifts, ramps and smooth noise. Durations that the papers give
@@ -32,6 +33,11 @@ _SIMSIAM = {
         "predictor_width": 64,
         **_SMALL,
     },
+}
+
+_MOCLR = {
+    "method": {"name": "moclr"},
+    "head": {"name": "projection", "last_norm": True, **_SMALL},
 }
 
 # What a method changes, by dotted name.
@@ -74,10 +80,8 @@ METHODS = {
         "loss": {"name": "la"},
         "head": {"name": "centering", "center_width": 128, **_SMALL},
     },
-    "moclr": {
-        "method": {"name": "moclr"},
-        "head": {"name": "projection", "last_norm": True, **_SMALL},
-    },
+    "moclr": _MOCLR,
+    "dnc": _MOCLR,
 }
 
 # The weights of rwSAM come from the features of a first run without it.
@@ -94,8 +98,61 @@ _RWSAM = {
 }
 
 
-def _pretraining(method: str) -> tuple[dict, ...]:
+def _dnc(smoke: bool) -> tuple[dict, ...]:
+    """Divide and contrast: base, clusters, an expert for each, distillation.
+
+    40, 40 and 20 percent of 200 epochs; an expert makes as many passes over its own
+    cluster as the base over everything.
+    """
+    experts = 2 if smoke else 3
+    long, short = ("4 steps", "4 steps") if smoke else ("80 epochs", "40 epochs")
+    clusters = {"cluster": "stage:clusters#cluster"}
+    names = [f"expert{k}" for k in range(1, experts + 1)]
+    projections = {
+        "base": "stage:base#projection",
+        "expert": ",".join(f"stage:{name}#projection" for name in names),
+    }
+    return (
+        {"name": "base", "label": "dnc, base", "total": long},
+        {
+            "name": "clusters",
+            "label": "dnc, clusters",
+            "method": {"name": "clusters", "clusters": experts},
+            "augment": {"name": "none"},
+            "total": "3 epochs" if smoke else "10 epochs",
+        },
+        *(
+            {
+                "name": name,
+                "label": f"dnc, {name}",
+                "init_from": "",
+                "columns_from": clusters,
+                "only": {"cluster": k},
+                "total": long,
+            }
+            for k, name in enumerate(names)
+        ),
+        {
+            "name": "pretrain",
+            "method": {"name": "dnc"},
+            "head": {
+                "name": "distilling",
+                "last_norm": True,
+                "experts": experts,
+                "regressor_width": 128,
+                **_SMALL,
+            },
+            "init_from": "",
+            "columns_from": {**clusters, **projections},
+            "total": short,
+        },
+    )
+
+
+def _pretraining(method: str, smoke: bool) -> tuple[dict, ...]:
     """The stages without labels; the config itself is the first one."""
+    if method == "dnc":
+        return _dnc(smoke)
     if method.startswith("rwsam"):
         return {"name": "base", "label": f"{method}, base"}, _RWSAM
     return ({"name": "pretrain"},)
@@ -169,7 +226,7 @@ def get_config(arg=""):
         presets.apply_smoke(config)
         config.data.imbalance_factor = 10.0
         config.method.update({k: v for k, v in _SMOKE.items() if k in config.method})
-    stages = _pretraining(args.method)
+    stages = _pretraining(args.method, args.smoke)
     if args.then:
         stages += (_supervised(args),)
     elif args.probe:

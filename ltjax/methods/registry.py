@@ -15,6 +15,8 @@ from ltjax.methods.ranking import losses as pairs_and_rankings
 from ltjax.methods.segmentation import aucseg, pixelwise
 from ltjax.methods.self_supervised import (
     byol,
+    clusters,
+    dnc,
     moclr,
     moco,
     rotation,
@@ -131,6 +133,8 @@ METHODS: dict[str, Component] = {
     "byol": byol.BYOL,
     "moclr": moclr.MOCLR,
     "rotation": rotation.ROTATION,
+    "clusters": clusters.CLUSTERS,
+    "dnc": dnc.DNC,
     "sup_con": sup_con.SUP_CON,
     "kcl": kcl.KCL,
     "paco": paco.PACO,

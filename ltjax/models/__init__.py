@@ -9,6 +9,7 @@ from ltjax.models.norms import NORMS, make_norm
 from ltjax.models.projection import (
     CenteringHead,
     ClassifyingHead,
+    DistillingHead,
     PredictionHead,
     ProjectionHead,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "ClassifyingHead",
     "CosineHead",
     "DenseNet",
+    "DistillingHead",
     "FrameHead",
     "LinearHead",
     "Model",

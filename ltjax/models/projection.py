@@ -11,8 +11,8 @@ from ltjax.options import option
 class ProjectionHead(nn.Module):
     """An MLP on top of the features, thrown away after pre-training (SimCLR).
 
-    The outputs are the features as they come from the backbone and their projection,
-    not normalized: the losses do that.
+    The outputs are the features as they come from the backbone, their projection, not
+    normalized: the losses do that, and with several layers the last hidden one.
 
     Attributes:
         width: of the hidden layers.
@@ -44,9 +44,9 @@ class ProjectionHead(nn.Module):
 
     @nn.compact
     def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
-        """{"projection": [B, P]}."""
+        """{"projection": [B, P]} and "hidden" [B, W]."""
         norm = make_norm(self.norm, train=train, mask=mask)
-        x = features
+        x, made = features, {}
         for k in range(1, self.layers + 1):
             last = k == self.layers
             normed = self.norm != "none" and (self.last_norm or not last)
@@ -56,8 +56,8 @@ class ProjectionHead(nn.Module):
                 affine = self.last_affine or not last
                 x = norm(x, f"norm{k}", use_scale=affine, use_bias=affine)
             if not last:
-                x = nn.relu(x)
-        return {"projection": x}
+                x = made["hidden"] = nn.relu(x)
+        return {**made, "projection": x}
 
 
 class PredictionHead(ProjectionHead):
@@ -170,3 +170,53 @@ class CenteringHead(ClassifyingHead):
             like = jnp.zeros((self.num_classes, features.shape[-1]))
             self._centers(name="centers")(like)
         return super().__call__(features, train=train, mask=mask)
+
+
+class Regressors(nn.Module):
+    """The weights of R small networks side by side; a method applies them.
+
+    Each maps a projection to another one by a normalized hidden layer.
+
+    Attributes:
+        number: R.
+        width: W, of the hidden layers.
+    """
+
+    number: int
+    width: int
+
+    @nn.compact
+    def __call__(self, projection) -> None:
+        """Declares "kernel1" [R, P, W], "scale", "offset", "kernel2" and "bias2"."""
+        number, width, dim = self.number, self.width, projection.shape[-1]
+        kernel = nn.initializers.lecun_normal(batch_axis=(0,))
+        zeros, ones = nn.initializers.zeros, nn.initializers.ones
+        self.param("kernel1", kernel, (number, dim, width))
+        self.param("scale", ones, (number, width))
+        self.param("offset", zeros, (number, width))
+        self.param("kernel2", kernel, (number, width, dim))
+        self.param("bias2", zeros, (number, dim))
+
+
+class DistillingHead(ProjectionHead):
+    """A projection with regressors of a base and several experts on top of it.
+
+    Attributes:
+        experts: K; there are K + 1 regressors, that of the base first.
+        regressor_width: of their hidden layers.
+
+    References:
+        Tian, Henaff and van den Oord, "Divide and Contrast", ICCV 2021, section 3.3.
+    """
+
+    experts: int = option(5, "K, beside the base", low=1)
+    regressor_width: int = option(512, "of the regressors' hidden layers", low=1)
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"projection": [B, P]} and "hidden" [B, W]; the regressors wait in params."""
+        outputs = super().__call__(features, train=train, mask=mask)
+        if self.is_initializing():
+            number, width = self.experts + 1, self.regressor_width
+            Regressors(number, width, name="regressors")(outputs["projection"])
+        return outputs

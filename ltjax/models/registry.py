@@ -16,6 +16,7 @@ from ltjax.models.mlp import MLP
 from ltjax.models.projection import (
     CenteringHead,
     ClassifyingHead,
+    DistillingHead,
     PredictionHead,
     ProjectionHead,
 )
@@ -163,6 +164,11 @@ HEADS: dict[str, Component] = {
     "centering": _head(
         CenteringHead,
         "a projection beside a classifier whose columns become centers (Zhu 2022)",
+        needs=_scaled,
+    ),
+    "distilling": _head(
+        DistillingHead,
+        "a projection with regressors of several teachers (DnC, Tian 2021)",
         needs=_scaled,
     ),
     "prediction": _head(
