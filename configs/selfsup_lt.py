@@ -144,6 +144,7 @@ def _dnc(smoke: bool) -> tuple[dict, ...]:
             },
             "init_from": "",
             "columns_from": {**clusters, **projections},
+            "optimizer.lr": 0.1,
             "total": short,
         },
     )

@@ -85,6 +85,16 @@ def distilled(devices, pair_batch):
         said = {name: [Said(bare, column)] for name, column in columns.items()}
         run = build(config, said=said)
     state = run.init(0, run.info.replicas[0]["hyper"])
+    # They start at 0, where there would be nothing to compare.
+    head = state.params["head"]
+    start = head["regressors"]["kernel2"]
+    assert not np.any(start)
+    other = {
+        **head["regressors"],
+        "kernel2": 0.2 * jax.random.normal(jax.random.key(5), start.shape),
+    }
+    head = {**head, "regressors": other}
+    state = state.replace(params={**state.params, "head": head})
     own = {name: x[np.asarray(pair_batch["index"])] for name, x in columns.items()}
     batch = {**pair_batch, **own}
     new, metrics = jax.jit(run.step)(state, batch)
