@@ -23,6 +23,7 @@ from ltjax._checks import (
     check_range,
     check_rank,
     check_where,
+    is_concrete,
     shape_of,
 )
 from ltjax._numerics import class_lookup, host, l2_normalize, mask_rows
@@ -70,6 +71,21 @@ def _checked(caller, features, labels, class_weights, num_classes, where):
         check_class_vector(caller, "class_weights", class_weights, num_classes)
         weights *= jnp.take(jnp.asarray(class_weights).astype(dtype), labels)
     return features, labels, weights / jnp.maximum(jnp.sum(keep), 1)
+
+
+def _check_every_class(caller, labels, num_classes, where):
+    """Raises ValueError for a class without a row; nothing is known while tracing."""
+    if not is_concrete(labels) or not is_concrete(where):
+        return
+    kept = (
+        np.asarray(labels) if where is None else np.asarray(labels)[np.asarray(where)]
+    )
+    missing = np.setdiff1d(np.arange(num_classes), kept)
+    if len(missing):
+        raise ValueError(
+            f"{caller}: class {missing[0]} has no row ({len(missing)} of {num_classes}"
+            " have none), so that its bias has no optimum, expected a row of each"
+        )
 
 
 def _inverse(moments, ridge):
@@ -126,7 +142,8 @@ def logistic_probe(
         to 0.
 
     Raises:
-        ValueError: if shapes disagree or l2 is not positive.
+        ValueError: if shapes disagree, l2 is not positive, or a class has no row
+            (unless labels or `where` are traced): its free bias has no optimum.
         TypeError: if the features are not floating point or the labels not integer.
 
     Example:
@@ -142,8 +159,10 @@ def logistic_probe(
     """
     name = "logistic_probe"
     check_range(name, "l2", l2, low=0.0, open_low=True)
+    checked = _checked(name, features, labels, class_weights, num_classes, where)
+    _check_every_class(name, labels, num_classes, where)
     return _fit_logistic(
-        *_checked(name, features, labels, class_weights, num_classes, where),
+        *checked,
         l2,
         tol,
         num_classes=num_classes,

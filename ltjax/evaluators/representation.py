@@ -265,13 +265,13 @@ def balanced_probe(options: ProbeOptions, setting: EvaluatorSetting) -> Evaluato
 
     def solve(features, labels):
         counts = np.asarray(count_labels(labels, num_classes))
-        weights = np.where(counts > 0, len(labels) / np.maximum(counts, 1), 0.0)
+        weights = len(labels) / (num_classes * np.maximum(counts, 1))
         return logistic_probe(
             features,
             labels,
             num_classes=num_classes,
             l2=options.l2,
-            class_weights=weights / np.count_nonzero(counts),
+            class_weights=weights,
         )
 
     return _probe(

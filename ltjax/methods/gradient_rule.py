@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltjax import sharpness
-from ltjax.methods.method import Part
+from ltjax.methods.method import Method, Part, Refresh
 from ltjax.sharpness import Term
 
 Parts = Mapping[str, Part]
+RULE = "rule"  # where a rule's memory lies in the method's state
 
 
 class Auxiliary(NamedTuple):
@@ -36,6 +37,21 @@ class Auxiliary(NamedTuple):
     update: Callable[..., Any]
 
 
+class RuleMemory(NamedTuple):
+    """What a rule keeps of every training example between steps.
+
+    It lies in the method's state, under `RULE`, and is sharded by row.
+
+    Attributes:
+        init: () -> dict of arrays [N, ...], N padded to `Setting.table_size`.
+        refreshes: as a method's, but `fn` takes and returns the memory in place of the
+            method state; `on` is "host".
+    """
+
+    init: Callable[[], Any]
+    refreshes: tuple[Refresh, ...] = ()
+
+
 class GradientRule(NamedTuple):
     """How a gradient is taken.
 
@@ -50,6 +66,7 @@ class GradientRule(NamedTuple):
         options: keyword arguments of `ltjax.sharpness.sharp_value_and_grad`.
         is_tail: [K] bool, the classes that the rule treats as tail, or None.
         auxiliary: a second loss, or None.
+        memory: what it keeps of every example, or None.
     """
 
     terms: Callable[..., tuple[Term, ...]]
@@ -59,6 +76,7 @@ class GradientRule(NamedTuple):
     options: Mapping[str, Any] = {}
     is_tail: np.ndarray | None = None
     auxiliary: Auxiliary | None = None
+    memory: RuleMemory | None = None
 
     @property
     def has_tail(self) -> bool:
@@ -165,3 +183,55 @@ def starting_at(rule: GradientRule, step: int) -> GradientRule:
 
     programs = ("plain", *rule.programs)
     return rule._replace(terms=terms, program=program, programs=programs)
+
+
+def remembering(method: Method, rule: GradientRule) -> Method:
+    """A method whose state also holds the memory of its gradient rule.
+
+    Args:
+        method: made with `rule`.
+        rule: of the method.
+
+    Returns:
+        `method` itself if the rule keeps nothing.
+    """
+    memory = rule.memory
+    if memory is None:
+        return method
+
+    def beside(new, state):
+        return {**(new or {}), RULE: state[RULE]}
+
+    def init(key, params, model_state):
+        return {**(method.init(key, params, model_state) or {}), RULE: memory.init()}
+
+    def prepare(state, batch, *, key, program):
+        new, batch = method.prepare(state, batch, key=key, program=program)
+        return beside(new, state.method_state), batch
+
+    def update(state, batch, aux):
+        return beside(method.update(state, batch, aux), state.method_state)
+
+    def of_method(one: Refresh) -> Refresh:
+        def on_device(state, gathered):
+            return beside(one.fn(state, gathered), state.method_state)
+
+        def on_host(kept, gathered, *, step):
+            return beside(one.fn(kept, gathered, step=step), kept)
+
+        return one._replace(fn=on_device if one.on == "device" else on_host)
+
+    def of_rule(one: Refresh) -> Refresh:
+        def fn(kept, gathered, *, step):
+            return {**kept, RULE: one.fn(kept[RULE], gathered, step=step)}
+
+        return one._replace(fn=fn)
+
+    refreshes = (*map(of_method, method.refreshes), *map(of_rule, memory.refreshes))
+    return method._replace(
+        init=init,
+        prepare=prepare,
+        update=update,
+        refreshes=refreshes,
+        tables=(*method.tables, RULE),
+    )

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from ltjax import sharpness
@@ -99,18 +98,6 @@ class SSESAMOptions(TailOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class RwSAMOptions(SAMOptions):
-    """Of rwSAM."""
-
-    density_weights: str = option(
-        "",
-        "file (.npy) with one weight per training example, from"
-        " ltjax.sharpness.density_weights",
-        file=True,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class FocalSAMOptions(SharpOptions):
     """Of Focal-SAM."""
 
@@ -173,18 +160,6 @@ def sse_sam(options: SSESAMOptions, is_tail, *, switch: int) -> GradientRule:
     )
 
 
-def rwsam(options: RwSAMOptions, density_weights: np.ndarray) -> GradientRule:
-    """rwSAM: the ascent weighted by inverse feature density, looked up by example."""
-    table = np.asarray(density_weights, np.float32)
-
-    def terms(parts: Parts, state, batch, program):
-        weights = jnp.asarray(table)[batch["index"]]
-        rho = live(PATH, options, state.hyper).rho
-        return sharpness.rwsam(weights, rho=rho, base=columns(parts)[1])
-
-    return GradientRule(terms)
-
-
 def focal_sam(options: FocalSAMOptions, class_counts) -> GradientRule:
     """Focal-SAM: sharpness weighted by lambda (1 - pi_y)^gamma."""
 
@@ -231,13 +206,15 @@ def _pass_options(options: SharpOptions) -> dict[str, Any]:
     return chosen
 
 
-def _facts(options: SharpOptions) -> RuleFacts:
+def sharp_facts(options: SharpOptions) -> RuleFacts:
+    """What is known of a rule with the shared options."""
     compacts = isinstance(options, TailOptions) and options.compaction
     by_class = isinstance(options, (TailOptions, FocalSAMOptions))
     return RuleFacts(options.scope != "global", compacts, reads_labels=by_class)
 
 
-def _needs(options: SharpOptions, config) -> list[str]:
+def sharp_needs(options: SharpOptions, config: Any) -> list[str]:
+    """Faults of a config with the shared options of a rule."""
     faults, scope, size = [], options.scope, config.batch_size
     if scope not in ("global", "shard") and (
         not scope.isdigit() or int(scope) < 1 or size % int(scope)
@@ -250,7 +227,7 @@ def _needs(options: SharpOptions, config) -> list[str]:
 
 
 def _tail_needs(options: TailOptions, config) -> list[str]:
-    faults = _needs(options, config)
+    faults = sharp_needs(options, config)
     if not options.compaction:
         return faults
     if config.batch_size % options.blocks:
@@ -279,16 +256,6 @@ def _tail_needs(options: TailOptions, config) -> list[str]:
     return faults
 
 
-def _rwsam_needs(options: RwSAMOptions, config) -> list[str]:
-    if options.density_weights:
-        return _needs(options, config)
-    return [
-        "config.gradient.density_weights is empty, but rwsam needs a .npy file with"
-        " one weight per training example (ltjax.sharpness.density_weights)",
-        *_needs(options, config),
-    ]
-
-
 def _tail(options, setting) -> np.ndarray:
     return np.asarray(sharpness.tail_classes(setting.class_counts, eta=options.eta))
 
@@ -298,46 +265,31 @@ def _asam(options: ASAMOptions, setting) -> GradientRule:
     return sam(options)._replace(options={"scale": scale})
 
 
-def _rwsam(options: RwSAMOptions, setting) -> GradientRule:
-    table = np.load(options.density_weights, allow_pickle=False)
-    if table.shape != (setting.num_examples,):
-        raise ValueError(
-            f"rwsam: {options.density_weights} holds weights of shape {table.shape},"
-            f" expected one for each of the {setting.num_examples} training examples"
-        )
-    return rwsam(options, table)
-
-
 PLAIN = Component("ordinary gradient", NoOptions, lambda o, s: plain())
 SAM = Component(
-    "SAM (Foret 2021)", SAMOptions, sharp(lambda o, s: sam(o)), _needs, _facts
+    "SAM (Foret 2021)", SAMOptions, sharp(lambda o, s: sam(o)), sharp_needs, sharp_facts
 )
-ASAM = Component("adaptive SAM (Kwon 2021)", ASAMOptions, sharp(_asam), _needs, _facts)
+ASAM = Component(
+    "adaptive SAM (Kwon 2021)", ASAMOptions, sharp(_asam), sharp_needs, sharp_facts
+)
 IMBSAM = Component(
     "ImbSAM: SAM for tail classes only (Zhou 2023)",
     ImbSAMOptions,
     sharp(lambda o, s: imbsam(o, _tail(o, s))),
     _tail_needs,
-    _facts,
+    sharp_facts,
 )
 SSE_SAM = Component(
     "SSE-SAM: head and tail perturbed apart, then tail only (Lyu 2025)",
     SSESAMOptions,
     sharp(lambda o, s: sse_sam(o, _tail(o, s), switch=s.steps(o.switch))),
     _tail_needs,
-    _facts,
-)
-RWSAM = Component(
-    "rwSAM: ascent weighted by inverse density (Liu 2022)",
-    RwSAMOptions,
-    sharp(_rwsam),
-    _rwsam_needs,
-    _facts,
+    sharp_facts,
 )
 FOCAL_SAM = Component(
     "Focal-SAM: class-weighted sharpness (Li 2025)",
     FocalSAMOptions,
     sharp(lambda o, s: focal_sam(o, s.class_counts)),
-    _needs,
-    _facts,
+    sharp_needs,
+    sharp_facts,
 )

@@ -6,7 +6,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 """
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
-from ltjax.methods import gradients, losses, samplers, treatment, weights
+from ltjax.methods import gradients, losses, rwsam, samplers, treatment, weights
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.noisy_label import (
     cdr,
@@ -21,7 +21,17 @@ from ltjax.methods.partial_label import cavl, corr, lw, proden, solar
 from ltjax.methods.ranking import aucm, drauc, multi_label
 from ltjax.methods.ranking import losses as pairs_and_rankings
 from ltjax.methods.segmentation import aucseg, pixelwise
-from ltjax.methods.self_supervised import byol, moclr, moco, sdclr, simclr, simsiam
+from ltjax.methods.self_supervised import (
+    byol,
+    clusters,
+    dnc,
+    moclr,
+    moco,
+    rotation,
+    sdclr,
+    simclr,
+    simsiam,
+)
 from ltjax.methods.semi_supervised import (
     abc,
     acr,
@@ -35,7 +45,15 @@ from ltjax.methods.semi_supervised import (
     remixmatch,
     simpro,
 )
-from ltjax.methods.supervised import cc_sam, cvs, kcl, paco, sup_con, supervised
+from ltjax.methods.supervised import (
+    balanced_contrastive,
+    cc_sam,
+    cvs,
+    kcl,
+    paco,
+    sup_con,
+    supervised,
+)
 from ltjax.options import Component
 from ltjax.resampling.repeat_factor import REPEAT_FACTOR
 
@@ -91,7 +109,7 @@ GRADIENTS: dict[str, Component] = {
     "asam": gradients.ASAM,
     "imbsam": gradients.IMBSAM,
     "sse_sam": gradients.SSE_SAM,
-    "rwsam": gradients.RWSAM,
+    "rwsam": rwsam.RWSAM,
     "focal_sam": gradients.FOCAL_SAM,
     "cc_sam": cc_sam.CC_SAM,
 }
@@ -125,9 +143,13 @@ METHODS: dict[str, Component] = {
     "simsiam": simsiam.SIMSIAM,
     "byol": byol.BYOL,
     "moclr": moclr.MOCLR,
+    "rotation": rotation.ROTATION,
+    "clusters": clusters.CLUSTERS,
+    "dnc": dnc.DNC,
     "sup_con": sup_con.SUP_CON,
     "kcl": kcl.KCL,
     "paco": paco.PACO,
+    "balanced_contrastive": balanced_contrastive.BALANCED_CONTRASTIVE,
     "pixelwise": pixelwise.PIXELWISE,
     "aucseg": aucseg.AUCSEG,
     "ride": ride.RIDE,

@@ -6,7 +6,13 @@ from ltjax.models.heads import CosineHead, FrameHead, LinearHead
 from ltjax.models.mlp import MLP
 from ltjax.models.nnx_adapter import from_nnx, model_from_nnx
 from ltjax.models.norms import NORMS, make_norm
-from ltjax.models.projection import ClassifyingHead, PredictionHead, ProjectionHead
+from ltjax.models.projection import (
+    CenteringHead,
+    ClassifyingHead,
+    DistillingHead,
+    PredictionHead,
+    ProjectionHead,
+)
 from ltjax.models.registry import HEADS, MODELS, build_model
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
@@ -21,9 +27,11 @@ __all__ = [
     "Classifier",
     "Conv1D",
     "Conv2D",
+    "CenteringHead",
     "ClassifyingHead",
     "CosineHead",
     "DenseNet",
+    "DistillingHead",
     "FrameHead",
     "LinearHead",
     "Model",

@@ -36,6 +36,8 @@ class Model(NamedTuple):
         classify: `forward` from there on: takes those features in place of inputs.
         class_vectors: (params, model_state) -> [D, K], one column per class, which the
             head compares `outputs["features"]` with; None if there are none.
+        class_centers: (params, model_state) -> [P, K], one column per class among the
+            projections, as training sees them; None if the head makes none.
         adopt: (params, fresh) -> params, called once another run's parameters have been
             loaded into all modules but those named in `fresh`: sets what starts from
             them.
@@ -49,6 +51,7 @@ class Model(NamedTuple):
     embed: Callable[..., jax.Array] | None = None
     classify: Callable[..., tuple[dict[str, jax.Array], Any]] | None = None
     class_vectors: Callable[[Any, Any], jax.Array] | None = None
+    class_centers: Callable[[Any, Any], jax.Array] | None = None
     adopt: Callable[[Any, frozenset[str]], Any] = lambda params, fresh: params
 
 
@@ -87,6 +90,12 @@ class Classifier(nn.Module):
         frames = model_state.get("frames", {})
         return self.head.class_vectors(params.get("head", {}), frames.get("head", {}))
 
+    def class_centers(self, params, model_state) -> jax.Array | None:
+        """The classes [P, K] among the projections; None for a head without them."""
+        if not hasattr(self.head, "class_centers"):
+            return None
+        return self.head.class_centers(params["head"])
+
     def embed(self, inputs, *, train: bool, mask=None) -> jax.Array:
         """Inputs [B, ...] to features [B, D] in float32, before the head."""
         train = train and not self.freeze_backbone
@@ -119,8 +128,8 @@ def from_linen(
         module: called as `module(inputs, train=..., mask=...)`, returns a dict of
             arrays [B, ...], such as "logits" and "features". Every collection besides
             "params" becomes part of `model_state` and may change in train mode. Its
-            methods `embed`, `classify` and `class_vectors`, if it has them, become
-            those of the model (see `Classifier`).
+            methods `embed`, `classify`, `class_vectors` and `class_centers`, if it has
+            them, become those of the model (see `Classifier`).
         rows_independent: see `Model`; by default the module's attribute of that name.
         num_features: D; by default the module's attribute of that name.
         describe: one line for logs; by default the module's class.
@@ -203,6 +212,7 @@ def from_linen(
         embed=embed if parted else None,
         classify=calling("classify") if parted else None,
         class_vectors=getattr(module, "class_vectors", None),
+        class_centers=getattr(module, "class_centers", None),
     )
 
 

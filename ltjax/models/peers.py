@@ -66,10 +66,11 @@ def _part_of(model: Model, part, put) -> Model:
 
         return forward
 
-    embed, vectors = model.embed, model.class_vectors
+    embed, vectors, centers = model.embed, model.class_vectors, model.class_centers
     return model._replace(
         forward=of_parts(model.forward),
         classify=model.classify and of_parts(model.classify),
         embed=embed and (lambda p, s, x: embed(part(p), part(s), x)),
         class_vectors=vectors and (lambda p, s: vectors(part(p), part(s))),
+        class_centers=centers and (lambda p, s: centers(part(p), part(s))),
     )

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ltjax.models.norms import couples_rows, make_norm
 from ltjax.options import option
@@ -10,8 +11,8 @@ from ltjax.options import option
 class ProjectionHead(nn.Module):
     """An MLP on top of the features, thrown away after pre-training (SimCLR).
 
-    The outputs are the features as they come from the backbone and their projection,
-    not normalized: the losses do that.
+    The outputs are the features as they come from the backbone, their projection, not
+    normalized: the losses do that, and with several layers the last hidden one.
 
     Attributes:
         width: of the hidden layers.
@@ -43,9 +44,9 @@ class ProjectionHead(nn.Module):
 
     @nn.compact
     def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
-        """{"projection": [B, P]}."""
+        """{"projection": [B, P]} and "hidden" [B, W]."""
         norm = make_norm(self.norm, train=train, mask=mask)
-        x = features
+        x, made = features, {}
         for k in range(1, self.layers + 1):
             last = k == self.layers
             normed = self.norm != "none" and (self.last_norm or not last)
@@ -55,8 +56,8 @@ class ProjectionHead(nn.Module):
                 affine = self.last_affine or not last
                 x = norm(x, f"norm{k}", use_scale=affine, use_bias=affine)
             if not last:
-                x = nn.relu(x)
-        return {"projection": x}
+                x = made["hidden"] = nn.relu(x)
+        return {**made, "projection": x}
 
 
 class PredictionHead(ProjectionHead):
@@ -113,3 +114,111 @@ class ClassifyingHead(ProjectionHead):
             **outputs,
             "logits": nn.Dense(self.num_classes, name="classifier")(features),
         }
+
+
+class ClassCenters(nn.Module):
+    """Class vectors [K, D] to class centers [K, P] among the projections.
+
+    One hidden layer, normalized over the classes: all of them are always there, so that
+    nothing has to be averaged for later.
+
+    Attributes:
+        width: of the hidden layer.
+        dim: P.
+    """
+
+    width: int
+    dim: int
+
+    @nn.compact
+    def __call__(self, vectors) -> jax.Array:
+        """[K, P], not normalized."""
+        x = nn.Dense(self.width, use_bias=False, name="dense1")(vectors)
+        over = {"reduction_axes": 0, "feature_axes": -1, "epsilon": 1e-5}
+        x = nn.relu(nn.LayerNorm(name="norm1", **over)(x))
+        return nn.Dense(self.dim, name="dense2")(x)
+
+
+class CenteringHead(ClassifyingHead):
+    """A projection and a classifier whose columns are projected to class centers.
+
+    Attributes:
+        center_width: of the hidden layer that makes the centers.
+
+    References:
+        Zhu et al., "Balanced Contrastive Learning for Long-Tailed Visual Recognition",
+        CVPR 2022, section 3.3 and the released code, where batch normalization over
+        the class vectors has the same effect.
+    """
+
+    center_width: int = option(512, "of the hidden layer of the centers", low=1)
+
+    def class_centers(self, params) -> jax.Array:
+        """The centers [P, K] of the classifier's columns."""
+        made = self._centers(parent=None).apply(
+            {"params": params["centers"]}, self.class_vectors(params, {}).T
+        )
+        return jnp.asarray(made).T
+
+    def _centers(self, **more) -> ClassCenters:
+        return ClassCenters(self.center_width, self.dim, **more)
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"projection": [B, P], "logits": [B, K]}."""
+        if self.is_initializing():
+            like = jnp.zeros((self.num_classes, features.shape[-1]))
+            self._centers(name="centers")(like)
+        return super().__call__(features, train=train, mask=mask)
+
+
+class Regressors(nn.Module):
+    """The weights of R small networks side by side; a method applies them.
+
+    Each maps a projection to another one by a normalized hidden layer.
+
+    Attributes:
+        number: R.
+        width: W, of the hidden layers.
+    """
+
+    number: int
+    width: int
+
+    @nn.compact
+    def __call__(self, projection) -> None:
+        """Declares "kernel1" [R, P, W], "scale", "offset", "kernel2" and "bias2"."""
+        number, width, dim = self.number, self.width, projection.shape[-1]
+        kernel = nn.initializers.lecun_normal(batch_axis=(0,))
+        zeros, ones = nn.initializers.zeros, nn.initializers.ones
+        self.param("kernel1", kernel, (number, dim, width))
+        self.param("scale", ones, (number, width))
+        self.param("offset", zeros, (number, width))
+        # Targets are unit vectors: from a usual start the loss is 16 times as large at
+        # first, and what it then does to the network is not made good for long.
+        self.param("kernel2", zeros, (number, width, dim))
+        self.param("bias2", zeros, (number, dim))
+
+
+class DistillingHead(ProjectionHead):
+    """A projection with regressors of a base and several experts on top of it.
+
+    Attributes:
+        experts: K; there are K + 1 regressors, that of the base first.
+        regressor_width: of their hidden layers.
+
+    References:
+        Tian, Henaff and van den Oord, "Divide and Contrast", ICCV 2021, section 3.3.
+    """
+
+    experts: int = option(5, "K, beside the base", low=1)
+    regressor_width: int = option(512, "of the regressors' hidden layers", low=1)
+
+    @nn.compact
+    def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:
+        """{"projection": [B, P]} and "hidden" [B, W]; the regressors wait in params."""
+        outputs = super().__call__(features, train=train, mask=mask)
+        if self.is_initializing():
+            number, width = self.experts + 1, self.regressor_width
+            Regressors(number, width, name="regressors")(outputs["projection"])
+        return outputs

@@ -13,7 +13,13 @@ from ltjax.models.experts import ExpertHead, ExpertResNetCifar
 from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import CosineHead, FrameHead, LinearHead, TwoLinearHeads
 from ltjax.models.mlp import MLP
-from ltjax.models.projection import ClassifyingHead, PredictionHead, ProjectionHead
+from ltjax.models.projection import (
+    CenteringHead,
+    ClassifyingHead,
+    DistillingHead,
+    PredictionHead,
+    ProjectionHead,
+)
 from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.models.second_norms import with_second_norms
@@ -155,6 +161,16 @@ HEADS: dict[str, Component] = {
         "a projection beside a linear classifier (PaCo, Cui 2021)",
         needs=_scaled,
     ),
+    "centering": _head(
+        CenteringHead,
+        "a projection beside a classifier whose columns become centers (Zhu 2022)",
+        needs=_scaled,
+    ),
+    "distilling": _head(
+        DistillingHead,
+        "a projection with regressors of several teachers (DnC, Tian 2021)",
+        needs=_scaled,
+    ),
     "prediction": _head(
         PredictionHead,
         "a projection and a predictor on top of it (BYOL, Grill 2020)",
@@ -228,8 +244,7 @@ def build_model(
         name: a key of `models`.
         num_classes: K.
         head: a key of `HEADS`: "linear", "cosine" (needed by LDAM), "etf" (a fixed
-            frame), "projection", "prediction" or
-            "classifying".
+            frame), "projection", "prediction", "classifying" or "centering".
         dtype: of the backbone's computation, "float32" or "bfloat16". Parameters, batch
             statistics, head and outputs stay float32.
         norm: "batch", "group", "layer", "frozen" or "none"; None keeps the network's

@@ -122,7 +122,7 @@ def _best_run(keys, start, points, count, num_clusters, *, width, iterations):
     valid = jnp.arange(len(points)) < count
     active = jnp.arange(width) < num_clusters
     if start is None:
-        start = jax.vmap(lambda key: _seed(key, points, valid, width))(keys)
+        start = jax.vmap(lambda key: seed_points(key, points, valid, width))(keys)
 
     def step(_, centers):
         return jax.vmap(lambda c: _lloyd(points, valid, active, c))(centers)
@@ -134,8 +134,18 @@ def _best_run(keys, start, points, count, num_clusters, *, width, iterations):
     return labels[best], centers[best], inertia[best]
 
 
-def _seed(key, points, valid, width):
-    """k-means++: each seed with probability in proportion to its squared distance."""
+def seed_points(key, points, valid, width):
+    """k-means++: each seed with probability in proportion to its squared distance.
+
+    Args:
+        key: random key.
+        points: [N, D] float.
+        valid: [N] bool, the points that may be drawn.
+        width: number of seeds.
+
+    Returns:
+        [width, D]; points may occur twice if there are fewer different ones.
+    """
 
     def add(at, state):
         centers, nearest = state

@@ -2,18 +2,19 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from ltjax._checks import dtype_of, shape_of
-from ltjax.data import Source
 from ltjax.data.augment import Pipeline
 from ltjax.data.signature import signature_of
+from ltjax.data.source import Source
 from ltjax.data.splits import Splits, load_splits
 from ltjax.durations import duration_steps
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting
+from ltjax.methods.gradient_rule import remembering
 from ltjax.methods.method import Companion, Method, Setting
 from ltjax.models.forward import Model, count_parameters
 from ltjax.models.peers import with_peers
@@ -24,6 +25,7 @@ from ltjax.resampling.combined import accompanied
 from ltjax.train import optim
 from ltjax.train import step as steps
 from ltjax.train.config import TrainConfig
+from ltjax.train.earlier import Said, Told, told_by
 from ltjax.train.evaluate import EvalSet, judged_metric
 from ltjax.train.feeds import (
     companion_feeds,
@@ -43,11 +45,15 @@ def load_data(config: TrainConfig) -> Splits:
     return load_splits(config.data, config.labels, config.unlabelled)
 
 
-def build(config: TrainConfig) -> Run:
+def build(
+    config: TrainConfig, *, said: Mapping[str, Sequence[Said]] | None = None
+) -> Run:
     """Builds everything a config describes; touches no device.
 
     Args:
         config: from `ltjax.train.check.check`.
+        said: column -> what earlier runs say of the training examples, for each of
+            `config.columns_from`, from `ltjax.train.restore.earlier_columns`.
 
     Returns:
         The `Run`.
@@ -57,7 +63,8 @@ def build(config: TrainConfig) -> Run:
         ValueError, TypeError, OSError: if the data cannot be read.
     """
     splits = load_data(config)
-    train = splits.train
+    train, bare = _told(config, splits.train, said or {})
+    splits = splits._replace(train=train)
     parts = make_parts(config, splits)
     setting, method, pipeline = parts.setting, parts.method, parts.pipeline
 
@@ -84,7 +91,7 @@ def build(config: TrainConfig) -> Run:
         total_steps=setting.total_steps,
         replicas=replicas,
         num_params=count_parameters(shapes.params),
-        subset=train.fingerprint,
+        subset=bare.fingerprint,
         num_train=len(train),
         num_test=len(splits.evaluated["test"]),
         inputs=signature_of(train),
@@ -120,7 +127,7 @@ def build(config: TrainConfig) -> Run:
         train_set=EvalSet("train", main_feed, len(train)),
         companions=companions,
         sources={
-            "train": train,
+            "train": bare,
             **splits.evaluated,
             **{name: stream.source for name, stream in splits.companions.items()},
         },
@@ -191,13 +198,15 @@ def make_parts(config: TrainConfig, splits: Splits) -> Parts:
         setting,
         networks=networks,
         input_shape=sample.shape[1:],
-        rule=_rule(config, setting),
         weights=config.weights.make(setting),
         loss=config.loss.make(setting),
     )
-    treatment = config.pseudo_labels.make(setting)
-    setting = dataclasses.replace(setting, treatment=treatment)
-    method: Method = config.method.make(setting)
+    setting = dataclasses.replace(
+        setting,
+        rule=_rule(config, setting),
+        treatment=config.pseudo_labels.make(setting),
+    )
+    method = remembering(config.method.make(setting), setting.rule)
     factor = config.schedule.make(setting)
     make_tx = config.optimizer.make(factor)
 
@@ -242,6 +251,24 @@ def make_predict(
         return method.predict(state, pipeline.eval({"inputs": inputs})["inputs"])
 
     return predict
+
+
+def _told(
+    config: TrainConfig, train: Source, said: Mapping[str, Sequence[Said]]
+) -> Told:
+    """The training set with the columns that the config takes from earlier runs."""
+    missing = config.columns_from.keys() - said.keys()
+    if missing:
+        raise ConfigError(
+            [
+                f"config.columns_from has {name!r}, but the runs that it names were not"
+                " asked; see ltjax.train.restore.earlier_columns"
+                for name in sorted(missing)
+            ]
+        )
+    if not said and not config.only:
+        return Told(train, train)
+    return told_by(train, said, config.only)
 
 
 def _setting(config: TrainConfig, splits: Splits) -> Setting:

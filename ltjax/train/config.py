@@ -55,6 +55,12 @@ class EngineOptions:
     evaluate_ema: bool = option(False, "the averaged parameters predict")
     init_from: str = option("", "workdir of a run whose parameters start this one")
     init_skip: tuple[str, ...] = option((), "top-level modules that start fresh")
+    columns_from: Mapping = option(
+        {}, "column -> outputs of earlier runs, as ltjax.train.earlier has them"
+    )
+    only: Mapping = option(
+        {}, "column -> value: training examples with another one are left out"
+    )
     cache_features: bool = option(
         True, "frozen backbone, no augmentation: compute the features once"
     )
@@ -104,7 +110,8 @@ def default_config() -> Any:
     for path in SECTIONS:
         config[path].unlock()
     # Mappings hold whatever their components declare.
-    config.evaluators.unlock()
+    for name in ("evaluators", "columns_from", "only"):
+        config[name].unlock()
     typing.cast(ml_collections.ConfigDict, config.replicas.grid).unlock()
     return config
 

@@ -1,6 +1,8 @@
 """What the engine asks of a combination of components, by their facts."""
 
+from ltjax.options import nearest
 from ltjax.train.config import TrainConfig
+from ltjax.train.earlier import outputs_of
 
 
 def combination_faults(c: TrainConfig) -> list[str]:
@@ -49,7 +51,13 @@ def combination_faults(c: TrainConfig) -> list[str]:
         faults.append("config.evaluate_ema is set, but ema_decay is 0")
     if c.init_skip and not c.init_from:
         faults.append("config.init_skip is set, but init_from is empty")
-    return faults + _head_needs(c) + _dense_needs(c) + _supervision_needs(c)
+    return (
+        faults
+        + _head_needs(c)
+        + _dense_needs(c)
+        + _supervision_needs(c)
+        + _column_needs(c)
+    )
 
 
 def _head_needs(c: TrainConfig) -> list[str]:
@@ -107,9 +115,8 @@ def _supervision_needs(c: TrainConfig) -> list[str]:
                     f"config.{path}.name is {chosen.name!r}, which needs the class of"
                     f" each example, but config.labels.name {c.labels.name!r} hides it"
                 )
-    known = {*c.labels.facts.columns, *c.data.facts.columns}
     for column in method.columns:
-        if column not in known:
+        if column not in _known_columns(c):
             faults.append(
                 f"method {c.method.name!r} needs the column {column!r}, which neither"
                 f" data {c.data.name!r} nor labels {c.labels.name!r} has"
@@ -126,4 +133,25 @@ def _supervision_needs(c: TrainConfig) -> list[str]:
             f"config.augment.name is {c.augment.name!r}, which makes"
             f" {', '.join(views)}, but method {c.method.name!r} reads 'inputs'"
         )
+    return faults
+
+
+def _known_columns(c: TrainConfig) -> set[str]:
+    return {*c.labels.facts.columns, *c.data.facts.columns, *c.columns_from}
+
+
+def _column_needs(c: TrainConfig) -> list[str]:
+    """Columns of earlier runs, and those that `only` goes by."""
+    faults = []
+    for name, text in c.columns_from.items():
+        try:
+            outputs_of(text)
+        except ValueError as error:
+            faults.append(f"config.columns_from.{name}: {error}")
+    for column in c.only:
+        if column not in (known := _known_columns(c)):
+            faults.append(
+                f"config.only has the column {column!r}, unknown"
+                f"{nearest(column, known)}"
+            )
     return faults

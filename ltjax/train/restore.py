@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from ltjax._checks import check_choice
-from ltjax.options import check_value, options_of
+from ltjax.options import ConfigError, check_value, options_of
 from ltjax.train.build import build, make_evaluators
 from ltjax.train.check import check
 from ltjax.train.checkpoint import Checkpoints, Restored
 from ltjax.train.config import TrainConfig
+from ltjax.train.earlier import Said, outputs_of
 from ltjax.train.evaluate import (
     Judgement,
     make_collector,
@@ -24,7 +25,7 @@ from ltjax.train.lanes import reading_lanes
 from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.run import Run
 from ltjax.train.state import NEVER, TrainState
-from ltjax.train.workdir import read_json
+from ltjax.train.workdir import find_start, read_json
 
 Changes = Mapping[str, float] | Callable[[TrainConfig], Mapping[str, float]]
 
@@ -56,7 +57,7 @@ def restore_run(
     config = read_config(workdir)
     chosen = dict(changes(config) if callable(changes) else changes or {})
     _check_changes(config, chosen)
-    run = build(config)
+    run = build(config, said=earlier_columns(config, pathlib.Path(workdir)))
     restored = read_checkpoint(workdir, run.shapes, run.method.tables, step=step)
     state = restored.state
     hyper = dict(state.hyper)
@@ -111,6 +112,43 @@ def read_checkpoint(
     if restored is None:
         raise FileNotFoundError(f"{workdir} does not hold a readable checkpoint")
     return restored
+
+
+def earlier_columns(
+    config: TrainConfig, workdir: pathlib.Path
+) -> dict[str, list[Said]]:
+    """What the runs say that a config takes columns of its training set from.
+
+    Args:
+        config: from `ltjax.train.check.check`.
+        workdir: of the run of that config; earlier stages lie beside it.
+
+    Returns:
+        Column -> what each of its runs says, for `ltjax.train.build.build`.
+
+    Raises:
+        ConfigError: if a run is not there, has several replicas, or has no such output.
+    """
+    found: dict[str, list[Said]] = {}
+    for column, text in config.columns_from.items():
+        where = f"config.columns_from.{column}"
+        found[column] = []
+        for start, output in outputs_of(text):
+            try:
+                place = find_start(start, workdir, where=where)
+                run, state, _ = restore_run(place)
+                values, _ = split_outputs(run, state, "train", outputs=(output,))
+            except (FileNotFoundError, ValueError) as error:
+                raise ConfigError([f"{where}: {error}"]) from None
+            if len(run.info.replicas) > 1:
+                raise ConfigError(
+                    [
+                        f"{where}: the run {start} has {len(run.info.replicas)}"
+                        " replicas, expected one"
+                    ]
+                )
+            found[column].append(Said(run.sources["train"], values[output][0]))
+    return found
 
 
 def _check_changes(config: TrainConfig, changes: Mapping[str, float]) -> None:

@@ -1,6 +1,7 @@
 """A run: what the loop, a notebook, or your own loop trains."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
@@ -65,8 +66,9 @@ class RunInfo:
 
     @property
     def imbalance_factor(self) -> float:
-        """n_max / n_min of the training set, as it is."""
-        return float(self.class_counts.max() / self.class_counts.min())
+        """n_max / n_min of the training set, as it is; inf if a class is empty."""
+        smallest = self.class_counts.min()
+        return float(self.class_counts.max() / smallest) if smallest else math.inf
 
     @property
     def seeds(self) -> np.ndarray:

@@ -9,6 +9,9 @@ in that run, by dotted option or by section:
          "optimizer.train": "head", "init_skip": ("head",)},
     )
 
+A stage may also take columns of its training set from what earlier ones say of the
+examples, and keep some of the examples only, see `ltjax.train.earlier`.
+
 Every stage lies in `<workdir>/<k>_<name>` and reads like any other run; a stage that is
 finished is not trained again. From the second on, a stage starts from the one before,
 unless its `init_from` says "stage:NAME".
@@ -25,7 +28,9 @@ from ltjax.options import ConfigError
 from ltjax.train.build import build
 from ltjax.train.check import check
 from ltjax.train.config import TrainConfig, copy_config
+from ltjax.train.earlier import outputs_of
 from ltjax.train.loop import Result, run
+from ltjax.train.restore import earlier_columns
 from ltjax.train.workdir import STAGE
 
 _LOG = logging.getLogger(__name__)
@@ -86,13 +91,26 @@ def _names(entries: list[Mapping]) -> list[str]:
         elif name in seen:
             faults.append(f"config.stages[{k}] is a second stage {name!r}")
         seen.add(name)
-        start = str(entry.get("init_from", ""))
-        if start.startswith(STAGE) and start.removeprefix(STAGE) not in seen - {name}:
-            faults.append(
-                f"config.stages[{k}] starts from {start!r}, which is not an"
-                f" earlier stage; expected one of {sorted(seen - {name})}"
-            )
+        for start in _runs_of(entry):
+            if not start.startswith(STAGE):
+                continue
+            if start.removeprefix(STAGE) not in seen - {name}:
+                faults.append(
+                    f"config.stages[{k}] starts from {start!r}, which is not an"
+                    f" earlier stage; expected one of {sorted(seen - {name})}"
+                )
     return faults
+
+
+def _runs_of(entry: Mapping) -> list[str]:
+    """The earlier runs that an entry names; a malformed one is told by `check`."""
+    named = [str(entry.get("init_from", ""))]
+    for text in dict(entry.get("columns_from", {})).values():
+        try:
+            named += [run for run, _ in outputs_of(text)]
+        except ValueError:
+            continue
+    return named
 
 
 def train_stages(
@@ -113,6 +131,7 @@ def train_stages(
         if stage.folder:
             _LOG.info("stage %s", stage.folder)
         place = pathlib.Path(workdir, stage.folder) if stage.folder else workdir
-        result = run(build(stage.config), place, **options)
+        said = earlier_columns(stage.config, pathlib.Path(place))
+        result = run(build(stage.config, said=said), place, **options)
     assert result is not None  # there is at least one stage
     return result

@@ -135,8 +135,10 @@ def check_continues(run: Run, record: Mapping, checkpoints: Checkpoints) -> None
         _LOG.warning("the run in this workdir: %s", note)
 
 
-def find_start(init_from: str, workdir: pathlib.Path) -> pathlib.Path:
-    """The workdir that a config's `init_from` means: a path, or an earlier stage.
+def find_start(
+    init_from: str, workdir: pathlib.Path, *, where: str = "config.init_from"
+) -> pathlib.Path:
+    """The workdir that an option names: a path, or an earlier stage.
 
     Raises:
         ConfigError: if there is no such stage beside the workdir.
@@ -148,7 +150,7 @@ def find_start(init_from: str, workdir: pathlib.Path) -> pathlib.Path:
     if not found:
         raise ConfigError(
             [
-                f"config.init_from is {init_from!r}, but beside {workdir} there is no"
+                f"{where} is {init_from!r}, but beside {workdir} there is no"
                 f" folder K_{name}"
             ]
         )

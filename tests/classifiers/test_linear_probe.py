@@ -162,6 +162,11 @@ def test_bad_input_is_named():
         logistic_probe(
             features, labels, num_classes=2, l2=1.0, class_weights=np.ones(3)
         )
+    with pytest.raises(ValueError, match=r"class 1 has no row \(1 of 2 have none\)"):
+        logistic_probe(features, labels, num_classes=2, l2=1.0)
+    two, left = np.array([0, 0, 1, 0, 0]), np.arange(5) != 2
+    with pytest.raises(ValueError, match="class 1 has no row"):
+        logistic_probe(features, two, num_classes=2, l2=1.0, where=left)
     probe = LinearProbe(np.ones((3, 2)), np.ones(2), *[np.zeros(())] * 3)
     with pytest.raises(ValueError, match=r"features has shape \(5, 2\), expected"):
         probe_logits(probe, features)

@@ -68,10 +68,11 @@ def arguments(path: pathlib.Path, module) -> list[str]:
             path.stem, list(getattr(module, "METHODS", presets.PRESETS))
         ),
         "loss": ["ce", "la", "ldam_drw", "vs"],
-        "gradient": [name for name in GRADIENTS if name != "rwsam"],
+        "gradient": list(GRADIENTS),
         "classes": ["10", "100"] if "cifar" in path.stem else [],
         "profile": PROFILES.get(path.stem, ["exp", "step"]),
         "data": ["mnist1d", "cifar10"],
+        "then": ["ldam_drw"],
         "recipe": list(getattr(module, "RECIPES", [])),
     }
     found = [""]

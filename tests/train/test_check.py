@@ -84,7 +84,10 @@ TOGETHER = [
     ({"data.holdout": 0.2, "data.val_split": "val"}, "both make a split 'val'"),
     ({"evaluate_ema": True}, "config.evaluate_ema is set, but ema_decay is 0"),
     ({"optimizer.accumulate": 3}, "16, expected a multiple of optimizer.accumulate"),
-    ({"gradient.name": "rwsam"}, "config.gradient.density_weights is empty"),
+    (
+        {"gradient.name": "rwsam", "gradient.density_column": "seen"},
+        "density_column is 'seen', which config.columns_from does not name",
+    ),
 ]
 HEADS = [
     ({"head.name": "linear", "loss.name": "ldam"}, "but loss 'ldam' needs 'cosine'"),

@@ -119,6 +119,8 @@ def test_a_batch_must_split_over_the_devices(train, tmp_path):
     workdir = tmp_path / "run"
     with pytest.raises(ConfigError, match="batch_size is 20, expected a multiple of t"):
         train({"batch_size": 20}, count=8, workdir=workdir)
+    with pytest.raises(ConfigError, match="batch_size is 4, expected a multiple of th"):
+        train({"batch_size": 4}, count=8, workdir=workdir)
     assert not workdir.exists()
 
 

@@ -14,7 +14,7 @@ import dataclasses
 
 from ltjax import losses
 from ltjax.methods.method import Method, Setting
-from ltjax.methods.self_supervised import pairs, queues
+from ltjax.methods.self_supervised import queues
 from ltjax.methods.self_supervised.boosting import BoostOptions
 from ltjax.methods.self_supervised.extensions import (
     extended,
@@ -25,7 +25,7 @@ from ltjax.options import Component
 
 
 @dataclasses.dataclass(frozen=True)
-class MoCoOptions(BoostOptions, queues.QueueOptions, pairs.TemperatureOptions):
+class MoCoOptions(BoostOptions, queues.QueueOptions):
     """Of MoCo."""
 
 
@@ -39,30 +39,12 @@ def moco(options: MoCoOptions, setting: Setting) -> Method:
     Returns:
         A `Method` whose state is the key network ("target"), "queue" and "pointer".
     """
-    queue = queues.queue_of(options, setting)
-    temperature_at = pairs.temperature_of(options, setting)
 
-    def loss(params, state, batch, *, key, program):
-        outputs, model_state = queue.queries(params, state, batch, key)
-        temperature = temperature_at(state)
-        values = losses.info_nce(
-            outputs["projection"],
-            batch["key"],
-            state.method_state["queue"],
-            temperature=temperature,
-            where=batch["mask"],
-            block=options.block or None,
-        )
-        keys = {"projection": batch["key"]}
-        more = pairs.told(options, temperature)
-        return pairs.pair_losses(
-            values, outputs, keys, model_state, batch["mask"], **more
-        )
+    def contrast(outputs, state, batch, **how):
+        queue = state.method_state["queue"]
+        return losses.info_nce(outputs["projection"], batch["key"], queue, **how)
 
-    method = pairs.pair_method(
-        setting, loss, init=queue.init, prepare=queue.prepare, update=queue.update
-    )
-    return extended(method, options, setting)
+    return extended(queues.queue_method(options, setting, contrast), options, setting)
 
 
 def _needs(options: MoCoOptions, config) -> list[str]:

@@ -32,16 +32,17 @@ VIEWS = ("view1", "view2")
 CONSTANT = "constant"
 
 
+def temperature_option(default: float, more: str = "") -> Any:
+    """The temperature of a learner whose published value is not the usual one."""
+    about = "of the similarities; with a schedule its lowest value" + more
+    return option(default, about, above=0, sweep=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class TemperatureOptions:
     """Of a temperature that may oscillate."""
 
-    temperature: float = option(
-        0.2,
-        "of the similarities; with a schedule its lowest value, published 0.1",
-        above=0,
-        sweep=True,
-    )
+    temperature: float = temperature_option(0.2, ", published 0.1")
     temperature_shape: str = option(
         CONSTANT,
         "of its schedule over the epochs",
@@ -56,14 +57,20 @@ class TemperatureOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class ContrastOptions(TemperatureOptions):
+class BatchContrastOptions(TemperatureOptions):
     """Of learners that compare the views of a batch with each other."""
+
+    block: int = option(
+        0, "views whose similarities are in memory at a time; 0 = all", low=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ContrastOptions(BatchContrastOptions):
+    """Of learners whose loss is NT-Xent, which has a focal form."""
 
     focal_gamma: float = option(
         0.0, "focusing exponent of the focal form; 0 = NT-Xent", low=0
-    )
-    block: int = option(
-        0, "views whose similarities are in memory at a time; 0 = all", low=0
     )
 
 

@@ -7,21 +7,21 @@ statistics span the whole batch, so that nothing has to be shuffled.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ltjax._numerics import l2_normalize, moving_average
-from ltjax.methods.method import Setting
+from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs
 from ltjax.options import live, option
 
 
 @dataclasses.dataclass(frozen=True)
-class QueueOptions:
-    """Of a queue of momentum keys."""
+class QueueOptions(pairs.TemperatureOptions):
+    """Of a contrast with a queue of momentum keys."""
 
     momentum: float = option(
         0.99, "of the key network: 0.999 on ImageNet", low=0, high=1, sweep=True
@@ -123,6 +123,55 @@ def queue_of(
         return forward(params, state.model_state, batch["view1"], batch["mask"], key)
 
     return Queue(init, prepare, update, queries)
+
+
+def queue_method(
+    options: QueueOptions,
+    setting: Setting,
+    contrast: Callable[..., jax.Array],
+    *,
+    labelled: bool = False,
+    metrics: Callable[[Any, Any], Mapping[str, Any]] = lambda outputs, batch: {},
+    **more: Any,
+) -> Method:
+    """A method that contrasts queries of "view1" with keys of "view2" and a queue.
+
+    Args:
+        options: see `QueueOptions`.
+        setting: the network "main" has a projection head.
+        contrast: (outputs of the queries, state, batch with "key", *, temperature,
+            where, block) -> [B].
+        labelled: whether the labels of the keys are kept too.
+        metrics: (outputs, batch) -> further metrics.
+        **more: further fields of `Method`.
+
+    Returns:
+        A `Method` whose state is that of `Queue`.
+    """
+    queue = queue_of(options, setting, labelled=labelled)
+    temperature_at = pairs.temperature_of(options, setting)
+
+    def loss(params, state, batch, *, key, program):
+        outputs, model_state = queue.queries(params, state, batch, key)
+        temperature = temperature_at(state)
+        values = contrast(
+            outputs,
+            state,
+            batch,
+            temperature=temperature,
+            where=batch["mask"],
+            block=options.block or None,
+        )
+        keys = {"projection": batch["key"]}
+        told = pairs.told(options, temperature)
+        found, aux = pairs.pair_losses(
+            values, outputs, keys, model_state, batch["mask"], **told
+        )
+        all_metrics = {**aux["metrics"], **metrics(outputs, batch)}
+        return found, {**aux, "metrics": all_metrics}
+
+    fields = {"init": queue.init, "prepare": queue.prepare, "update": queue.update}
+    return pairs.pair_method(setting, loss, labelled=labelled, **fields, **more)
 
 
 def queue_needs(options: QueueOptions, config: Any) -> list[str]:

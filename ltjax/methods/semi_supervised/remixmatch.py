@@ -32,6 +32,7 @@ from ltjax.methods.method import (
     evaluated,
     even_part,
 )
+from ltjax.methods.self_supervised.rotation import turned
 from ltjax.methods.semi_supervised import streams
 from ltjax.methods.semi_supervised.alignment import AlignOptions, align
 from ltjax.methods.semi_supervised.mixing import MIXED, TARGET, with_mixtures
@@ -55,33 +56,6 @@ class ReMixMatchOptions(MixOptions):
         0.5, "last weight of the unmixed strong view", low=0, sweep=True
     )
     lambda_rotation: float = option(0.5, "weight of the turns", low=0, sweep=True)
-
-
-def turned(inputs: jax.Array, turns: jax.Array) -> jax.Array:
-    """Rows of `inputs`, each turned by 0 to 3 quarters.
-
-    Args:
-        inputs: [N, H, W, C] with H = W, or [N, T, C] signals, which 1, 2 and 3 reverse,
-            negate, and both.
-        turns: int [N].
-
-    Returns:
-        Like inputs.
-
-    Raises:
-        ValueError: if images are not square.
-    """
-    if inputs.ndim == 4:
-        if inputs.shape[1] != inputs.shape[2]:
-            raise ValueError(
-                f"turned: inputs have shape {inputs.shape}, expected square images"
-            )
-        made = [jnp.rot90(inputs, k, axes=(1, 2)) for k in range(4)]
-    else:
-        back = jnp.flip(inputs, axis=1)
-        made = [inputs, back, -inputs, -back]
-    which = turns.reshape(-1, *[1] * (inputs.ndim - 1))
-    return jnp.select([which == k for k in range(4)], made)
 
 
 def remixmatch(options: ReMixMatchOptions, setting: Setting) -> Method:

@@ -23,15 +23,10 @@ from ltjax.options import Component, option
 
 
 @dataclasses.dataclass(frozen=True)
-class KCLOptions(queues.QueueOptions, pairs.TemperatureOptions):
+class KCLOptions(queues.QueueOptions):
     """Of k-positive contrastive learning."""
 
-    temperature: float = option(
-        0.07,
-        "of the similarities; with a schedule its lowest value",
-        above=0,
-        sweep=True,
-    )
+    temperature: float = pairs.temperature_option(0.07)
     k: int = option(6, "most positives from the queue", low=0)
     unchosen: str = option(
         "masked",
@@ -50,39 +45,22 @@ def kcl(options: KCLOptions, setting: Setting) -> Method:
     Returns:
         A `Method` whose state is MoCo's and "queue_labels".
     """
-    queue = queues.queue_of(options, setting, labelled=True)
-    temperature_at = pairs.temperature_of(options, setting)
 
-    def loss(params, state, batch, *, key, program):
-        outputs, model_state = queue.queries(params, state, batch, key)
-        temperature, kept = temperature_at(state), state.method_state
-        values = losses.kcl(
+    def contrast(outputs, state, batch, **how):
+        kept = state.method_state
+        return losses.kcl(
             outputs["projection"],
             batch["key"],
             batch["label"],
             queue=kept["queue"],
             queue_labels=kept["queue_labels"],
-            k=options.k,
-            temperature=temperature,
-            unchosen=options.unchosen,
-            where=batch["mask"],
             queue_where=kept["queue_labels"] >= 0,
-            block=options.block or None,
-        )
-        keys = {"projection": batch["key"]}
-        more = pairs.told(options, temperature)
-        return pairs.pair_losses(
-            values, outputs, keys, model_state, batch["mask"], **more
+            k=options.k,
+            unchosen=options.unchosen,
+            **how,
         )
 
-    return pairs.pair_method(
-        setting,
-        loss,
-        labelled=True,
-        init=queue.init,
-        prepare=queue.prepare,
-        update=queue.update,
-    )
+    return queues.queue_method(options, setting, contrast, labelled=True)
 
 
 KCL = Component(

@@ -23,7 +23,7 @@ from ltjax.options import Component, live, option
 
 
 @dataclasses.dataclass(frozen=True)
-class PaCoOptions(queues.QueueOptions, pairs.TemperatureOptions):
+class PaCoOptions(queues.QueueOptions):
     """Of parametric contrastive learning."""
 
     alpha: float = option(0.05, "weight of a positive sample", low=0, sweep=True)
@@ -43,14 +43,10 @@ def paco(options: PaCoOptions, setting: Setting) -> Method:
     Returns:
         A `Method` whose state is MoCo's and "queue_labels".
     """
-    queue = queues.queue_of(options, setting, labelled=True)
-    temperature_at = pairs.temperature_of(options, setting)
 
-    def loss(params, state, batch, *, key, program):
-        outputs, model_state = queue.queries(params, state, batch, key)
-        temperature, kept = temperature_at(state), state.method_state
-        now = live("method", options, state.hyper)
-        values = losses.paco(
+    def contrast(outputs, state, batch, **how):
+        kept, now = state.method_state, live("method", options, state.hyper)
+        return losses.paco(
             outputs["logits"],
             batch["label"],
             setting.class_counts,
@@ -61,25 +57,15 @@ def paco(options: PaCoOptions, setting: Setting) -> Method:
             alpha=now.alpha,
             beta=now.beta,
             gamma=now.gamma,
-            temperature=temperature,
-            where=batch["mask"],
-            block=options.block or None,
+            **how,
         )
-        keys = {"projection": batch["key"]}
-        more = pairs.told(options, temperature)
-        found, aux = pairs.pair_losses(
-            values, outputs, keys, model_state, batch["mask"], **more
-        )
-        hits = {"accuracy": labelled.accuracy(outputs, batch)}
-        return found, {**aux, "metrics": {**aux["metrics"], **hits}}
 
-    return pairs.pair_method(
+    return queues.queue_method(
+        options,
         setting,
-        loss,
+        contrast,
         labelled=True,
-        init=queue.init,
-        prepare=queue.prepare,
-        update=queue.update,
+        metrics=lambda outputs, batch: {"accuracy": labelled.accuracy(outputs, batch)},
         evaluators=("classification",),
     )
 

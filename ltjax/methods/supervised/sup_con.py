@@ -22,20 +22,12 @@ from ltjax.options import Component, option
 
 
 @dataclasses.dataclass(frozen=True)
-class SupConOptions(pairs.ViewOptions, pairs.TemperatureOptions):
+class SupConOptions(pairs.ViewOptions, pairs.BatchContrastOptions):
     """Of supervised contrastive learning."""
 
-    temperature: float = option(
-        0.1,
-        "of the similarities; with a schedule its lowest value",
-        above=0,
-        sweep=True,
-    )
+    temperature: float = pairs.temperature_option(0.1)
     base_temperature: float = option(
         0.0, "T0 of the factor T / T0, 0.07 in the code; 0 = no factor", low=0
-    )
-    block: int = option(
-        0, "views whose similarities are in memory at a time; 0 = all", low=0
     )
 
 

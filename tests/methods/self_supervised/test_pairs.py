@@ -54,3 +54,16 @@ def test_a_period_without_steps_is_refused():
     )
     with pytest.raises(ConfigError, match="temperature_period is '0 epochs' = 0 steps"):
         pairs.temperature_of(options, SETTING)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("method.temperature=0", "config.method.temperature is 0"),
+        ("augment.name=none", "needs the view 'view2', but config.augment.name 'none'"),
+        ("head.name=linear", "but method 'simclr' needs 'projection'"),
+    ],
+)
+def test_one_view_no_temperature_and_no_projection_are_faults(smoked, change, message):
+    with pytest.raises(ConfigError, match=message):
+        smoked("selfsup_lt", "method=simclr,probe=false", change)

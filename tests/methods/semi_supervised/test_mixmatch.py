@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax.methods.self_supervised.rotation import turned
 from ltjax.methods.semi_supervised.mixing import mixture
-from ltjax.methods.semi_supervised.remixmatch import turned
 from ltjax.options import ConfigError
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
