@@ -15,9 +15,9 @@ from ltjax.data.splits import Splits
 from ltjax.data.supervision import Unlabelled
 from ltjax.options import nearest
 from ltjax.serving.predictor import Predictor
-from ltjax.train.build import make_parts
 from ltjax.train.checkpoint import has_checkpoints
 from ltjax.train.lanes import replica_table
+from ltjax.train.parts import make_parts
 from ltjax.train.restore import read_checkpoint, read_config
 from ltjax.train.state import NEVER
 from ltjax.train.workdir import read_json

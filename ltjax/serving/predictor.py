@@ -13,8 +13,8 @@ from ltjax.data.signature import Signature
 from ltjax.methods.method import averaged
 from ltjax.serving.files import read_images
 from ltjax.serving.priors import PRIORS, Prior, implied_prior, read_prior
-from ltjax.train.build import Parts, make_predict
 from ltjax.train.config import TrainConfig
+from ltjax.train.parts import Parts, make_predict
 from ltjax.train.state import TrainState
 
 

@@ -12,9 +12,10 @@ from ltjax.methods import presets
 from ltjax.methods.registry import GRADIENTS
 from ltjax.options import options_of
 from ltjax.serving.loading import stand_in_splits
-from ltjax.train.build import build, make_parts, make_predict
+from ltjax.train.build import build
 from ltjax.train.check import check
 from ltjax.train.checkpoint import Checkpoints
+from ltjax.train.parts import make_parts, make_predict
 from ltjax.train.workdir import facts_of
 
 # Every method with the plain gradient, every rule with a method it may meet.

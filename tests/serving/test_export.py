@@ -7,7 +7,7 @@ import pytest
 
 import ltjax
 from ltjax.serving import export
-from ltjax.train.build import make_model
+from ltjax.train.parts import make_model
 from ltjax.train.restore import read_config
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")

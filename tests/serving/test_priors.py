@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from ltjax.serving.priors import implied_prior, read_prior
-from ltjax.train.build import load_data, make_parts
+from ltjax.train.build import load_data
 from ltjax.train.lanes import replica_table
+from ltjax.train.parts import make_parts
 
 # Counts of the tiny run's classes.
 COUNTS = np.array([40, 30, 23, 18, 14, 11, 8, 6, 5, 4])

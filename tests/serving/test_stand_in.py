@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ltjax.serving.loading import stand_in_splits
-from ltjax.train.build import build, make_parts, make_predict
+from ltjax.train.build import build
+from ltjax.train.parts import make_parts, make_predict
 from ltjax.train.workdir import facts_of
 
 # Of each kind what reads most of its data: columns, companions, tables, peers, frames.

@@ -8,6 +8,7 @@ import pytest
 
 from ltjax.options import ConfigError
 from ltjax.train import build as building
+from ltjax.train import parts
 from ltjax.train.build import build, run_name
 from ltjax.train.lanes import replica_table
 
@@ -172,7 +173,7 @@ def masks_seen(tiny, monkeypatch):
     """The masks that the network of a run gets while its step is traced."""
 
     def of(changes):
-        seen, make_model = [], building.make_model
+        seen, make_model = [], parts.make_model
 
         def spied(config, num_classes):
             model = make_model(config, num_classes)
@@ -184,7 +185,7 @@ def masks_seen(tiny, monkeypatch):
             return model._replace(forward=forward)
 
         with monkeypatch.context() as patch:
-            patch.setattr(building, "make_model", spied)
+            patch.setattr(parts, "make_model", spied)
             run = building.build(tiny(changes))
 
         def first_step():
