@@ -68,10 +68,10 @@ def absorb(found: Directions, points: jax.Array, where: jax.Array) -> Directions
 
     Example:
         >>> start = Directions(jnp.eye(2), jnp.zeros(2))
-        >>> points = jnp.array([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
+        >>> points = jnp.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
         >>> found = absorb(start, points, jnp.array([True, True, False]))
-        >>> found.sums.round(2).tolist(), found.members.tolist()
-        ([[1.8, 0.6], [0.6, 1.8]], [1.0, 1.0])
+        >>> found.sums.tolist(), found.members.tolist()
+        ([[1.0, 0.0], [0.0, 3.0]], [0.0, 2.0])
     """
     nearest = jnp.argmax(cosines(points, found), axis=1)
     own = (nearest[:, None] == jnp.arange(len(found.sums))[None, :]) & where[:, None]
