@@ -295,12 +295,16 @@ def describe(run: Run, lanes: Lanes) -> str:
     """What is about to be trained, in a few lines."""
     info, groups = run.info, run.info.groups
     counts = info.class_counts
-    members = ", ".join(f"{name} {int(g.sum())}" for name, g in groups.items())
+    members = ", ".join(
+        f"{name} {int(g.sum())} with {int(counts[g].sum())}"
+        for name, g in groups.items()
+    )
     devices = lanes.layout.mesh.devices.ravel()
     return (
         f"{info.name}: {info.num_train} training examples of {info.num_classes}"
         f" classes, {counts.max()} to {counts.min()} each (ratio"
-        f" {info.imbalance_factor:.4g}; {members})\n"
+        f" {info.imbalance_factor:.4g})\n"
+        f"classes and their examples: {members}\n"
         f"{run.model.describe}, {info.num_params:,} parameters\n"
         f"{info.total_steps} steps of {run.config.batch_size}, {lanes.count}"
         f" replica(s), {len(devices)} {devices[0].platform} device(s)"
