@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ltjax.data.overlap import check_overlap
 from ltjax.durations import duration_steps
 from ltjax.options import ConfigError
 from ltjax.train.checkpoint import JUDGED, Checkpoints
@@ -109,6 +110,7 @@ def run(
 
     Raises:
         ConfigError: if workdir holds a run of another config, or sizes do not divide.
+        DataError: if a split to evaluate on holds nothing but training examples.
         NonFinite: naming step, replica and batch indices, if every replica diverged.
         Preempted: after SIGTERM (or the platform's notice), once the state is saved.
     """
@@ -116,6 +118,8 @@ def run(
         raise ConfigError(["workdir is empty, expected the folder of the run"])
     path = pathlib.Path(workdir).expanduser()
     # What cannot start leaves no folder behind.
+    evaluated = {split.name: run.sources[split.name] for split in run.eval_sets}
+    check_overlap(run.sources["train"], evaluated)
     lanes, every = training_lanes(run.config, len(run.info.replicas)), _intervals(run)
     try:
         path.mkdir(parents=True, exist_ok=True)
