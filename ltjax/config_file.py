@@ -159,7 +159,7 @@ def _run_config_file(path: str, arg: str):
 
 def message_of(error: Exception) -> str:
     """What to tell of an error, without the quotes of a KeyError."""
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError) and "pip install" not in str(error):
         return f"{error}; install it with pip install 'ltjax[all]'"
     # str() of a KeyError is the repr of its message.
     repeated = isinstance(error, (KeyError, AttributeError)) and error.args

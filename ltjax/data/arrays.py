@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import check_integers, dtype_of
 from ltjax.class_stats import infer_num_classes
+from ltjax.data.class_labels import encode_labels
 from ltjax.data.readers import ArrayReader, Contents, DataError, MissingDataError
 
 
@@ -87,14 +88,18 @@ def open_npz(
     path: str,
     data_dir: str | None = None,
     num_classes: int | None = None,
+    names: tuple[str, ...] | None = None,
 ) -> Contents:
     """Opens a .npz file with the arrays `inputs` (or `images`) and `labels`.
+
+    Labels are class indices, which an array `class_names` may name, or words.
 
     Args:
         split: replaces "{split}" in the path; other braces are left alone.
         path: of the file, absolute or relative to the working or data directory.
         data_dir: data directory, or None.
-        num_classes: K, or None for the largest label + 1.
+        num_classes: K, or None for the number of names, else the largest label + 1.
+        names: of the classes of the training data, for labels that are words.
 
     Returns:
         Contents held in memory. Pickled objects in the file are refused.
@@ -105,31 +110,75 @@ def open_npz(
             is missing, or the arrays do not fit together.
     """
     # Not str.format: a folder may have braces in its name.
-    file = pathlib.Path(path.replace("{split}", split))
+    file = find_npz_file(path.replace("{split}", split), data_dir)
+    inputs, labels, own_names = _read_npz(file)
+    caller = f"npz {file}"
+    if labels.dtype.kind in "US":
+        labels, names = encode_labels(caller, labels.tolist(), own_names or names)
+    elif own_names:
+        names = own_names
+    if names and num_classes is None:
+        num_classes = len(names)
+    contents = array_contents(caller, inputs, labels, num_classes)
+    if names and len(names) == contents.num_classes:
+        return contents._replace(class_names=names)
+    return contents
+
+
+def find_npz_file(path: str, data_dir: str | None) -> pathlib.Path:
+    """A .npz file as given, or below the data directory.
+
+    Raises:
+        MissingDataError: if there is no such file.
+        DataError: if it is not an archive.
+    """
+    file = pathlib.Path(path).expanduser()
     if not file.is_file() and data_dir is not None:
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
         raise MissingDataError(f"npz: there is no file {file}")
     if not zipfile.is_zipfile(file):
         raise DataError(f"npz: {file} is not an .npz archive, or it is damaged")
-    inputs, labels = _read_npz(file)
-    return array_contents(f"npz {file}", inputs, labels, num_classes)
+    return file
 
 
-def _read_npz(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+def npz_class_names(path: str, data_dir: str | None) -> tuple[str, ...] | None:
+    """The classes of a .npz file whose labels are words; None if they are indices.
+
+    The inputs are not read.
+    """
+    file = find_npz_file(path, data_dir)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if "class_names" in arrays.files:
+                return tuple(map(str, arrays["class_names"]))
+            labels = arrays["labels"]
+    except Exception:  # which reading the whole file says better
+        return None
+    if labels.dtype.kind not in "US":
+        return None
+    return encode_labels(f"npz {file}", labels.tolist())[1]
+
+
+def _read_npz(
+    file: pathlib.Path,
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
+    """(inputs, labels, names of the classes if there are any)."""
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            key = "inputs" if "inputs" in names else "images"
-            if key not in names or "labels" not in names:
+            stored = [name.removesuffix(".npy") for name in archive.namelist()]
+            key = "inputs" if "inputs" in stored else "images"
+            if key not in stored or "labels" not in stored:
                 raise DataError(
-                    f"npz: {file} holds {sorted(names)}, expected 'inputs' (or"
+                    f"npz: {file} holds {sorted(stored)}, expected 'inputs' (or"
                     " 'images') and 'labels'"
                 )
-            for name in (key, "labels"):
+            wanted = [key, "labels", *{"class_names"}.intersection(stored)]
+            for name in wanted:
                 _check_member(file, archive, name)
         with np.load(file, allow_pickle=False) as arrays:
-            return arrays[key], arrays["labels"]
+            names = arrays["class_names"] if "class_names" in wanted else ()
+            return arrays[key], arrays["labels"], tuple(map(str, names)) or None
     except DataError:
         raise
     except Exception as error:  # of zipfile, zlib, numpy's header parser, ...

@@ -9,7 +9,7 @@ import dataclasses
 import io
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -154,13 +154,41 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
         with PIL.Image.open(io.BytesIO(data)) as opened:
             if opened.format == "PNG" and not getattr(opened, "tile", True):
                 raise DataError("cannot be decoded: there are no pixels in the file")
-            image = _eight_bits(_upright(opened))
-            image = image.convert("RGB" if channels == 3 else "L")
+            frames = getattr(opened, "n_frames", 1)
+            # A camera's MPO holds the picture and previews of it.
+            if frames > 1 and opened.format != "MPO":
+                raise DataError(
+                    f"is animated or has pages ({frames} frames), expected one picture;"
+                    " save the frame that is meant"
+                )
+            return size_image(opened, sizing, channels)
     except DataError:
         raise
     except Exception as error:  # PIL's plugins raise whatever they stumble over
         reason = str(error) or type(error).__name__
         raise DataError(f"cannot be decoded: {reason}") from error
+
+
+def size_image(image: Any, sizing: Sizing, channels: int = 3) -> np.ndarray:
+    """The pixels of a PIL image, upright, in 8 bits and brought to size.
+
+    Transparent pixels are shown on white, as a viewer does; CMYK becomes RGB.
+
+    Args:
+        image: a PIL image.
+        sizing: see `decode_image`.
+        channels: likewise.
+
+    Returns:
+        uint8 [height, width, channels].
+
+    Raises:
+        DataError: see `decode_image`.
+    """
+    import PIL.Image
+
+    image = _opaque(_eight_bits(_upright(image)))
+    image = image.convert("RGB" if channels == 3 else "L")
     width, height = image.size
     if sizing.resize is not None:
         short = min(width, height)
@@ -179,6 +207,19 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
         image = image.crop((left, top, left + sizing.crop, top + sizing.crop))
     pixels = np.asarray(image, np.uint8)
     return pixels if channels == 3 else pixels[..., None]
+
+
+def _opaque(image):
+    """The image on white if it is transparent anywhere, otherwise as it is."""
+    import PIL.Image
+
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    if image.getextrema()[-1][0] == 255:
+        return image
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return PIL.Image.alpha_composite(white, image)
 
 
 def _upright(image):

@@ -269,7 +269,7 @@ def array_source(
     """
     contents = array_contents(f"array_source {name}", inputs, labels, num_classes)
     found = {key: np.asarray(column) for key, column in (columns or {}).items()}
-    return _make_source(name, split, contents, class_names, mean, std, found)
+    return make_source(name, split, contents, class_names, mean, std, found)
 
 
 def resolve_data_dir(data_dir: str | os.PathLike | None) -> str:
@@ -367,7 +367,7 @@ def load_source(
             raise TypeError(f"load_source: {name!r} needs the option {option!r}")
     stored = (dataset.splits or {}).get(split, split)
     contents = dataset.open(stored, **options)
-    return _make_source(
+    return make_source(
         name, split, contents, contents.class_names, dataset.mean, dataset.std
     )
 
@@ -394,7 +394,7 @@ def _list_options(
     }
 
 
-def _make_source(
+def make_source(
     name: str,
     split: str,
     contents: Contents,
@@ -403,6 +403,26 @@ def _make_source(
     std: tuple[float, ...] | None,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Source:
+    """A source of what opening a split has yielded.
+
+    Args:
+        name: of the data set.
+        split: of it.
+        contents: labels and reader.
+        class_names: K names, or None.
+        mean: per channel, see `Source`.
+        std: likewise.
+        columns: likewise.
+
+    Returns:
+        Source with validated labels.
+
+    Raises:
+        DataError: if a label is negative.
+
+    Warns:
+        UserWarning: of classes without an example.
+    """
     # Only a supervision of ours takes labels away: from elsewhere -1 is a mistake.
     negative = np.flatnonzero(np.asarray(contents.labels) < 0)
     if negative.size:
