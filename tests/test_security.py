@@ -16,7 +16,7 @@ UNSAFE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 # Sends plans to worker processes of its own; reads nothing.
 SENDS = {"data/feed.py"}
 # The config file of `ltjax train`, which is a program.
-EXECUTES = {"cli.py": {"exec_module"}}
+EXECUTES = {"config_file.py": {"exec_module"}}
 CALLS = {"eval", "exec", "compile", "__import__", "exec_module"}
 
 

@@ -263,7 +263,7 @@ _OWN: dict[str, tuple[str, type, Callable[[str, Any], Stored]]] = {
 
 
 class DataTable(Mapping[str, Component]):
-    """The data sets of the catalog, and those whose names have a form, as "npz:PATH"."""
+    """The data sets of the catalog, and those whose names have a form ("npz:PATH")."""
 
     forms = {
         "tfds:NAME": "any other prepared TFDS data set",
