@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ltjax.report.style import INK, PAGE_WIDTH, figure_style, new_figure
 
-_LONGEST_NAME = 24  # characters of a class name beside a bar
+_LONGEST_NAME = 18  # characters of a class name beside a bar
 
 
 class Pair(NamedTuple):
@@ -125,14 +125,14 @@ def plot_many_confusions(
     names = list(class_names or map(str, range(num_classes)))
     with figure_style():
         figure = new_figure(PAGE_WIDTH, 1.6 + 0.2 * max(len(found), 6))
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.5))
+        left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
         left.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
         left.spines[:].set_visible(False)
         left.tick_params(length=0)
         for i, j in np.ndindex(share.shape):
             text = f"{100 * share[i, j]:.1f}"
             if i == j:
-                text += f"\n({100 * correct[i]:.1f} right)"
+                text += f"\n{100 * correct[i]:.1f} right"
             left.text(
                 j,
                 i,
@@ -146,7 +146,7 @@ def plot_many_confusions(
         left.set_yticks(range(len(groups)), list(groups))
         left.set_xlabel("predicted class is")
         left.set_ylabel("true class is")
-        left.set_title("share of the group's examples (%)")
+        left.set_title("groups (%)")
         _bars(right, found, names)
         if title:
             figure.suptitle(title)
@@ -159,8 +159,8 @@ def _bars(axes, found: list[Pair], names: list[str]) -> None:
     axes.set_yticks(range(len(found)), labels, fontsize=7)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("share of the true class (%)")
-    axes.set_title("most confused: true → predicted" if found else "nothing confused")
+    axes.set_xlabel("of the true class (%)")
+    axes.set_title("confused pairs" if found else "no confused pair")
 
 
 def _short(name: str) -> str:

@@ -54,7 +54,7 @@ def test_the_figure_names_pairs_and_groups():
     labels = [text.get_text() for text in right.get_yticklabels()]
     assert labels[0] == "fox → cat" and labels[1].endswith("… → cat")
     assert [bar.get_width() for bar in right.patches] == [75, 25, 25, 20]
-    assert "87.5\n(65.0 right)" in [text.get_text() for text in left.texts]
+    assert "87.5\n65.0 right" in [text.get_text() for text in left.texts]
 
 
 def test_a_report_of_many_classes(workdir, tmp_path):
