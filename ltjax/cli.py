@@ -12,7 +12,8 @@ import sys
 import warnings
 from typing import Any
 
-from ltjax.config_file import UsageError, load_config, message_of
+from ltjax.config_file import UsageError, message_of
+from ltjax.train_arguments import add_data_arguments, train_config
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
@@ -88,12 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train (or resume) a run",
+        usage="ltjax train (--data PATH | --config FILE:args) --workdir DIR"
+        " [--config.FIELD=VALUE ...]",
         description="Trains the run of a config, or resumes it where it stopped."
         " Arguments of the config file follow a colon; any field can be overridden:"
-        " --config configs/cifar_lt.py:method=ldam_drw,imf=100 --config.seed=1",
+        " --config configs/cifar_lt.py:method=ldam_drw,imf=100 --config.seed=1."
+        " With --data the config is made for data of your own.",
         allow_abbrev=False,
     )
     train.add_argument("--workdir", required=True, help="where the run lives")
+    add_data_arguments(train)
     train.add_argument("--no-tensorboard", action="store_true")
     train.add_argument(
         "--multihost", action="store_true", help="join the processes of a cluster"
@@ -168,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args, rest: list[str]) -> int:
-    config = load_config(rest)
+    config = train_config(args, rest)
     from ltjax.train.checkpoint import SaveFailed
     from ltjax.train.loop import Preempted
     from ltjax.train.mesh import initialize
@@ -194,6 +199,12 @@ def _train(args, rest: list[str]) -> int:
             values = np.atleast_1d(values)
             spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
             print(f"{key:<34} {values.mean():.4f}{spread}")
+        if args.data:
+            from ltjax.report.closing import closing_table
+            from ltjax.report.reading import read_run
+
+            place = os.path.join(args.workdir, stages[-1].folder)
+            print(f"\n{closing_table(read_run(place))}")
     return 0
 
 

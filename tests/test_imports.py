@@ -23,7 +23,7 @@ FLOORS = [
     ],
     ["data", "models", "methods", "evaluators"],
     ["train"],
-    ["config_file", "cli", "__main__"],
+    ["own_data", "config_file", "fitting", "train_arguments", "cli", "__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS, start=1) for name in names}
 SIDE = {"report": 3, "sklearn": 3, "consistency": 3}

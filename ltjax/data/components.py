@@ -10,19 +10,21 @@ from ltjax.data.folders import open_folder
 from ltjax.data.mnist1d import open_mnist1d
 from ltjax.data.own import (
     ClassFolderOptions,
+    ShareOptions,
     SplitOptions,
     Stored,
     TableOptions,
     find_folder,
     find_memory,
     find_npz,
+    find_records,
     find_table,
     own_component,
 )
 from ltjax.data.records import open_records
 from ltjax.data.scenes import digit_scenes, digit_sets
 from ltjax.data.source import Source, load_source
-from ltjax.options import Component, option, options_of
+from ltjax.options import Chosen, Component, option, options_of
 
 PROFILES = ("exp", "step", "pareto", "balanced", "counts", "none")
 
@@ -120,7 +122,7 @@ class LargeRecordOptions(RecordOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnRecordOptions(RecordOptions, OwnDataOptions):
+class OwnRecordOptions(ShareOptions, RecordOptions, OwnDataOptions):
     """Of any other TFDS data set."""
 
 
@@ -148,7 +150,7 @@ class OwnTableOptions(TableOptions, OwnDataOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnMemoryOptions(SplitOptions, OwnDataOptions):
+class OwnMemoryOptions(ShareOptions, OwnDataOptions):
     """Of data that are given in Python."""
 
 
@@ -255,11 +257,25 @@ SCENES: dict[str, Component] = {
 
 # Kind before the colon -> form, options, and (path, options) -> what lies there.
 _OWN: dict[str, tuple[str, type, Callable[[str, Any], Stored]]] = {
+    "tfds": ("tfds:NAME", OwnRecordOptions, find_records),
     "npz": ("npz:PATH", NpzOptions, find_npz),
     "folder": ("folder:DIR", OwnFolderOptions, find_folder),
     "table": ("table:FILE", OwnTableOptions, find_table),
     "memory": ("memory:NAME", OwnMemoryOptions, find_memory),
 }
+
+
+def stored_of(data: Chosen) -> Stored:
+    """What lies at the path of a checked section of one's own data.
+
+    Args:
+        data: whose name has one of the forms of `DataTable`.
+
+    Returns:
+        `Stored`: the splits as they are stored, before any is made.
+    """
+    kind, _, rest = data.name.partition(":")
+    return _OWN[kind][2](rest, data.options)
 
 
 class DataTable(Mapping[str, Component]):
@@ -284,9 +300,6 @@ class DataTable(Mapping[str, Component]):
         kind, _, rest = name.partition(":")
         if name in self._datasets:
             return _catalogued(name, self._datasets[name])
-        if rest and kind == "tfds":
-            dataset = Dataset(open_records, {"name": rest}, None)
-            return _component(name, dataset, self.forms["tfds:NAME"], OwnRecordOptions)
         if rest and kind in _OWN:
             form, options, find = _OWN[kind]
             about = self.forms[form]

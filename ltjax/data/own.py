@@ -16,7 +16,13 @@ import numpy as np
 from ltjax.data import class_folders, tables
 from ltjax.data.arrays import npz_class_names, open_npz
 from ltjax.data.readers import Contents, MissingDataError, Sizing
-from ltjax.data.source import DATA_DIR_VARIABLE, Source, make_source
+from ltjax.data.records import open_records, stored_splits
+from ltjax.data.source import (
+    DATA_DIR_VARIABLE,
+    Source,
+    make_source,
+    resolve_data_dir,
+)
 from ltjax.options import Component, option
 
 _LOG = logging.getLogger(__name__)
@@ -93,11 +99,14 @@ def own_component(
             raise MissingDataError(
                 f"{name} has no split {split!r}, expected one of {stored.splits}"
             )
-        if options.train_split not in stored.splits:
-            raise MissingDataError(
-                f"{name} has no split {options.train_split!r} (data.train_split),"
-                f" expected one of {stored.splits}"
-            )
+        for key in ("train_split", "test_split"):
+            asked = getattr(options, key)
+            # Without a "test" one is split off; another name is meant to be there.
+            if asked not in stored.splits and asked != "test":
+                raise MissingDataError(
+                    f"{name} has no split {asked!r} (config.data.{key}), expected one"
+                    f" of {stored.splits}"
+                )
         whole = _source(name, split, stored.open(options.train_split))
         if options.test_split in stored.splits:
             return whole
@@ -107,10 +116,10 @@ def own_component(
             share=options.test_share,
             seed=options.subset_seed,
         )
-        if split == options.test_split:
-            return whole.select(second)
+        if split == options.train_split:
+            return whole.select(first)
         _tell(whole, second, options.test_share)
-        return whole.select(first)
+        return whole.select(second)
 
     return Component(about, options, make, needs)
 
@@ -138,16 +147,22 @@ def _tell(whole: Source, test: np.ndarray, share: float) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitOptions:
-    """Shared by the kinds of paths."""
+class ShareOptions:
+    """Shared by all data of one's own."""
 
-    test: str = option("", "path of the test data; '' = found, or split off")
     test_share: float = option(
         0.2,
         "share of each class that is split off if there is no test",
         above=0,
         below=1,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitOptions(ShareOptions):
+    """Shared by the kinds of paths."""
+
+    test: str = option("", "path of the test data; '' = found, or split off")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,6 +261,24 @@ def located(path: str, data_dir: str) -> str:
     if base and not os.path.exists(given) and os.path.exists(os.path.join(base, given)):
         return os.path.join(base, given)
     return given
+
+
+def find_records(name: str, options: Any) -> Stored:
+    """A prepared TFDS data set."""
+    data_dir = resolve_data_dir(options.data_dir or None)
+
+    def opened(split: str) -> Contents:
+        return open_records(
+            split,
+            name=name,
+            data_dir=data_dir,
+            input_key=options.input_key or None,
+            label_key=options.label_key or None,
+            resize=options.resize or None,
+            crop=options.crop or None,
+        )
+
+    return Stored(stored_splits(name, data_dir), opened)
 
 
 # "memory:NAME" -> split -> Contents, of the data that were given in this process.

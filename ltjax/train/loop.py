@@ -17,6 +17,7 @@ import numpy as np
 from ltjax.data.overlap import check_overlap
 from ltjax.durations import duration_steps
 from ltjax.options import ConfigError
+from ltjax.train.accelerator import unused_gpu
 from ltjax.train.checkpoint import JUDGED, Checkpoints
 from ltjax.train.evaluate import Judgement, make_judge, without_lost
 from ltjax.train.features import extract_features, reuses_features
@@ -117,6 +118,9 @@ def run(
     if not os.fspath(workdir):
         raise ConfigError(["workdir is empty, expected the folder of the run"])
     path = pathlib.Path(workdir).expanduser()
+    idle = unused_gpu()
+    if idle:
+        _LOG.warning("%s", idle)
     # What cannot start leaves no folder behind.
     evaluated = {split.name: run.sources[split.name] for split in run.eval_sets}
     check_overlap(run.sources["train"], evaluated)
