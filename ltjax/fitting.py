@@ -102,8 +102,8 @@ def fit(
 
     Example:
         >>> import numpy as np, ltjax
-        >>> x = np.random.default_rng(0).normal(size=(60, 2)) + 4 * np.eye(2)[[0, 1] * 30]
-        >>> fitted = ltjax.fit((x, ["ant", "bee"] * 30), epochs=20)
+        >>> x = np.eye(2)[[0, 1] * 30] + np.linspace(0, 0.1, 60)[:, None]
+        >>> fitted = ltjax.fit((x, ["ant", "bee"] * 30), epochs=1)
         >>> fitted.run.class_names
         ('ant', 'bee')
     """
@@ -122,7 +122,7 @@ def fit(
         image_size=image_size,
         epochs=epochs,
         label=label if isinstance(train, (str, os.PathLike)) else "",
-        devices=jax.device_count(),
+        devices=len(jax.devices()),
         sides=sides,
     )
     config.seed = seed
@@ -184,8 +184,8 @@ def _contents(
     kind = _kind(train, "train")
     if test is not None and _kind(test, "test") != kind:
         raise DataError(
-            f"fit: train is a {kind} and test a {_kind(test, 'test')}, expected two of a"
-            " kind"
+            f"fit: train is a {kind} and test a {_kind(test, 'test')}, expected two of"
+            " a kind"
         )
     if label and kind != "data frame":
         raise ConfigError(

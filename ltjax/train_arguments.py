@@ -63,4 +63,4 @@ def train_config(args: argparse.Namespace, rest: list[str]) -> Any:
 
     from ltjax.own_data import own_config
 
-    return override(own_config(args.data, devices=jax.device_count(), **given), rest)
+    return override(own_config(args.data, devices=len(jax.devices()), **given), rest)

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ltjax.data.readers import DataError
+from ltjax.data.readers import DataError, check_frames
 
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _ORIENTATION = 0x0112
@@ -51,11 +51,12 @@ def image_sizes(
         try:
             sizes.append(_size(pathlib.Path(root, path)))
         except Exception as error:  # PIL's plugins raise whatever they stumble over
-            damaged.append(f"{pathlib.Path(root, path)}: {error}")
+            reason = str(error).partition(" '")[0]  # PIL repeats the path
+            damaged.append(f"{pathlib.Path(root, path)} {reason}")
     if damaged:
         more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
         raise DataError(
-            f"{len(damaged)} image(s) cannot be read; repair or remove"
+            f"{len(damaged)} image(s) cannot be used; repair or remove them:"
             f" {'; '.join(damaged[:5])}{more}"
         )
     heights, widths = zip(*sizes, strict=True)
@@ -68,6 +69,7 @@ def _size(path: pathlib.Path) -> tuple[int, int]:
     import PIL.Image
 
     with PIL.Image.open(path) as image:
+        check_frames(image)
         width, height = image.size
         sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
     return (width, height) if sideways else (height, width)

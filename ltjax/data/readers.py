@@ -154,19 +154,28 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
         with PIL.Image.open(io.BytesIO(data)) as opened:
             if opened.format == "PNG" and not getattr(opened, "tile", True):
                 raise DataError("cannot be decoded: there are no pixels in the file")
-            frames = getattr(opened, "n_frames", 1)
-            # A camera's MPO holds the picture and previews of it.
-            if frames > 1 and opened.format != "MPO":
-                raise DataError(
-                    f"is animated or has pages ({frames} frames), expected one picture;"
-                    " save the frame that is meant"
-                )
+            check_frames(opened)
             return size_image(opened, sizing, channels)
     except DataError:
         raise
     except Exception as error:  # PIL's plugins raise whatever they stumble over
         reason = str(error) or type(error).__name__
         raise DataError(f"cannot be decoded: {reason}") from error
+
+
+def check_frames(image: Any) -> None:
+    """Refuses a PIL image that is an animation or has pages.
+
+    Raises:
+        DataError: with the number of frames. The message starts with the verb.
+    """
+    frames = getattr(image, "n_frames", 1)
+    # A camera's MPO holds the picture and previews of it.
+    if frames > 1 and image.format != "MPO":
+        raise DataError(
+            f"is animated or has pages ({frames} frames), expected one picture; save"
+            " the frame that is meant"
+        )
 
 
 def size_image(image: Any, sizing: Sizing, channels: int = 3) -> np.ndarray:

@@ -183,9 +183,11 @@ def test_images_that_no_network_can_see(tmp_path):
     contents = open_class_folder(tmp_path)
     with pytest.raises(DataError, match=r"2\.gif is animated or has pages \(2 frames"):
         contents.reader(np.array([1]))
+    with pytest.raises(DataError, match=r"1 image.*2\.gif is animated"):
+        image_sizes(str(tmp_path), list_classes(tmp_path).paths)
     (tmp_path / "b" / "2.gif").write_bytes(b"GIF89a")
     (tmp_path / "b" / "3.png").write_text("<html>404</html>")
-    with pytest.raises(DataError, match=r"2 image.s. cannot be read; .*2\.gif.*3\.png"):
+    with pytest.raises(DataError, match=r"2 image.s. cannot be used; .*2\.gif.*3\.png"):
         image_sizes(str(tmp_path), list_classes(tmp_path).paths)
 
 
