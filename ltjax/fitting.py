@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ltjax.data import Source
-from ltjax.data.image_sizes import ImageSizes
+from ltjax.data.image_sizes import joined
 from ltjax.data.items import item_contents, pair_contents
 from ltjax.data.own import keep_in_memory
 from ltjax.data.readers import Contents, DataError, Sizing
@@ -207,7 +207,7 @@ def _contents(
             layout = layout or find_layout(caller, columns, label=label)
             opened[split] = table_contents(caller, columns, layout)
         elif kind == "pair":
-            opened[split] = pair_contents(caller, *data, names)
+            opened[split] = pair_contents(caller, data[0], data[1], names)
         else:
             side = sides.stored if sides else 0
             sizing = Sizing(side or None, side or None)
@@ -246,17 +246,13 @@ def _item_sides(dataset: Any, image_size: int) -> Sides | None:
     count = len(dataset)
     sizes = []
     for k in np.unique(np.linspace(0, max(count - 1, 0), _LOOKED_AT).astype(int)):
-        item = dataset[int(k)] if count else ()
+        item: Any = dataset[int(k)] if count else ()
         values = item.values() if hasattr(item, "values") else item
         pictures = [v for v in values if type(v).__module__.startswith("PIL.")]
         sizes += [picture.size[::-1] for picture in pictures[:1]]
     if not sizes:
         return None
-    heights, widths = zip(*sizes, strict=True)
-    found = ImageSizes(
-        (min(heights), min(widths)), (max(heights), max(widths)), len(sizes)
-    )
-    return choose_sides(found, image_size)
+    return choose_sides(joined(sizes), image_size)
 
 
 def _digest(splits: Mapping[str, Contents]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltjax.data.components import DATA, stored_of
-from ltjax.data.image_sizes import ImageSizes, image_sizes
+from ltjax.data.image_sizes import ImageSizes, image_sizes, joined
 from ltjax.data.own import Stored
 from ltjax.data.readers import DataError, FileReader, MissingDataError
 from ltjax.data.source import Source
@@ -291,11 +291,7 @@ def _all_sizes(stored: Stored) -> ImageSizes:
     """Of the images of every split."""
     readers = [stored.open(split).reader for split in stored.splits]
     found = [image_sizes(r.root, r.paths) for r in readers if isinstance(r, FileReader)]
-    extremes = []
-    for which, key in ((min, "smallest"), (max, "largest")):
-        heights, widths = zip(*(getattr(one, key) for one in found), strict=True)
-        extremes.append((which(heights), which(widths)))
-    return ImageSizes(*extremes, sum(one.checked for one in found))
+    return joined([side for one in found for side in (one.smallest, one.largest)])
 
 
 def _sized_records(config: Any, image_size: int) -> tuple[Source, Sides]:

@@ -26,7 +26,9 @@ def natural_key(text: str) -> tuple:
 
 
 def encode_labels(
-    caller: str, values: Sequence[Any], names: tuple[str, ...] | None = None
+    caller: str,
+    values: Sequence[Any] | np.ndarray,
+    names: tuple[str, ...] | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers the classes: words in natural order, numbers by value.
 

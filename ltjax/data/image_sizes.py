@@ -29,6 +29,19 @@ class ImageSizes(NamedTuple):
         return self.smallest == self.largest
 
 
+def joined(sizes: Sequence[tuple[int, int]]) -> ImageSizes:
+    """The extremes of (height, width) pairs, at least one.
+
+    Example:
+        >>> joined([(3, 9), (5, 7)])
+        ImageSizes(smallest=(3, 7), largest=(5, 9), checked=2)
+    """
+    heights, widths = zip(*sizes, strict=True)
+    return ImageSizes(
+        (min(heights), min(widths)), (max(heights), max(widths)), len(sizes)
+    )
+
+
 def image_sizes(
     root: str, paths: Sequence[str], *, at_most: int = 20_000
 ) -> ImageSizes:
@@ -59,10 +72,7 @@ def image_sizes(
             f"{len(damaged)} image(s) cannot be used; repair or remove them:"
             f" {'; '.join(damaged[:5])}{more}"
         )
-    heights, widths = zip(*sizes, strict=True)
-    return ImageSizes(
-        (min(heights), min(widths)), (max(heights), max(widths)), len(sizes)
-    )
+    return joined(sizes)
 
 
 def _size(path: pathlib.Path) -> tuple[int, int]:

@@ -154,9 +154,10 @@ def item_contents(
 
 def _keys(caller: str, item: Any) -> tuple[Any, Any]:
     """(where the input is in an item, where the label is)."""
-    if isinstance(item, (tuple, list)) and len(item) >= 2:
-        return 0, 1
-    if hasattr(item, "keys"):
+    if isinstance(item, (tuple, list)):
+        if len(item) >= 2:
+            return 0, 1
+    elif hasattr(item, "keys"):
         keys = list(item.keys())
         inputs = [key for key in INPUT_KEYS if key in keys]
         labels = [key for key in LABEL_KEYS if key in keys]

@@ -34,10 +34,12 @@ class Stored(NamedTuple):
     Attributes:
         splits: names of the splits, "train" among them.
         open: name of a split -> Contents.
+        notes: what is left out.
     """
 
     splits: tuple[str, ...]
     open: Callable[[str], Contents]
+    notes: tuple[str, ...] = ()
 
 
 def split_off(
@@ -93,6 +95,9 @@ def own_component(
 
     def make(options: Any, split: str) -> Source:
         stored = find(options)
+        if split == options.test_split:  # which a run opens once
+            for note in stored.notes:
+                _LOG.warning("%s", note)
         if split in stored.splits and split != options.train_split:
             return _source(name, split, stored.open(split))
         if split not in (options.train_split, options.test_split):
@@ -189,17 +194,21 @@ def find_folder(path: str, options: Any) -> Stored:
         folders["test"] = given.get("test", given["train"])
     elif "test" not in folders and "val" in folders:
         folders["test"] = folders["val"]
-    names = class_folders.list_classes(folders["train"]).names
+    listing = class_folders.list_classes(folders["train"])
+    left = ", ".join(f"{count} {kind}" for kind, count in listing.other.items())
+    notes = (
+        f"{folders['train']}: not used, for they are no images of a class: {left}",
+    )
 
     def opened(split: str) -> Contents:
         return class_folders.open_class_folder(
             folders[split],
-            names=() if split == "train" else names,
+            names=() if split == "train" else listing.names,
             resize=options.resize or None,
             crop=options.crop or None,
         )
 
-    return Stored(tuple(folders), opened)
+    return Stored(tuple(folders), opened, notes if left else ())
 
 
 def find_table(path: str, options: Any) -> Stored:
@@ -209,13 +218,10 @@ def find_table(path: str, options: Any) -> Stored:
         files["test"] = located(options.test, options.data_dir)
     columns = tables.read_columns(files["train"])
     layout = tables.find_layout(str(files["train"]), columns, label=options.label)
-    if layout.ignored:
-        _LOG.warning(
-            "%s: the columns %s are not used, for they are not numeric or number the"
-            " rows",
-            files["train"],
-            ", ".join(layout.ignored),
-        )
+    notes = (
+        f"{files['train']}: the columns {list(layout.ignored)} are not used, for they"
+        " are not numeric or number the rows",
+    )
 
     def opened(split: str) -> Contents:
         file = files[split]
@@ -227,7 +233,7 @@ def find_table(path: str, options: Any) -> Stored:
             sizing=Sizing(options.resize or None, options.crop or None),
         )
 
-    return Stored(tuple(files), opened)
+    return Stored(tuple(files), opened, notes if layout.ignored else ())
 
 
 def find_npz(path: str, options: Any) -> Stored:

@@ -14,7 +14,7 @@ def unused_gpu() -> str | None:
 
     Nothing is said if the platform was chosen (JAX_PLATFORMS=cpu).
     """
-    chosen = jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS")
+    chosen = jax.config.values["jax_platforms"] or os.environ.get("JAX_PLATFORMS")
     present = _DRIVER.exists() or shutil.which("nvidia-smi") is not None
     if not present or chosen or jax.default_backend() != "cpu":
         return None

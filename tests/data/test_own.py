@@ -121,12 +121,18 @@ def test_a_split_is_made_where_there_is_none(folder, caplog):
 # --- Folders
 
 
-def test_folders_are_classes_in_natural_order(folder):
+def test_folders_are_classes_in_natural_order(folder, caplog):
     listing = list_classes(folder)
     assert listing.names == ("class 2", "class 10", "Ärger")
     assert np.bincount(listing.labels).tolist() == [5, 4, 1]
     assert listing.paths[0] == "class 2/0.png" and listing.other == {".txt": 1}
-    source = chosen(f"folder:{folder}").make("train")
+    data = chosen(f"folder:{folder}")
+    source = data.make("train")
+    picture(folder / "loose.png")
+    data.make("test")
+    assert (
+        "not used, for they are no images of a class: 1 .txt, 1 images" in caplog.text
+    )
     assert source.class_names == listing.names and source.shape == (6, 8, 3)
 
 
@@ -224,10 +230,13 @@ def write(path, text=CSV):
 
 def test_a_csv_with_the_label_found(tmp_path, caplog):
     file = write(tmp_path / "data.csv")
-    source = chosen(f"table:{file}", test=str(file)).make("train")
+    data = chosen(f"table:{file}", test=str(file))
+    source = data.make("train")
     assert source.class_names == ("a", "b") and source.labels.tolist() == [1, 0, 1, 0]
     assert source.read([0, 3]).tolist() == [[0.5, 1.0], [3.0, 0.0]]
-    assert "the columns id are not used" in caplog.text
+    assert not caplog.records
+    data.make("test")
+    assert "the columns ['id'] are not used" in caplog.text
     split = chosen(f"table:{file}", label="sky").make("train")
     # Named, another column takes its place; words are no features.
     assert split.class_names == ("0", "1") and split.shape == (1,)
