@@ -85,6 +85,8 @@ def own_config(
     config.data.choose(**_data_section(data_name(data), test=test, label=label))
     if config.data.name.startswith("tfds:"):
         _choose_splits(config)
+    elif "val" in (splits := stored_of(_section(config)).splits) and "test" in splits:
+        config.data.val_split = "val"
     source, found = _sized(config, image_size)
     _describe_inputs(config, source, sides or found, model)
     _choose_length(config, len(source), epochs, devices)

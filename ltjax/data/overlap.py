@@ -20,13 +20,13 @@ class Overlap(NamedTuple):
 
     Attributes:
         shared: examples of the other split whose input is a training input too.
-        distinct: different inputs of the other split.
         total: its examples.
+        distinct: whether most inputs differ from each other, in both splits.
     """
 
     shared: int
-    distinct: int
     total: int
+    distinct: bool
 
 
 def find_overlap(train: Source, other: Source) -> Overlap:
@@ -43,10 +43,12 @@ def find_overlap(train: Source, other: Source) -> Overlap:
         >>> from ltjax.data import array_source
         >>> train = array_source([[0.0], [1.0], [2.0]], [0, 1, 1])
         >>> find_overlap(train, array_source([[2.0], [3.0]], [1, 0]))
-        Overlap(shared=1, distinct=2, total=2)
+        Overlap(shared=1, total=2, distinct=True)
     """
-    known, seen = set(_digests(train)), _digests(other)
-    return Overlap(sum(x in known for x in seen), len(set(seen)), len(seen))
+    trained, seen = _digests(train), _digests(other)
+    known = set(trained)
+    distinct = all(len(set(one)) > len(one) / 2 for one in (trained, seen))
+    return Overlap(sum(x in known for x in seen), len(seen), distinct)
 
 
 def check_overlap(
@@ -55,7 +57,7 @@ def check_overlap(
     """Warns of evaluation examples that are trained on; refuses if all of them are.
 
     Features that take a few values only may well repeat, so that a split is refused
-    only if most of its inputs are distinct.
+    only if most inputs are distinct.
 
     Args:
         train: the training examples.
@@ -73,8 +75,8 @@ def check_overlap(
         if (len(train) + len(other)) * size > max_bytes:
             _LOG.info("train and %s are too large to look for shared examples", name)
             continue
-        shared, distinct, total = find_overlap(train, other)
-        if shared == total and distinct > total / 2:
+        shared, total, distinct = find_overlap(train, other)
+        if shared == total and distinct:
             raise DataError(
                 f"all {total} examples of the {name} split are training examples:"
                 f" its metrics would be those of the training set; expected other data"

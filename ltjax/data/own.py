@@ -34,7 +34,7 @@ class Stored(NamedTuple):
     Attributes:
         splits: names of the splits, "train" among them.
         open: name of a split -> Contents.
-        notes: what is left out.
+        notes: what is left out, or stands for something else.
     """
 
     splits: tuple[str, ...]
@@ -192,13 +192,14 @@ def find_folder(path: str, options: Any) -> Stored:
     if options.test:
         given = class_folders.split_folders(located(options.test, options.data_dir))
         folders["test"] = given.get("test", given["train"])
-    elif "test" not in folders and "val" in folders:
-        folders["test"] = folders["val"]
+    notes = []
+    if "test" not in folders and "val" in folders:
+        folders["test"] = folders.pop("val")
+        notes.append(f"{folders['test']} is the test split, for there is no other")
     listing = class_folders.list_classes(folders["train"])
     left = ", ".join(f"{count} {kind}" for kind, count in listing.other.items())
-    notes = (
-        f"{folders['train']}: not used, for they are no images of a class: {left}",
-    )
+    if left:
+        notes.append(f"{folders['train']}: not used, no images of a class: {left}")
 
     def opened(split: str) -> Contents:
         return class_folders.open_class_folder(
@@ -208,7 +209,7 @@ def find_folder(path: str, options: Any) -> Stored:
             crop=options.crop or None,
         )
 
-    return Stored(tuple(folders), opened, notes if left else ())
+    return Stored(tuple(folders), opened, tuple(notes))
 
 
 def find_table(path: str, options: Any) -> Stored:

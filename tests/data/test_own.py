@@ -130,13 +130,11 @@ def test_folders_are_classes_in_natural_order(folder, caplog):
     source = data.make("train")
     picture(folder / "loose.png")
     data.make("test")
-    assert (
-        "not used, for they are no images of a class: 1 .txt, 1 images" in caplog.text
-    )
+    assert "not used, no images of a class: 1 .txt, 1 images" in caplog.text
     assert source.class_names == listing.names and source.shape == (6, 8, 3)
 
 
-def test_folders_of_splits(folder, tmp_path):
+def test_folders_of_splits(folder, tmp_path, caplog):
     whole = tmp_path / "whole"
     whole.mkdir()
     folder.rename(whole / "Train")
@@ -147,6 +145,7 @@ def test_folders_of_splits(folder, tmp_path):
     with pytest.warns(UserWarning, match="2 of 3 classes have no example"):
         test = data.make("test")
     assert test.labels.tolist() == [1] and test.class_names[1] == "class 10"
+    assert f"{whole / 'validation'} is the test split" in caplog.text
     picture(whole / "test" / "class 2" / "x.png")
     with pytest.warns(UserWarning):
         assert data.make("test").labels.tolist() == [0]
