@@ -13,7 +13,7 @@ import warnings
 from typing import Any
 
 from ltjax.config_file import UsageError, message_of
-from ltjax.train_arguments import add_data_arguments, train_config
+from ltjax.train_arguments import add_data_arguments, default_workdir, train_config
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train (or resume) a run",
-        usage="ltjax train (--data PATH | --config FILE:args) --workdir DIR"
+        usage="ltjax train (--data PATH | --config FILE:args) [--workdir DIR]"
         " [--config.FIELD=VALUE ...]",
         description="Trains the run of a config, or resumes it where it stopped."
         " Arguments of the config file follow a colon; any field can be overridden:"
@@ -97,7 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         " With --data the config is made for data of your own.",
         allow_abbrev=False,
     )
-    train.add_argument("--workdir", required=True, help="where the run lives")
+    train.add_argument(
+        "--workdir",
+        help="where the run lives; with --data by default runs/<data>_<method>",
+    )
     add_data_arguments(train)
     train.add_argument("--no-tensorboard", action="store_true")
     train.add_argument(
@@ -173,16 +176,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args, rest: list[str]) -> int:
-    config = train_config(args, rest)
     from ltjax.train.checkpoint import SaveFailed
     from ltjax.train.loop import Preempted
     from ltjax.train.mesh import initialize
     from ltjax.train.records import NonFinite
     from ltjax.train.stages import check_stages, train_stages
 
-    stages = check_stages(config)
-    if args.multihost:
-        initialize(args.coordinator, args.num_processes, args.process_id)
+    def join() -> None:
+        if args.multihost:
+            initialize(args.coordinator, args.num_processes, args.process_id)
+
+    args.workdir = args.workdir or default_workdir(args)
+    if args.data is not None:  # the batch size follows from the devices of all
+        join()
+    stages = check_stages(train_config(args, rest))
+    if args.data is None:
+        join()
     try:
         result = train_stages(stages, args.workdir, tensorboard=not args.no_tensorboard)
     except Preempted as stop:

@@ -75,7 +75,8 @@ def fit(
     """Trains a network on data of your own and evaluates it.
 
     Everything that is not given is chosen from the data, see
-    `ltjax.own_data.own_config`. A workdir that holds the same run is continued.
+    `ltjax.own_data.own_config`. A workdir that holds the same run is continued. Two
+    examples: `ltjax.fit((x, y), epochs=20)`, `ltjax.fit("photos/", model="resnet18")`.
 
     Args:
         train: a path as `ltjax train --data` takes it; (x, y) with x [N, ...] and y [N]
@@ -99,13 +100,6 @@ def fit(
     Raises:
         ConfigError: for an argument or option that is wrong.
         DataError: for data that cannot be used.
-
-    Example:
-        >>> import numpy as np, ltjax
-        >>> x = np.eye(2)[[0, 1] * 30] + np.linspace(0, 0.1, 60)[:, None]
-        >>> fitted = ltjax.fit((x, ["ant", "bee"] * 30), epochs=1)
-        >>> fitted.run.class_names
-        ('ant', 'bee')
     """
     import jax
 

@@ -6,7 +6,6 @@ and is stored with the run.
 
 import logging
 import math
-import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 from ltjax.data.components import DATA, stored_of
 from ltjax.data.image_sizes import ImageSizes, image_sizes, joined
 from ltjax.data.own import Stored
-from ltjax.data.readers import DataError, FileReader, MissingDataError
+from ltjax.data.readers import DataError, FileReader, MissingDataError, beside
 from ltjax.data.source import Source
 from ltjax.data.tables import TABLE_SUFFIXES
 from ltjax.methods import presets
@@ -119,7 +118,7 @@ def data_name(data: str) -> str:
     suffix = path.suffix.lower()
     if suffix in (".npz", *TABLE_SUFFIXES):
         if not path.is_file() and "{split}" not in data:
-            raise MissingDataError(f"data: there is no file {data}{_beside(path)}")
+            raise MissingDataError(f"data: there is no file {data}{beside(path)}")
         return f"{'npz' if suffix == '.npz' else 'table'}:{data}"
     if path.is_file():
         raise ConfigError([f"data is {data!r}, a file, expected {', '.join(KINDS)}"])
@@ -131,7 +130,7 @@ def data_name(data: str) -> str:
             ]
         )
     raise MissingDataError(
-        f"data: there is no file or folder {data!r}{_beside(path)}; expected"
+        f"data: there is no file or folder {data!r}{beside(path)}; expected"
         f" {', '.join(KINDS)}"
     )
 
@@ -367,10 +366,3 @@ def _choose_groups(config: Any, counts: np.ndarray) -> None:
     ratio = high / low
     config.many = max(int(low * ratio ** (2 / 3)), 1)
     config.few = min(math.ceil(low * ratio ** (1 / 3)), config.many)
-
-
-def _beside(path: pathlib.Path) -> str:
-    parent = path.absolute().parent
-    if not parent.is_dir():
-        return f", nor a folder {parent}"
-    return nearest(path.name, sorted(os.listdir(parent))[:50])

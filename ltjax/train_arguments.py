@@ -1,6 +1,8 @@
 """Arguments of `ltjax train` for data of one's own, and the config that they make."""
 
 import argparse
+import os
+import pathlib
 from typing import Any
 
 from ltjax.config_file import UsageError, load_config, override
@@ -31,6 +33,22 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     own.add_argument("--epochs", type=int, metavar="N", help="default: by their number")
     own.add_argument("--label", metavar="COLUMN", help="of a table; default: found")
+
+
+def default_workdir(args: argparse.Namespace) -> str:
+    """Where a run on data of one's own lives if nothing else is said.
+
+    Raises:
+        UsageError: for a run of a config.
+    """
+    if args.data is None:
+        raise UsageError(
+            "ltjax train: the following arguments are required: --workdir; see"
+            " 'ltjax train --help'"
+        )
+    name = pathlib.PurePath(args.data.rpartition(":")[2]).stem or "data"
+    name = name.replace("{split}", "").strip("_.")
+    return os.path.join("runs", f"{name}_{args.method or 'la'}")
 
 
 def train_config(args: argparse.Namespace, rest: list[str]) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import shlex
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 
 import ltjax
 from ltjax import own_data
-from ltjax.cli import EXIT_USAGE, main
+from ltjax.cli import EXIT_USAGE, _parser, main
 from ltjax.data import DataError, array_source
 from ltjax.data.image_sizes import ImageSizes
 from ltjax.options import ConfigError
@@ -21,6 +22,7 @@ from ltjax.own_data import choose_sides, data_name, measured, own_config
 from ltjax.report import write_report
 from ltjax.train import accelerator
 from ltjax.train.check import check
+from ltjax.train_arguments import default_workdir
 
 NAMES = ("digit 2", "digit 3", "digit 10", "digit 11")  # in natural order
 COUNTS = (60, 30, 15, 10)
@@ -110,6 +112,20 @@ def test_options_of_the_command_reach_the_config(digits):
     assert chosen.batch_size == 8 and own_config(str(digits), devices=3).batch_size == 9
     # 92 // 8 = 11 steps an epoch; 3000 steps would be 273 epochs, at most 200.
     assert chosen.total == "200 epochs"
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--data", "data/photos/"], "runs/photos_la"),
+        (["--data", "x/wine.csv", "--method", "ldam"], "runs/wine_ldam"),
+        (["--data", "npz:d_{split}.npz"], "runs/d_la"),
+        (["--data", "tfds:mnist"], "runs/mnist_la"),
+    ],
+)
+def test_where_a_run_lives_by_default(argv, expected):
+    args, _ = _parser().parse_known_args(["train", *argv])
+    assert default_workdir(args) == expected.replace("/", os.sep)
 
 
 # --- The choices
@@ -378,6 +394,7 @@ MISTAKES = [
     ("--method la", ["--method goes with --data"]),
     ("--data digits --config x.py", ["one of --data and --config"]),
     ("", ["--config FILE (or --data PATH) is missing"]),
+    ("--data npz:godo.npz", ["no file godo.npz", "did you mean"]),
     ("--data digits --config.data.reszie=3", ["data.reszie", "did you mean 'resize'"]),
     ("--data digits --config.batch_size=0", ["batch_size is 0", "a number >= 1"]),
     ("--data digits stray", ["unknown argument 'stray'"]),

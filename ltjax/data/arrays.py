@@ -10,7 +10,13 @@ from jax.typing import ArrayLike
 from ltjax._checks import check_integers, dtype_of
 from ltjax.class_stats import infer_num_classes
 from ltjax.data.class_labels import encode_labels
-from ltjax.data.readers import ArrayReader, Contents, DataError, MissingDataError
+from ltjax.data.readers import (
+    ArrayReader,
+    Contents,
+    DataError,
+    MissingDataError,
+    beside,
+)
 
 
 def array_contents(
@@ -132,11 +138,12 @@ def find_npz_file(path: str, data_dir: str | None) -> pathlib.Path:
         MissingDataError: if there is no such file.
         DataError: if it is not an archive.
     """
-    file = pathlib.Path(path).expanduser()
+    given = file = pathlib.Path(path).expanduser()
     if not file.is_file() and data_dir is not None:
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
-        raise MissingDataError(f"npz: there is no file {file}")
+        below = f" (nor {file})" if file != given else ""
+        raise MissingDataError(f"npz: there is no file {given}{below}{beside(given)}")
     if not zipfile.is_zipfile(file):
         raise DataError(f"npz: {file} is not an .npz archive, or it is damaged")
     return file

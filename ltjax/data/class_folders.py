@@ -19,6 +19,7 @@ from ltjax.data.readers import (
     FileReader,
     MissingDataError,
     Sizing,
+    beside,
 )
 from ltjax.options import nearest
 
@@ -65,7 +66,7 @@ def split_folders(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
     """
     folder = pathlib.Path(folder)
     if not folder.exists():
-        raise MissingDataError(f"there is no folder {folder}{_beside(folder)}")
+        raise MissingDataError(f"there is no folder {folder}{beside(folder)}")
     if not folder.is_dir():
         raise DataError(f"{folder} is a file, expected a folder with one per class")
     below = {path.name.casefold(): path for path in _subfolders(folder)}
@@ -204,11 +205,3 @@ def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
         for path in sorted(folder.iterdir())
         if path.is_dir() and not path.name.startswith(".") and path.name not in skipped
     ]
-
-
-def _beside(path: pathlib.Path) -> str:
-    """A hint to what lies where a path leads that does not exist."""
-    parent = path.absolute().parent
-    if not parent.is_dir():
-        return f", nor {parent}"
-    return nearest(path.name, [p.name for p in sorted(parent.iterdir())[:100]])

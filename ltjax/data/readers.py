@@ -6,7 +6,9 @@ and open their files on first use.
 """
 
 import dataclasses
+import difflib
 import io
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +22,23 @@ class DataError(ValueError):
 
 class MissingDataError(DataError, FileNotFoundError):
     """Data that are not where they are expected."""
+
+
+def beside(path: str | os.PathLike) -> str:
+    """A hint for a path that does not exist: the nearest name in its folder.
+
+    Example:
+        >>> beside("/nowhere/at/all")
+        ', nor a folder /nowhere/at'
+    """
+    place = pathlib.Path(path).absolute()
+    if not place.parent.is_dir():
+        return f", nor a folder {place.parent}"
+    names = sorted(os.listdir(place.parent))
+    near = difflib.get_close_matches(place.name, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; {place.parent} holds {', '.join(names[:20])}" if names else ""
 
 
 class Contents(NamedTuple):

@@ -21,6 +21,7 @@ from ltjax.data.readers import (
     FileReader,
     MissingDataError,
     Sizing,
+    beside,
 )
 from ltjax.options import nearest
 
@@ -70,9 +71,7 @@ def read_columns(file: str | os.PathLike) -> dict[str, np.ndarray]:
     if suffix not in TABLE_SUFFIXES:
         raise DataError(f"{file} is not a table{nearest(suffix, TABLE_SUFFIXES)}")
     if not file.is_file():
-        beside = [p.name for p in file.absolute().parent.glob("*") if p.is_file()]
-        hint = nearest(file.name, beside[:100])
-        raise MissingDataError(f"there is no file {file}{hint}")
+        raise MissingDataError(f"there is no file {file}{beside(file)}")
     return _read_csv(file) if suffix in (".csv", ".tsv") else _read_parquet(file)
 
 
