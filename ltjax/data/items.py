@@ -43,7 +43,7 @@ class ItemReader:
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """The inputs at `positions`."""
         inputs = [self._read(int(i)) for i in positions]
-        return stack_images(inputs, "items of the data set")
+        return stack_images(inputs, "items of the data set", "image_size")
 
     def _read(self, position: int) -> np.ndarray:
         found = self.dataset[position][self.key]

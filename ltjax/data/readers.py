@@ -132,13 +132,15 @@ class FileReader:
             raise DataError(f"image {path} {error}") from error
 
 
-def stack_images(images: list[np.ndarray], what: str) -> np.ndarray:
+def stack_images(
+    images: list[np.ndarray], what: str, remedy: str = "resize and crop"
+) -> np.ndarray:
     """Stacks decoded images [h, w, c] and says so if their sizes differ."""
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise DataError(
-            f"{what} have different shapes {sorted(shapes)}; pass resize and crop to"
-            " bring them to one size"
+            f"{what} have different shapes {sorted(shapes)}; pass {remedy} to bring"
+            " them to one size"
         )
     return np.stack(images)
 

@@ -442,6 +442,31 @@ def test_items_that_are_no_examples(items, message):
         item_contents("items", items)
 
 
+def test_items_of_several_sizes_name_the_remedy():
+    items = [(np.zeros((9, size)), size % 2) for size in (9, 10, 9, 9)]
+    contents = item_contents("items", items)
+    with pytest.raises(
+        DataError, match="different shapes .*; pass image_size to bring"
+    ):
+        contents.reader(np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "name", ["folder:x", "table:x.csv", "npz:x.npz", "tfds:x", "memory:x"]
+)
+def test_data_of_ones_own_are_used_whole_unless_a_profile_is_asked_for(name):
+    assert chosen(name).options.profile == "none"
+    assert chosen(name, profile="exp").options.profile == "exp"
+
+
+def test_a_prepared_data_set_keeps_its_names_and_splits(toy_dir):
+    data = chosen("tfds:ltjax_toy", data_dir=str(toy_dir))
+    assert (len(data.make("train")), len(data.make("test"))) == (12, 3)
+    assert data.make("train").class_names == ("a", "b", "c")
+    with pytest.raises(MissingDataError, match="no split 'tets' .config.data.test_spl"):
+        chosen("tfds:ltjax_toy", data_dir=str(toy_dir), test_split="tets").make("train")
+
+
 def test_data_of_another_process_say_so():
     with pytest.raises(MissingDataError, match="'memory:abc' were given to ltjax.fit"):
         chosen("memory:abc").make("train")
