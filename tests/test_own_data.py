@@ -191,6 +191,17 @@ def test_kinds_of_paths(digits, tmp_path):
     assert data_name("tfds:mnist") == "tfds:mnist"
 
 
+def test_files_of_splits_may_have_a_validation_one(tmp_path):
+    rows, labels = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    name = f"{tmp_path}/d_{{split}}.npz"
+    for split, expected in (("train", None), ("test", ""), ("val", "val")):
+        np.savez(tmp_path / f"d_{split}.npz", inputs=rows, labels=labels)
+        if expected is not None:
+            config = own_config(name)
+            assert (config.data.test_split, config.data.val_split) == ("test", expected)
+            assert len(check(config).data.make("train")) == 20
+
+
 def test_prepared_data_sets_without_a_test_split(tmp_path, monkeypatch):
     from ltjax.data import own
 

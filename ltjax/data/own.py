@@ -64,11 +64,13 @@ def split_off(
         [8, 1, 1]
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 1]))
+    by_class = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
     taken = []
-    for k in range(num_classes):
-        members = rng.permutation(np.flatnonzero(labels == k))
+    for members in np.split(by_class, ends[:-1]):
         count = int(np.clip(round(share * members.size), 1, max(members.size - 1, 0)))
-        taken.append(members[: count if members.size > 1 else 0])
+        chosen = rng.permutation(members)
+        taken.append(chosen[: count if members.size > 1 else 0])
     second = np.sort(np.concatenate(taken))
     return np.setdiff1d(np.arange(labels.size), second), second
 
@@ -240,12 +242,15 @@ def find_table(path: str, options: Any) -> Stored:
 def find_npz(path: str, options: Any) -> Stored:
     """A file of arrays, or one for each split where "{split}" is in the path."""
     if "{split}" in path:
-        splits = (options.train_split, options.test_split, options.val_split or "val")
+        splits = [options.train_split, options.test_split]
+        val = options.val_split or "val"
+        if os.path.exists(located(path.replace("{split}", val), options.data_dir)):
+            splits.append(val)
         files = {split: path.replace("{split}", split) for split in splits}
-        files |= {"test": options.test} if options.test else {}
     else:
-        files = {"train": path} | ({"test": options.test} if options.test else {})
-
+        files = {"train": path}
+    if options.test:
+        files[options.test_split] = options.test
     data_dir = options.data_dir or os.environ.get(DATA_DIR_VARIABLE)
 
     def opened(split: str) -> Contents:
