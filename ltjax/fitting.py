@@ -1,6 +1,7 @@
 """`ltjax.fit`: training on data that are already in Python, or on a path, in a call."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 import tempfile
@@ -19,6 +20,8 @@ from ltjax.data.tables import Layout, find_layout, frame_columns, table_contents
 from ltjax.methods.presets import apply_changes
 from ltjax.options import ConfigError, nearest
 from ltjax.own_data import AUTO, Sides, choose_sides, own_config
+
+_LOG = logging.getLogger(__name__)
 
 EXPECTED = (
     "a path, (x, y) arrays, a data frame, or a data set with __len__ and __getitem__"
@@ -175,6 +178,11 @@ def _contents(
     train: Any, test: Any, label: str, image_size: int
 ) -> tuple[dict[str, Contents], Sides | None]:
     """Split -> contents of data in memory."""
+    if isinstance(train, np.ndarray) and np.ndim(test) == 1:
+        raise DataError(
+            "fit: train and test are arrays, expected (x, y) in each; did you mean"
+            " ltjax.fit((x, y))?"
+        )
     kind = _kind(train, "train")
     if test is not None and _kind(test, "test") != kind:
         raise DataError(
@@ -198,7 +206,10 @@ def _contents(
         caller = f"fit: {split}"
         if kind == "data frame":
             columns = frame_columns(data)
-            layout = layout or find_layout(caller, columns, label=label)
+            if layout is None:
+                layout = find_layout(caller, columns, label=label)
+                if layout.ignored:
+                    _LOG.warning("%s", layout.note(caller))
             opened[split] = table_contents(caller, columns, layout)
         elif kind == "pair":
             opened[split] = pair_contents(caller, data[0], data[1], names)

@@ -275,6 +275,11 @@ def test_a_call_trains_on_whatever_holds_examples(data, options, shape, tmp_path
     assert again.metrics["eval/test/balanced_accuracy"] == pytest.approx(accuracy)
 
 
+def test_columns_of_a_frame_that_are_not_used_are_named(caplog):
+    ltjax.fit(frame().assign(name=WORDS, id=range(40)), label="target", **QUICK)
+    assert "the columns ['name', 'id'] are not used" in caplog.text
+
+
 def test_a_call_with_test_data_and_a_path(digits, tmp_path):
     rows = ROWS.copy()
     fitted = ltjax.fit((rows[:30], WORDS[:30]), (rows[30:], WORDS[30:]), **QUICK)
@@ -288,6 +293,7 @@ def test_a_call_with_test_data_and_a_path(digits, tmp_path):
     [
         (3, None, {}, "train is a int, expected a path, .x, y. arrays, a data frame"),
         (ROWS, None, {}, r"train is a ndarray of shape \(40, 3\), expected a path"),
+        (ROWS, WORDS, {}, r"did you mean ltjax.fit\(\(x, y\)\)"),
         ({"x": 1}, None, {}, "train is a dict, expected a path"),
         ((ROWS, WORDS), frame(), {}, "train is a pair and test a data frame"),
         ((ROWS, WORDS[:3]), None, {}, r"shape \(40, 3\) and labels \(3,\)"),

@@ -221,10 +221,7 @@ def find_table(path: str, options: Any) -> Stored:
         files["test"] = located(options.test, options.data_dir)
     columns = tables.read_columns(files["train"])
     layout = tables.find_layout(str(files["train"]), columns, label=options.label)
-    notes = (
-        f"{files['train']}: the columns {list(layout.ignored)} are not used, for they"
-        " are not numeric or number the rows",
-    )
+    note = layout.note(str(files["train"]))
 
     def opened(split: str) -> Contents:
         file = files[split]
@@ -236,7 +233,7 @@ def find_table(path: str, options: Any) -> Stored:
             sizing=Sizing(options.resize or None, options.crop or None),
         )
 
-    return Stored(tuple(files), opened, notes if layout.ignored else ())
+    return Stored(tuple(files), opened, (note,) if note else ())
 
 
 def find_npz(path: str, options: Any) -> Stored:

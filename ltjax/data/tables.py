@@ -49,6 +49,15 @@ class Layout(NamedTuple):
     paths: str
     ignored: tuple[str, ...]
 
+    def note(self, caller: str) -> str:
+        """What is not used of a table, for the log; "" if there is nothing."""
+        if not self.ignored:
+            return ""
+        return (
+            f"{caller}: the columns {list(self.ignored)} are not used, for they are not"
+            " numeric or number the rows"
+        )
+
 
 def read_columns(file: str | os.PathLike) -> dict[str, np.ndarray]:
     """The columns of a CSV, TSV or Parquet file.
