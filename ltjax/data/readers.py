@@ -51,6 +51,7 @@ class Contents(NamedTuple):
         dtype: uint8 or float32.
         num_classes: K.
         class_names: K names, or None.
+        features: names of the F features of a table, in order, or None.
     """
 
     labels: np.ndarray
@@ -59,6 +60,7 @@ class Contents(NamedTuple):
     dtype: np.dtype
     num_classes: int
     class_names: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

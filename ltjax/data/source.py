@@ -65,6 +65,7 @@ class Source:
         columns: name -> [N, ...], what else is known of an example: "candidates"
             [N, K], "targets" (multi-hot [N, K], or dense [N, H, W] with 255 = ignored),
             "truth" [N] (clean labels, for measurement only). A batch holds their rows.
+        features: names of the features of a table, in order, or None.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Source:
     std: tuple[float, ...] | None = None
     origin: np.ndarray = None  # pyright: ignore[reportAssignmentType]
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    features: tuple[str, ...] | None = None
 
     def __post_init__(self):
         check_rank(f"Source {self.name}", "labels", self.labels, 1, "[N]")
@@ -443,6 +445,7 @@ def make_source(
         mean=mean,
         std=std,
         columns=columns or {},
+        features=contents.features,
     )
     empty = np.flatnonzero(source.class_counts == 0)
     if empty.size:

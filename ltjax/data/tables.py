@@ -175,8 +175,15 @@ def table_contents(
         return Contents(labels, reader, shape, np.dtype(np.uint8), len(names), names)
     features = [_numbers(caller, name, columns[name]) for name in layout.features]
     inputs = np.stack(features, axis=1)
-    shape = inputs.shape[1:]
-    return Contents(labels, ArrayReader(inputs), shape, inputs.dtype, len(names), names)
+    return Contents(
+        labels,
+        ArrayReader(inputs),
+        inputs.shape[1:],
+        inputs.dtype,
+        len(names),
+        names,
+        layout.features,
+    )
 
 
 def _label_column(caller: str, columns: Columns, label: str) -> str:
