@@ -14,7 +14,8 @@ import warnings
 from ltjax import __version__
 from ltjax.commands import export, predict
 from ltjax.commands.arguments import CHECKPOINT
-from ltjax.config_file import UsageError, load_config, message_of
+from ltjax.config_file import UsageError, message_of
+from ltjax.train_arguments import add_data_arguments, default_workdir, train_config
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
@@ -72,12 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train (or resume) a run",
+        usage="ltjax train (--data PATH | --config FILE:args) [--workdir DIR]"
+        " [--config.FIELD=VALUE ...]",
         description="Trains the run of a config, or resumes it where it stopped."
         " Arguments of the config file follow a colon; any field can be overridden:"
-        " --config configs/cifar_lt.py:method=ldam_drw,imf=100 --config.seed=1",
+        " --config configs/cifar_lt.py:method=ldam_drw,imf=100 --config.seed=1."
+        " With --data the config is made for data of your own.",
         allow_abbrev=False,
     )
-    train.add_argument("--workdir", required=True, help="where the run lives")
+    train.add_argument(
+        "--workdir",
+        help="where the run lives; with --data by default runs/<data>_<method>",
+    )
+    add_data_arguments(train)
     train.add_argument("--no-tensorboard", action="store_true")
     train.add_argument(
         "--multihost", action="store_true", help="join the processes of a cluster"
@@ -155,16 +163,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args, rest: list[str]) -> int:
-    config = load_config(rest)
     from ltjax.train.checkpoint import SaveFailed
     from ltjax.train.loop import Preempted
     from ltjax.train.mesh import initialize
     from ltjax.train.records import NonFinite
     from ltjax.train.stages import check_stages, train_stages
 
-    stages = check_stages(config)
-    if args.multihost:
-        initialize(args.coordinator, args.num_processes, args.process_id)
+    def join() -> None:
+        if args.multihost:
+            initialize(args.coordinator, args.num_processes, args.process_id)
+
+    args.workdir = args.workdir or default_workdir(args)
+    if args.data is not None:  # the batch size follows from the devices of all
+        join()
+    stages = check_stages(train_config(args, rest))
+    if args.data is None:
+        join()
     try:
         result = train_stages(stages, args.workdir, tensorboard=not args.no_tensorboard)
     except Preempted as stop:
@@ -181,6 +195,12 @@ def _train(args, rest: list[str]) -> int:
             values = np.atleast_1d(values)
             spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
             print(f"{key:<34} {values.mean():.4f}{spread}")
+        if args.data:
+            from ltjax.report.closing import closing_table
+            from ltjax.report.reading import read_run
+
+            place = os.path.join(args.workdir, stages[-1].folder)
+            print(f"\n{closing_table(read_run(place))}")
     return 0
 
 

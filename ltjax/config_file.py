@@ -22,13 +22,30 @@ def load_config(arguments: list[str]):
     Raises:
         UsageError: for an argument that is none, a missing file, or a bad override.
     """
+    spec, overrides = _split_config(arguments)
+    if not spec:
+        raise UsageError("ltjax train: --config FILE (or --data PATH) is missing")
+    path, _, arg = spec.partition(":")
+    return override(_run_config_file(path, arg), overrides)
+
+
+def override(config, arguments: list[str]):
+    """A config with "--config.field=value ..." set on top of it.
+
+    Args:
+        config: a ConfigDict.
+        arguments: only `--config.` options.
+
+    Returns:
+        The ConfigDict with its overrides.
+
+    Raises:
+        UsageError: for an argument that is none, or a bad override.
+    """
     from absl import flags
     from ml_collections import config_flags
 
-    spec, overrides = _split_config(arguments)
-    path, _, arg = spec.partition(":")
-    config = _run_config_file(path, arg)
-    overrides = _choose_components(config, overrides)
+    overrides = _choose_components(config, arguments)
     _check_names(config, overrides)
     values = flags.FlagValues()
     argv = ["ltjax", *overrides]
@@ -120,8 +137,8 @@ def _check_names(config, overrides: list[str]) -> None:
         raise ConfigError(faults)
 
 
-def _split_config(arguments: list[str]) -> tuple[str, list[str]]:
-    """FILE:args of --config, and the other arguments."""
+def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """FILE:args of --config or None, and the other arguments."""
     rest, spec, arguments = [], None, list(arguments)
     while arguments:
         argument = arguments.pop(0)
@@ -131,8 +148,6 @@ def _split_config(arguments: list[str]) -> tuple[str, list[str]]:
             spec = argument.partition("=")[2]
         else:
             rest.append(argument)
-    if not spec:
-        raise UsageError("ltjax train: --config FILE is missing")
     return spec, rest
 
 

@@ -242,7 +242,7 @@ def test_list_of_one_kind(ltjax, refused):
         (["eval"], "the following arguments are required: workdir"),
         (["eval", "x", "--posthoc-tau", "much"], "invalid float value: 'much'"),
         (["train"], "the following arguments are required: --workdir"),
-        (["train", "--workdir", "W"], "--config FILE is missing"),
+        (["train", "--workdir", "W"], "--config FILE (or --data PATH) is missing"),
         (["train", "--workdir", "W", "--config"], "--config"),
         (
             ["train", "--workdir", "W", "--config=CONFIG", "--batch_size=3"],

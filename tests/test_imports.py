@@ -24,7 +24,10 @@ FLOORS = [
     ["data", "models", "methods", "evaluators"],
     ["train"],
     ["serving"],
-    ["config_file", "commands", "cli", "__main__"],
+    [
+        *("own_data", "config_file", "fitting", "train_arguments"),
+        *("commands", "cli", "__main__"),
+    ],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS, start=1) for name in names}
 SIDE = {"report": 3, "sklearn": 3, "consistency": 3}

@@ -1,6 +1,7 @@
 """README and docs: code runs, commands parse, names and files that they give exist."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import pathlib
@@ -8,11 +9,12 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import tomllib
 
 import pytest
 
-from ltjax import cli, config_file
+from ltjax import cli, config_file, train_arguments
 from ltjax.methods import presets
 from ltjax.train.config import default_config
 from ltjax.train.stages import check_stages
@@ -102,8 +104,25 @@ def _check_ltjax(words):
     if args.command != "train":
         assert rest == []
         return
-    for stage in check_stages(config_file.load_config(rest)):
-        assert stage.config.total
+    with _data_of(args.data):
+        for stage in check_stages(train_arguments.train_config(args, rest)):
+            assert stage.config.total
+
+
+@contextlib.contextmanager
+def _data_of(folder):
+    """A working directory with images by class in the folder that a command names."""
+    if folder is None:
+        yield
+        return
+    import PIL.Image
+
+    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+        for path in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+            file = pathlib.Path(folder, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.new("RGB", (32, 32)).save(file)
+        yield
 
 
 def _check_pip(words):

@@ -9,7 +9,14 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import check_integers, dtype_of
 from ltjax.class_stats import infer_num_classes
-from ltjax.data.readers import ArrayReader, Contents, DataError, MissingDataError
+from ltjax.data.class_labels import encode_labels
+from ltjax.data.readers import (
+    ArrayReader,
+    Contents,
+    DataError,
+    MissingDataError,
+    beside,
+)
 
 
 def array_contents(
@@ -87,14 +94,18 @@ def open_npz(
     path: str,
     data_dir: str | None = None,
     num_classes: int | None = None,
+    names: tuple[str, ...] | None = None,
 ) -> Contents:
     """Opens a .npz file with the arrays `inputs` (or `images`) and `labels`.
+
+    Labels are class indices, which an array `class_names` may name, or words.
 
     Args:
         split: replaces "{split}" in the path; other braces are left alone.
         path: of the file, absolute or relative to the working or data directory.
         data_dir: data directory, or None.
-        num_classes: K, or None for the largest label + 1.
+        num_classes: K, or None for the number of names, else the largest label + 1.
+        names: of the classes of the training data, for labels that are words.
 
     Returns:
         Contents held in memory. Pickled objects in the file are refused.
@@ -105,24 +116,68 @@ def open_npz(
             is missing, or the arrays do not fit together.
     """
     # Not str.format: a folder may have braces in its name.
-    file = pathlib.Path(path.replace("{split}", split))
+    file = find_npz_file(path.replace("{split}", split), data_dir)
+    arrays = read_npz(file, "labels", optional=("class_names",))
+    inputs, labels = arrays["inputs"], arrays["labels"]
+    own_names = tuple(map(str, arrays.get("class_names", ())))
+    caller = f"npz {file}"
+    if labels.dtype.kind in "US":
+        labels, names = encode_labels(caller, labels.tolist(), own_names or names)
+    elif own_names:
+        names = own_names
+    if names and num_classes is None:
+        num_classes = len(names)
+    contents = array_contents(caller, inputs, labels, num_classes)
+    if names and len(names) == contents.num_classes:
+        return contents._replace(class_names=names)
+    return contents
+
+
+def find_npz_file(path: str, data_dir: str | None) -> pathlib.Path:
+    """A .npz file as given, or below the data directory.
+
+    Raises:
+        MissingDataError: if there is no such file.
+    """
+    given = file = pathlib.Path(path).expanduser()
     if not file.is_file() and data_dir is not None:
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
-        raise MissingDataError(f"npz: there is no file {file}")
-    inputs, labels = read_npz(file, "labels")
-    return array_contents(f"npz {file}", inputs, labels, num_classes)
+        below = f" (nor {file})" if file != given else ""
+        raise MissingDataError(f"npz: there is no file {given}{below}{beside(given)}")
+    return file
 
 
-def read_npz(file: pathlib.Path, *others: str) -> list[np.ndarray]:
-    """Reads the inputs of a .npz file, and other arrays that must be there.
+def npz_class_names(path: str, data_dir: str | None) -> tuple[str, ...] | None:
+    """The classes of a .npz file whose labels are words; None if they are indices.
+
+    The inputs are not read.
+    """
+    file = find_npz_file(path, data_dir)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if "class_names" in arrays.files:
+                return tuple(map(str, arrays["class_names"]))
+            labels = arrays["labels"]
+    except Exception:  # which reading the whole file says better
+        return None
+    if labels.dtype.kind not in "US":
+        return None
+    return encode_labels(f"npz {file}", labels.tolist())[1]
+
+
+def read_npz(
+    file: pathlib.Path, *others: str, optional: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Reads the inputs of a .npz file, and other arrays.
 
     Args:
         file: holds "inputs" (or "images").
-        *others: names of further arrays.
+        *others: names of further arrays that must be there.
+        optional: names of arrays that may be there.
 
     Returns:
-        The inputs and the other arrays, [N, ...] each.
+        Name -> array [N, ...]; the inputs are "inputs", however they are stored.
 
     Raises:
         DataError: naming the file, if it is no archive or damaged in any way, or an
@@ -132,18 +187,19 @@ def read_npz(file: pathlib.Path, *others: str) -> list[np.ndarray]:
         raise DataError(f"npz: {file} is not an .npz archive, or it is damaged")
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            key = "inputs" if "inputs" in names else "images"
-            if not {key, *others} <= set(names):
+            stored = [name.removesuffix(".npy") for name in archive.namelist()]
+            key = "inputs" if "inputs" in stored else "images"
+            if not {key, *others} <= set(stored):
                 more = "".join(f" and {name!r}" for name in others)
                 raise DataError(
-                    f"npz: {file} holds {sorted(names)}, expected 'inputs' (or"
+                    f"npz: {file} holds {sorted(stored)}, expected 'inputs' (or"
                     f" 'images'){more}"
                 )
-            for name in (key, *others):
+            wanted = [*others, *(name for name in optional if name in stored)]
+            for name in (key, *wanted):
                 _check_member(file, archive, name)
         with np.load(file, allow_pickle=False) as arrays:
-            return [arrays[name] for name in (key, *others)]
+            return {"inputs": arrays[key], **{name: arrays[name] for name in wanted}}
     except DataError:
         raise
     except Exception as error:  # of zipfile, zlib, numpy's header parser, ...

@@ -1,16 +1,30 @@
 """Data sets as components: where examples come from and which of them are kept."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ltjax.data.catalog import DATASETS, Dataset
 from ltjax.data.folders import open_folder
 from ltjax.data.mnist1d import open_mnist1d
+from ltjax.data.own import (
+    ClassFolderOptions,
+    ShareOptions,
+    SplitOptions,
+    Stored,
+    TableOptions,
+    find_folder,
+    find_memory,
+    find_npz,
+    find_records,
+    find_table,
+    own_component,
+)
 from ltjax.data.records import open_records
 from ltjax.data.scenes import digit_scenes, digit_sets
 from ltjax.data.source import Source, load_source
-from ltjax.options import Component, option, options_of
+from ltjax.options import Chosen, Component, option, options_of
 
 PROFILES = ("exp", "step", "pareto", "balanced", "counts", "none")
 
@@ -108,8 +122,11 @@ class LargeRecordOptions(RecordOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnRecordOptions(RecordOptions, OwnDataOptions):
+class OwnRecordOptions(ShareOptions, OwnDataOptions, RecordOptions):
     """Of any other TFDS data set."""
+
+    # A dataclass takes all fields of its last base first, inherited ones too: in the
+    # other order the profile would be that of the benchmarks.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +143,22 @@ class FolderOptions(OwnDataOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class NpzOptions(OwnDataOptions):
+class OwnFolderOptions(ClassFolderOptions, OwnDataOptions):
+    """Of image folders by class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnTableOptions(TableOptions, OwnDataOptions):
+    """Of tables."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnMemoryOptions(ShareOptions, OwnDataOptions):
+    """Of data that are given in Python."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NpzOptions(SplitOptions, OwnDataOptions):
     """Of files of arrays."""
 
     num_classes: int = option(0, "K; 0 = the largest label + 1", low=0)
@@ -156,18 +188,6 @@ def _needs(options: DataOptions, config) -> list[str]:
         faults.append(
             f"config.data.counts is set, but data.profile is {options.profile!r},"
             " expected 'counts'"
-        )
-    return faults
-
-
-def _npz_needs(options: NpzOptions, config) -> list[str]:
-    faults = _needs(options, config)
-    name = config.data.name
-    if "{split}" not in name and not options.holdout:
-        faults.append(
-            f"config.data.name is {name!r}, one file for training and test: every test"
-            " metric would be that of the training set; expected '{split}' in the path,"
-            " as in 'npz:digits_{split}.npz'"
         )
     return faults
 
@@ -238,12 +258,38 @@ SCENES: dict[str, Component] = {
 }
 
 
+# Kind before the colon -> form, options, and (path, options) -> what lies there.
+_OWN: dict[str, tuple[str, type, Callable[[str, Any], Stored]]] = {
+    "tfds": ("tfds:NAME", OwnRecordOptions, find_records),
+    "npz": ("npz:PATH", NpzOptions, find_npz),
+    "folder": ("folder:DIR", OwnFolderOptions, find_folder),
+    "table": ("table:FILE", OwnTableOptions, find_table),
+    "memory": ("memory:NAME", OwnMemoryOptions, find_memory),
+}
+
+
+def stored_of(data: Chosen) -> Stored:
+    """What lies at the path of a checked section of one's own data.
+
+    Args:
+        data: whose name has one of the forms of `DataTable`.
+
+    Returns:
+        `Stored`: the splits as they are stored, before any is made.
+    """
+    kind, _, rest = data.name.partition(":")
+    return _OWN[kind][2](rest, data.options)
+
+
 class DataTable(Mapping[str, Component]):
-    """The data sets of the catalog, and every "tfds:NAME" and "npz:PATH"."""
+    """The data sets of the catalog, and those whose names have a form ("npz:PATH")."""
 
     forms = {
         "tfds:NAME": "any other prepared TFDS data set",
-        "npz:PATH": "files of arrays, as npz:digits_{split}.npz",
+        "npz:PATH": "files of arrays, one or as npz:digits_{split}.npz",
+        "folder:DIR": "images by class, as DIR/cat/1.png, or DIR/train/cat/1.png",
+        "table:FILE": "CSV or Parquet: a label column and features or image paths",
+        "memory:NAME": "given to ltjax.fit in this process",
     }
 
     def __init__(self, datasets: dict[str, Dataset]):
@@ -257,13 +303,11 @@ class DataTable(Mapping[str, Component]):
         kind, _, rest = name.partition(":")
         if name in self._datasets:
             return _catalogued(name, self._datasets[name])
-        if rest and kind == "tfds":
-            dataset = Dataset(open_records, {"name": rest}, None)
-            return _component(name, dataset, self.forms["tfds:NAME"], OwnRecordOptions)
-        if rest and kind == "npz":
-            about = self.forms["npz:PATH"]
-            found = Dataset(open_records, {}, None)
-            return _component(name, found, about, NpzOptions, _npz_needs)
+        if rest and kind in _OWN:
+            form, options, find = _OWN[kind]
+            about = self.forms[form]
+            found = functools.partial(find, rest)
+            return own_component(name, about, options, found, _needs)
         raise KeyError(name)
 
     def __setitem__(self, name: str, component: Component) -> None:

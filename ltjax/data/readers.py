@@ -6,10 +6,12 @@ and open their files on first use.
 """
 
 import dataclasses
+import difflib
 import io
+import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +24,23 @@ class MissingDataError(DataError, FileNotFoundError):
     """Data that are not where they are expected."""
 
 
+def beside(path: str | os.PathLike) -> str:
+    """A hint for a path that does not exist: the nearest name in its folder.
+
+    Example:
+        >>> beside("/nowhere/at/all")
+        ', nor a folder /nowhere/at'
+    """
+    place = pathlib.Path(path).absolute()
+    if not place.parent.is_dir():
+        return f", nor a folder {place.parent}"
+    names = sorted(os.listdir(place.parent))
+    near = difflib.get_close_matches(place.name, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; {place.parent} holds {', '.join(names[:20])}" if names else ""
+
+
 class Contents(NamedTuple):
     """What opening a split yields, before validation.
 
@@ -32,6 +51,7 @@ class Contents(NamedTuple):
         dtype: uint8 or float32.
         num_classes: K.
         class_names: K names, or None.
+        features: names of the F features of a table, in order, or None.
     """
 
     labels: np.ndarray
@@ -40,6 +60,7 @@ class Contents(NamedTuple):
     dtype: np.dtype
     num_classes: int
     class_names: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,13 +134,15 @@ class FileReader:
             raise DataError(f"image {path} {error}") from error
 
 
-def stack_images(images: list[np.ndarray], what: str) -> np.ndarray:
+def stack_images(
+    images: list[np.ndarray], what: str, remedy: str = "resize and crop"
+) -> np.ndarray:
     """Stacks decoded images [h, w, c] and says so if their sizes differ."""
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise DataError(
-            f"{what} have different shapes {sorted(shapes)}; pass resize and crop to"
-            " bring them to one size"
+            f"{what} have different shapes {sorted(shapes)}; pass {remedy} to bring"
+            " them to one size"
         )
     return np.stack(images)
 
@@ -154,13 +177,50 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
         with PIL.Image.open(io.BytesIO(data)) as opened:
             if opened.format == "PNG" and not getattr(opened, "tile", True):
                 raise DataError("cannot be decoded: there are no pixels in the file")
-            image = _eight_bits(_upright(opened))
-            image = image.convert("RGB" if channels == 3 else "L")
+            check_frames(opened)
+            return size_image(opened, sizing, channels)
     except DataError:
         raise
     except Exception as error:  # PIL's plugins raise whatever they stumble over
         reason = str(error) or type(error).__name__
         raise DataError(f"cannot be decoded: {reason}") from error
+
+
+def check_frames(image: Any) -> None:
+    """Refuses a PIL image that is an animation or has pages.
+
+    Raises:
+        DataError: with the number of frames. The message starts with the verb.
+    """
+    frames = getattr(image, "n_frames", 1)
+    # A camera's MPO holds the picture and previews of it.
+    if frames > 1 and image.format != "MPO":
+        raise DataError(
+            f"is animated or has pages ({frames} frames), expected one picture; save"
+            " the frame that is meant"
+        )
+
+
+def size_image(image: Any, sizing: Sizing, channels: int = 3) -> np.ndarray:
+    """The pixels of a PIL image, upright, in 8 bits and brought to size.
+
+    Transparent pixels are shown on white, as a viewer does; CMYK becomes RGB.
+
+    Args:
+        image: a PIL image.
+        sizing: see `decode_image`.
+        channels: likewise.
+
+    Returns:
+        uint8 [height, width, channels].
+
+    Raises:
+        DataError: see `decode_image`.
+    """
+    import PIL.Image
+
+    image = _opaque(_eight_bits(_upright(image)))
+    image = image.convert("RGB" if channels == 3 else "L")
     width, height = image.size
     if sizing.resize is not None:
         short = min(width, height)
@@ -179,6 +239,19 @@ def decode_image(data: bytes, sizing: Sizing, channels: int = 3) -> np.ndarray:
         image = image.crop((left, top, left + sizing.crop, top + sizing.crop))
     pixels = np.asarray(image, np.uint8)
     return pixels if channels == 3 else pixels[..., None]
+
+
+def _opaque(image):
+    """The image on white if it is transparent anywhere, otherwise as it is."""
+    import PIL.Image
+
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    if image.getextrema()[-1][0] == 255:
+        return image
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return PIL.Image.alpha_composite(white, image)
 
 
 def _upright(image):

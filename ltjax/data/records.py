@@ -178,6 +178,15 @@ class RecordReader:
             raise DataError(f"{what} {error}") from error
 
 
+def stored_splits(name: str, data_dir: str) -> tuple[str, ...]:
+    """Names of the splits of a prepared TFDS data set.
+
+    Raises:
+        MissingDataError: if it is not prepared.
+    """
+    return tuple(_builder(str(find_builder_dir(name, data_dir))).info.splits)
+
+
 def open_records(
     split: str,
     *,

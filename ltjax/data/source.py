@@ -65,6 +65,7 @@ class Source:
         columns: name -> [N, ...], what else is known of an example: "candidates"
             [N, K], "targets" (multi-hot [N, K], or dense [N, H, W] with 255 = ignored),
             "truth" [N] (clean labels, for measurement only). A batch holds their rows.
+        features: names of the features of a table, in order, or None.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Source:
     std: tuple[float, ...] | None = None
     origin: np.ndarray = None  # pyright: ignore[reportAssignmentType]
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    features: tuple[str, ...] | None = None
 
     def __post_init__(self):
         check_rank(f"Source {self.name}", "labels", self.labels, 1, "[N]")
@@ -269,7 +271,7 @@ def array_source(
     """
     contents = array_contents(f"array_source {name}", inputs, labels, num_classes)
     found = {key: np.asarray(column) for key, column in (columns or {}).items()}
-    return _make_source(name, split, contents, class_names, mean, std, found)
+    return make_source(name, split, contents, class_names, mean, std, found)
 
 
 def resolve_data_dir(data_dir: str | os.PathLike | None) -> str:
@@ -367,7 +369,7 @@ def load_source(
             raise TypeError(f"load_source: {name!r} needs the option {option!r}")
     stored = (dataset.splits or {}).get(split, split)
     contents = dataset.open(stored, **options)
-    return _make_source(
+    return make_source(
         name, split, contents, contents.class_names, dataset.mean, dataset.std
     )
 
@@ -394,7 +396,7 @@ def _list_options(
     }
 
 
-def _make_source(
+def make_source(
     name: str,
     split: str,
     contents: Contents,
@@ -403,6 +405,26 @@ def _make_source(
     std: tuple[float, ...] | None,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Source:
+    """A source of what opening a split has yielded.
+
+    Args:
+        name: of the data set.
+        split: of it.
+        contents: labels and reader.
+        class_names: K names, or None.
+        mean: per channel, see `Source`.
+        std: likewise.
+        columns: likewise.
+
+    Returns:
+        Source with validated labels.
+
+    Raises:
+        DataError: if a label is negative.
+
+    Warns:
+        UserWarning: of classes without an example.
+    """
     # Only a supervision of ours takes labels away: from elsewhere -1 is a mistake.
     negative = np.flatnonzero(np.asarray(contents.labels) < 0)
     if negative.size:
@@ -423,6 +445,7 @@ def _make_source(
         mean=mean,
         std=std,
         columns=columns or {},
+        features=contents.features,
     )
     empty = np.flatnonzero(source.class_counts == 0)
     if empty.size:

@@ -11,7 +11,8 @@ import numpy as np
 from ltjax.report import html, tables
 from ltjax.report.cells import csv_grid
 from ltjax.report.collapse import PANELS, plot_collapse
-from ltjax.report.diagrams import plot_confusion, plot_reliability
+from ltjax.report.confusions import confused_pairs, plot_many_confusions
+from ltjax.report.diagrams import NAMED_CLASSES, plot_confusion, plot_reliability
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
 from ltjax.report.reading import TRAIN, ReportError, read_run
 from ltjax.report.runs import LeftOut, Run, group_runs, is_reference
@@ -210,23 +211,65 @@ def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
         if figure is not None
     }
     for run in runs:
-        if "confusion" not in run.arrays or run.diverged.all():
+        confusion = _confusion(run)
+        if confusion is None:
             continue
-        confusion = run.arrays["confusion"][~run.diverged]
-        if not np.any(confusion):  # nothing was evaluated
-            continue
-        figure = plot_confusion(
-            confusion,
-            class_counts=run.class_counts,
-            class_names=run.class_names,
-            title=run.name,
-        )
-        caption = f"{run.name}: where the examples of each class go, mean over seeds."
+        if len(run.class_counts) > NAMED_CLASSES:
+            figure = plot_many_confusions(
+                confusion,
+                groups=run.groups,
+                class_names=run.class_names,
+                title=run.name,
+            )
+            caption = (
+                f"{run.name}: where the examples of each class group go, and the pairs"
+                " that are confused most (at least two examples), mean over seeds."
+            )
+        else:
+            figure = plot_confusion(
+                confusion,
+                class_counts=run.class_counts,
+                class_names=run.class_names,
+                title=run.name,
+            )
+            caption = (
+                f"{run.name}: where the examples of each class go, mean over seeds."
+            )
         stem = f"confusion_{slug(run.name)}"
         while stem in pictures:
             stem += "_"
         pictures[stem] = html.Picture(_png(figure), caption, folded=True)
     return pictures
+
+
+def _confusion(run: Run) -> np.ndarray | None:
+    """[R, K, K] of the replicas that did not diverge; None if there is nothing."""
+    if "confusion" not in run.arrays or run.diverged.all():
+        return None
+    confusion = run.arrays["confusion"][~run.diverged]
+    return confusion if np.any(confusion) else None
+
+
+def _pairs_csv(runs: list[Run]) -> str | None:
+    """The pairs of classes that each run confuses most; None if none classifies."""
+    rows = []
+    for run in runs:
+        confusion = _confusion(run)
+        if confusion is None:
+            continue
+        names = run.class_names or tuple(map(str, range(len(run.class_counts))))
+        rows += [
+            [
+                run.name,
+                names[pair.true],
+                names[pair.predicted],
+                f"{100 * pair.share:.1f}",
+                f"{pair.count:g}",
+            ]
+            for pair in confused_pairs(confusion)
+        ]
+    head = ["method", "true class", "predicted class", "share (%)", "examples"]
+    return csv_grid([head, *rows]) if rows else None
 
 
 def _markdown(groups: dict[str, list[Run]], left_out: list[LeftOut]) -> str:
@@ -300,7 +343,7 @@ def write_report(
 
     Returns:
         File name -> path: "table.md", "table.csv", "results.csv", "report.html" and,
-        where they make sense, "classes.csv" and the figures, PNG.
+        where they make sense, "classes.csv", "confused.csv" and the figures, PNG.
 
     Raises:
         ReportError: for a path that is not a folder, or if none of the runs can be
@@ -335,6 +378,9 @@ def write_report(
         classes = tables.class_table(members)
         if classes:
             contents[f"{prefix}classes.csv"] = csv_grid([classes[0], *classes[1]])
+        pairs = _pairs_csv(members)
+        if pairs:
+            contents[f"{prefix}confused.csv"] = pairs
         sections.append(html.Section(title, members, list(pictures.values())))
     contents["report.html"] = html.render(sections, left_out=left_out)
 

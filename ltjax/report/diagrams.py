@@ -17,7 +17,7 @@ from ltjax.report.style import (
 )
 
 # Up to this many classes have their names on the axes of a confusion matrix.
-_NAMED_CLASSES = 30
+NAMED_CLASSES = 30
 # An accuracy of fewer examples is noise and not drawn.
 _MIN_EXAMPLES = 10
 
@@ -56,7 +56,7 @@ def plot_confusion(
     if class_counts is not None:
         order = np.argsort(-np.asarray(class_counts, float), kind="stable")
     share = 100 * share[order][:, order]
-    named = num_classes <= _NAMED_CLASSES
+    named = num_classes <= NAMED_CLASSES
     from matplotlib.colors import PowerNorm
 
     with figure_style():

@@ -163,7 +163,7 @@ def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
     """
     shape, dtype = signature.shape, np.dtype(signature.dtype)
     if file.suffix.lower() == ".npz":
-        (inputs,) = read_npz(file)
+        inputs = read_npz(file)["inputs"]
     elif file.suffix.lower() == ".npy":
         try:
             inputs = np.load(file, allow_pickle=False)

@@ -14,8 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from ltjax.data.overlap import check_overlap
 from ltjax.durations import duration_steps
 from ltjax.options import ConfigError
+from ltjax.train.accelerator import unused_gpu
 from ltjax.train.checkpoint import JUDGED, Checkpoints
 from ltjax.train.evaluate import Judgement, make_judge, without_lost
 from ltjax.train.features import extract_features, reuses_features
@@ -110,13 +112,19 @@ def run(
 
     Raises:
         ConfigError: if workdir holds a run of another config, or sizes do not divide.
+        DataError: if a split to evaluate on holds nothing but training examples.
         NonFinite: naming step, replica and batch indices, if every replica diverged.
         Preempted: after SIGTERM (or the platform's notice), once the state is saved.
     """
     if not os.fspath(workdir):
         raise ConfigError(["workdir is empty, expected the folder of the run"])
     path = pathlib.Path(workdir).expanduser()
+    idle = unused_gpu()
+    if idle:
+        _LOG.warning("%s", idle)
     # What cannot start leaves no folder behind.
+    evaluated = {split.name: run.sources[split.name] for split in run.eval_sets}
+    check_overlap(run.sources["train"], evaluated)
     lanes, every = training_lanes(run.config, len(run.info.replicas)), _intervals(run)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -296,12 +304,16 @@ def describe(run: Run, lanes: Lanes) -> str:
     """What is about to be trained, in a few lines."""
     info, groups = run.info, run.info.groups
     counts = info.class_counts
-    members = ", ".join(f"{name} {int(g.sum())}" for name, g in groups.items())
+    members = ", ".join(
+        f"{name} {int(g.sum())} with {int(counts[g].sum())}"
+        for name, g in groups.items()
+    )
     devices = lanes.layout.mesh.devices.ravel()
     return (
         f"{info.name}: {info.num_train} training examples of {info.num_classes}"
         f" classes, {counts.max()} to {counts.min()} each (ratio"
-        f" {info.imbalance_factor:.4g}; {members})\n"
+        f" {info.imbalance_factor:.4g})\n"
+        f"classes and their examples: {members}\n"
         f"{run.model.describe}, {info.num_params:,} parameters\n"
         f"{info.total_steps} steps of {run.config.batch_size}, {lanes.count}"
         f" replica(s), {len(devices)} {devices[0].platform} device(s)"

@@ -82,12 +82,3 @@ def test_where_a_validation_split_is_stored():
     assert chosen("mnist1d", val_split="val").options.has_validation
     assert chosen("folder", val_list="x.txt").options.has_validation
     assert not chosen("folder").options.has_validation
-
-
-def test_one_file_for_training_and_test_is_refused(tiny):
-    from ltjax.options import ConfigError
-
-    with pytest.raises(ConfigError, match="one file for training and test"):
-        tiny({"data.name": "npz:digits.npz"})
-    tiny({"data.name": "npz:digits.npz", "data.holdout": 0.5})
-    tiny({"data.name": "npz:digits_{split}.npz"})

@@ -55,6 +55,44 @@ def test_without_a_largest_count_the_smallest_class_is_it():
     assert splits.train is WHOLE
 
 
+LONG_TAIL = array_source(np.zeros((60, 1), np.float32), np.repeat([0, 1], [50, 10]))
+
+
+def test_a_profile_on_imbalanced_data_says_what_it_leaves(caplog):
+    section = data(whole=LONG_TAIL, imbalance_factor=5.0)
+    splits = load_splits(section, labels(), companions())
+    assert splits.train.class_counts.tolist() == [10, 2]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the data are imbalanced already (50 to 10 training examples of a class), and"
+        " config.data.profile='exp' leaves 12 of the 60; 'none' uses all"
+    )
+    caplog.clear()
+    load_splits(data(imbalance_factor=4.0), labels(), companions())
+    section = data(whole=LONG_TAIL, profile="none")
+    assert load_splits(section, labels(), companions()).train is LONG_TAIL
+    section = data(whole=LONG_TAIL, profile="counts", counts=(10, 2))
+    load_splits(section, labels(), companions())
+    assert not caplog.records
+
+
+def test_a_class_too_small_for_a_profile_says_that_none_is_meant():
+    section = data(whole=LONG_TAIL, imbalance_factor=100.0)
+    with pytest.raises(ConfigError) as refused:
+        load_splits(section, labels(), companions())
+    disagree, remedy = refused.value.faults
+    assert "max_count and imbalance_factor disagree" in disagree
+    assert remedy == (
+        "the data are imbalanced already (50 to 10 training examples of a class);"
+        " expected config.data.profile='none'"
+    )
+    # Balanced data have no such remedy.
+    section = data(whole=TEST, imbalance_factor=100.0)
+    with pytest.raises(ConfigError) as refused:
+        load_splits(section, labels(), companions())
+    assert len(refused.value.faults) == 1
+
+
 def test_a_share_of_every_class_is_held_out():
     section = data(profile="none", holdout=0.25)
     splits = load_splits(section, labels(), companions())

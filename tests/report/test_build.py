@@ -51,6 +51,7 @@ def test_every_file_is_written_where_it_says(report):
         "results.csv",
         "report.html",
         "classes.csv",
+        "confused.csv",
         "class_accuracy.png",
         "training_curves.png",
         "reliability.png",

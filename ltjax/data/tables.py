@@ -1,0 +1,322 @@
+"""Tables: a row per example, in a CSV or Parquet file or a data frame.
+
+The classes are in a label column. The inputs are the numeric columns, or the images
+that a column of paths names, relative to the file.
+"""
+
+import csv
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ltjax.data.class_folders import IMAGE_SUFFIXES
+from ltjax.data.class_labels import encode_labels
+from ltjax.data.readers import (
+    ArrayReader,
+    Contents,
+    DataError,
+    FileReader,
+    MissingDataError,
+    Sizing,
+    beside,
+)
+from ltjax.options import nearest
+
+LABEL_NAMES = ("label", "class", "target", "y")
+INDEX_NAMES = ("", "id", "index", "unnamed: 0")  # number rows and say nothing of them
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
+
+Columns = Mapping[str, np.ndarray]
+
+
+class Layout(NamedTuple):
+    """How the columns of a table are used.
+
+    Attributes:
+        label: the column of the classes.
+        names: of the classes.
+        features: the columns of the inputs; () if these are images.
+        paths: the column of the paths of images, or "".
+        ignored: columns that are not used.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    features: tuple[str, ...]
+    paths: str
+    ignored: tuple[str, ...]
+
+    def note(self, caller: str) -> str:
+        """What is not used of a table, for the log; "" if there is nothing."""
+        if not self.ignored:
+            return ""
+        return (
+            f"{caller}: the columns {list(self.ignored)} are not used, for they are not"
+            " numeric or number the rows"
+        )
+
+
+def read_columns(file: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The columns of a CSV, TSV or Parquet file.
+
+    Columns of a CSV file are numbers if every entry is one or empty (NaN).
+
+    Args:
+        file: with the names of the columns in its first line.
+
+    Returns:
+        Name -> [N] of numbers or objects.
+
+    Raises:
+        MissingDataError: if there is no such file.
+        DataError: naming the line that does not fit, or the kind of file.
+        ModuleNotFoundError: for Parquet without pyarrow; says how to install it.
+    """
+    file = pathlib.Path(file)
+    suffix = file.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise DataError(f"{file} is not a table{nearest(suffix, TABLE_SUFFIXES)}")
+    if not file.is_file():
+        raise MissingDataError(f"there is no file {file}{beside(file)}")
+    return _read_csv(file) if suffix in (".csv", ".tsv") else _read_parquet(file)
+
+
+def frame_columns(frame: Any) -> dict[str, np.ndarray]:
+    """The columns of a pandas (or polars) data frame."""
+    names = [str(name) for name in frame.columns]
+    _check_header("data frame", names)
+    return {
+        text: np.asarray(frame[name])
+        for text, name in zip(names, frame.columns, strict=True)
+    }
+
+
+def find_layout(caller: str, columns: Columns, *, label: str = "") -> Layout:
+    """Decides what each column of a training table is for.
+
+    Args:
+        caller: the file, for messages.
+        columns: of the table.
+        label: the column of the classes; "" finds one of `LABEL_NAMES`.
+
+    Returns:
+        `Layout`.
+
+    Raises:
+        DataError: if there is no label column, or more than one; if no column can be an
+            input.
+    """
+    label = _label_column(caller, columns, label)
+    _, names = encode_labels(f"{caller}, column {label!r}", columns[label])
+    others = [name for name in columns if name != label]
+    paths = [name for name in others if _holds_paths(columns[name])]
+    if len(paths) > 1:
+        raise DataError(
+            f"{caller} has the columns {paths} of image paths, expected one"
+        )
+    if paths:
+        ignored = tuple(name for name in others if name != paths[0])
+        return Layout(label, names, (), paths[0], ignored)
+    features = tuple(
+        name
+        for name in others
+        if _is_numeric(columns[name]) and name.strip().casefold() not in INDEX_NAMES
+    )
+    if not features:
+        raise DataError(
+            f"{caller} has the columns {list(columns)}, of which none beside"
+            f" {label!r} is numeric or holds paths of images; expected features as"
+            " numbers"
+        )
+    ignored = tuple(name for name in others if name not in features)
+    return Layout(label, names, features, "", ignored)
+
+
+def table_contents(
+    caller: str,
+    columns: Columns,
+    layout: Layout,
+    *,
+    root: str | os.PathLike = "",
+    sizing: Sizing | None = None,
+) -> Contents:
+    """The examples of a table.
+
+    Args:
+        caller: the file, for messages.
+        columns: of the table.
+        layout: from `find_layout` of the training table.
+        root: that paths of images are relative to.
+        sizing: of images.
+
+    Returns:
+        Contents: features float32 [F], or RGB images.
+
+    Raises:
+        DataError: if a column is missing or not numeric, or a feature is not finite.
+    """
+    needed = (layout.label, *layout.features, *filter(None, [layout.paths]))
+    for name in needed:
+        if name not in columns:
+            raise DataError(
+                f"{caller} has no column {name!r}, which the training table"
+                f" has{nearest(name, columns)}"
+            )
+    labels, names = encode_labels(
+        f"{caller}, column {layout.label!r}", columns[layout.label], layout.names
+    )
+    if layout.paths:
+        paths = [str(path) for path in columns[layout.paths]]
+        reader = FileReader(os.fspath(root) or ".", paths, sizing or Sizing())
+        shape = reader(np.array([0])).shape[1:]
+        return Contents(labels, reader, shape, np.dtype(np.uint8), len(names), names)
+    features = [_numbers(caller, name, columns[name]) for name in layout.features]
+    inputs = np.stack(features, axis=1)
+    return Contents(
+        labels,
+        ArrayReader(inputs),
+        inputs.shape[1:],
+        inputs.dtype,
+        len(names),
+        names,
+        layout.features,
+    )
+
+
+def _label_column(caller: str, columns: Columns, label: str) -> str:
+    if label:
+        if label not in columns:
+            raise DataError(
+                f"{caller} has no label column {label!r}{nearest(label, columns)}"
+            )
+        return label
+    found = [name for name in columns if name.strip().casefold() in LABEL_NAMES]
+    if len(found) == 1:
+        return found[0]
+    trouble = f"{len(found)} label columns {found}" if found else "no label column"
+    raise DataError(
+        f"{caller} has {trouble}, expected one that is called"
+        f" {', '.join(LABEL_NAMES)}, or its name in --label (label= in Python); the"
+        f" columns are {', '.join(map(repr, columns))}"
+    )
+
+
+def _holds_paths(column: np.ndarray) -> bool:
+    if column.dtype.kind not in "OUT":
+        return False
+    return len(column) > 0 and all(
+        isinstance(one, str)
+        and os.path.splitext(one.strip())[1].lower() in IMAGE_SUFFIXES
+        for one in column
+    )
+
+
+def _is_numeric(column: np.ndarray) -> bool:
+    if column.dtype.kind in "biuf":
+        return True
+    if column.dtype.kind != "O":
+        return False
+    kinds = (int, float, np.number, np.bool_, type(None))
+    return all(isinstance(one, kinds) for one in column)
+
+
+def _numbers(caller: str, name: str, column: np.ndarray) -> np.ndarray:
+    if not _is_numeric(column):
+        wrong = next(x for x in column if not isinstance(x, (int, float)))
+        raise DataError(
+            f"{caller}: column {name!r} holds {wrong!r}, expected numbers as in the"
+            " training table"
+        )
+    values = column.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise DataError(
+            f"{caller}: column {name!r} is missing or not finite in {bad.size} of"
+            f" {len(values)} rows, first in row {bad[0]} (0-based); fill in numbers or"
+            " drop the rows or the column"
+        )
+    return values
+
+
+def _check_header(caller: str, names: Sequence[str]) -> None:
+    twice = [name for name in names if list(names).count(name) > 1]
+    if twice:
+        raise DataError(f"{caller} has the column {twice[0]!r} more than once")
+
+
+def _read_csv(file: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            sample = opened.read(1 << 16)
+            opened.seek(0)
+            rows = list(csv.reader(opened, delimiter=_delimiter(file, sample)))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text ({error.reason})") from None
+    except csv.Error as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
+    rows = [(number, row) for number, row in enumerate(rows, start=1) if row]
+    if len(rows) < 2:
+        raise DataError(
+            f"{file} has {len(rows)} line(s), expected the names of the columns and a"
+            " line for each example"
+        )
+    header = [name.strip() for name in rows[0][1]]
+    _check_header(str(file), header)
+    for number, row in rows[1:]:
+        if len(row) != len(header):
+            raise DataError(
+                f"{file}: line {number} has {len(row)} entries, expected"
+                f" {len(header)} as in the first line"
+            )
+    table = zip(*(row for _, row in rows[1:]), strict=True)
+    return {name: _parsed(column) for name, column in zip(header, table, strict=True)}
+
+
+def _delimiter(file: pathlib.Path, sample: str) -> str:
+    """The one of the usual delimiters that the first line has most of."""
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+    first = sample.partition("\n")[0]
+    return max(",;\t|", key=first.count)
+
+
+_MISSING = ("", "na", "n/a", "nan", "null", "none")
+
+
+def _parsed(column: Sequence[str]) -> np.ndarray:
+    """Numbers if all entries are, words otherwise."""
+    words = [word.strip() for word in column]
+    try:
+        numbers = [
+            float("nan") if word.lower() in _MISSING else float(word) for word in words
+        ]
+    except ValueError:
+        return np.array(words, object)
+    if all(np.isnan(numbers)):
+        return np.array(words, object)
+    return np.array(numbers)
+
+
+def _read_parquet(file: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow"
+        ) from error
+    try:
+        table = parquet.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} is not a Parquet file, or damaged: {error}") from None
+    _check_header(str(file), table.column_names)
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        columns[name] = column.to_numpy(zero_copy_only=False)
+    return columns

@@ -1,0 +1,84 @@
+"""Arguments of `ltjax train` for data of one's own, and the config that they make."""
+
+import argparse
+import os
+import pathlib
+from typing import Any
+
+from ltjax.config_file import UsageError, load_config, override
+
+# Flag -> keyword of `ltjax.own_data.own_config`, all given with --data only.
+_FLAGS = ("test", "method", "model", "image_size", "epochs", "label")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--data` and what goes with it."""
+    own = parser.add_argument_group("data of your own, instead of --config")
+    own.add_argument(
+        "--data",
+        metavar="PATH",
+        help="folder with a folder of images per class (or train/ and test/ with"
+        " such), FILE.csv, FILE.parquet, FILE.npz or tfds:NAME",
+    )
+    own.add_argument(
+        "--test",
+        metavar="PATH",
+        help="test data; default: found beside the training data, or a fifth of each"
+        " class is split off",
+    )
+    own.add_argument("--method", help="`ltjax list presets`; default: la")
+    own.add_argument("--model", help="`ltjax list models`; default: by the inputs")
+    own.add_argument(
+        "--image-size", type=int, metavar="N", help="default: by the images' sizes"
+    )
+    own.add_argument("--epochs", type=int, metavar="N", help="default: by their number")
+    own.add_argument("--label", metavar="COLUMN", help="of a table; default: found")
+
+
+def default_workdir(args: argparse.Namespace) -> str:
+    """Where a run on data of one's own lives if nothing else is said.
+
+    Raises:
+        UsageError: for a run of a config.
+    """
+    if args.data is None:
+        raise UsageError(
+            "ltjax train: the following arguments are required: --workdir; see"
+            " 'ltjax train --help'"
+        )
+    name = pathlib.PurePath(args.data.rpartition(":")[2]).stem or "data"
+    name = name.replace("{split}", "").strip("_.")
+    return os.path.join("runs", f"{name}_{args.method or 'la'}")
+
+
+def train_config(args: argparse.Namespace, rest: list[str]) -> Any:
+    """The config of a `ltjax train`, with what `--config.field=value` changes.
+
+    Args:
+        args: parsed.
+        rest: the other arguments.
+
+    Returns:
+        A ConfigDict.
+
+    Raises:
+        UsageError: for a flag of data of one's own without `--data`, or both kinds of
+            config.
+    """
+    given = {name: getattr(args, name) for name in _FLAGS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.data is None:
+        if given:
+            flag = next(iter(given)).replace("_", "-")
+            raise UsageError(
+                f"ltjax train: --{flag} goes with --data PATH; with --config FILE it is"
+                " an argument of the file, or an option such as --config.total"
+            )
+        return load_config(rest)
+    if any(argument.partition("=")[0] == "--config" for argument in rest):
+        raise UsageError("ltjax train: expected one of --data and --config, not both")
+    import jax
+
+    from ltjax.own_data import own_config
+
+    return override(own_config(args.data, devices=len(jax.devices()), **given), rest)
