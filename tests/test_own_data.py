@@ -283,7 +283,10 @@ def test_columns_of_a_frame_that_are_not_used_are_named(caplog):
 def test_a_run_says_which_columns_it_was_trained_on(tmp_path):
     ltjax.fit(frame()[["c", "target", "a"]], workdir=tmp_path, label="target", **QUICK)
     info = json.loads((tmp_path / "run.json").read_text())
-    assert info["features"] == ["c", "a"] and info["class_names"] == ["ant", "bee"]
+    assert info["inputs"]["features"] == ["c", "a"] and info["class_names"] == [
+        "ant",
+        "bee",
+    ]
 
 
 def test_a_call_with_test_data_and_a_path(digits, tmp_path):

@@ -31,6 +31,7 @@ class Signature:
         sizing: {"resize": pixels or None, "crop": pixels or None}, how an image is
             brought to `shape` when it is read; None if it is not.
         columns: name -> (shape of a row, dtype).
+        features: names of the features of a table, in order, or None.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Signature:
     columns: Mapping[str, tuple[tuple[int, ...], str]] = dataclasses.field(
         default_factory=dict
     )
+    features: tuple[str, ...] | None = None
 
 
 def signature_of(source: Source) -> Signature:
@@ -78,6 +80,7 @@ def signature_of(source: Source) -> Signature:
             name: (tuple(column.shape[1:]), column.dtype.name)
             for name, column in source.columns.items()
         },
+        features=source.features,
     )
 
 
@@ -94,7 +97,7 @@ def signature_from(told: Mapping[str, Any]) -> Signature:
         True
     """
 
-    def numbers(name: str):
+    def listed(name: str):
         return None if told[name] is None else tuple(told[name])
 
     return Signature(
@@ -104,13 +107,14 @@ def signature_from(told: Mapping[str, Any]) -> Signature:
         examples=told["examples"],
         label_counts=tuple(told["label_counts"]),
         class_counts=tuple(told["class_counts"]),
-        mean=numbers("mean"),
-        std=numbers("std"),
+        mean=listed("mean"),
+        std=listed("std"),
         sizing=told["sizing"],
         columns={
             name: (tuple(shape), dtype)
             for name, (shape, dtype) in told["columns"].items()
         },
+        features=listed("features"),
     )
 
 

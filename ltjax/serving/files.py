@@ -12,6 +12,7 @@ import numpy as np
 from ltjax.data.arrays import read_npz
 from ltjax.data.readers import DataError, decode_image
 from ltjax.data.signature import Signature, sizing_of
+from ltjax.options import nearest
 
 # What is taken from a folder; a file that is named itself may have any other ending.
 IMAGE_SUFFIXES = (
@@ -151,7 +152,9 @@ def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
 
     Args:
         file: .npz with "inputs" (or "images"), .npy with them, or .csv with one row of
-            numbers for each example (in C order), under a line of names or none.
+            numbers for each example (in C order), under a line of names or none. Where
+            the features of the training table have names, so must these: they are taken
+            by name, and other columns are left out.
         signature: of the training examples.
 
     Returns:
@@ -175,7 +178,10 @@ def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
                 f"{file} holds features, but this network takes images of shape"
                 f" {shape}; expected image files, .npz or .npy"
             )
-        inputs = _read_csv(file, int(np.prod(shape))).reshape(-1, *shape)
+        lines = _csv_lines(file)
+        if signature.features is not None:
+            lines = _by_name(file, lines, signature.features)
+        inputs = _numbers(file, lines, int(np.prod(shape))).reshape(-1, *shape)
     floats = np.issubdtype(inputs.dtype, np.floating) and dtype != np.uint8
     if (
         inputs.shape[1:] != shape
@@ -189,13 +195,37 @@ def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
     return inputs.astype(dtype, copy=False)
 
 
-def _read_csv(file: pathlib.Path, width: int) -> np.ndarray:
-    """[N, width] float64."""
+def _csv_lines(file: pathlib.Path) -> list[list[str]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            lines = [line for line in csv.reader(opened) if line]
+            return [line for line in csv.reader(opened) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file} cannot be read as CSV: {error}") from error
+
+
+def _by_name(
+    file: pathlib.Path, lines: list[list[str]], names: Sequence[str]
+) -> list[list[str]]:
+    """The columns of these names in their order, below the line of names."""
+    head = [cell.strip() for cell in lines[0]] if lines else []
+    missing = [name for name in names if name not in head]
+    if missing:
+        raise DataError(
+            f"{file} has no column {missing[0]!r}{nearest(missing[0], head)}, a feature"
+            f" of the training table; its first line is {head[:10]}, expected"
+            f" {', '.join(names[:10])}"
+        )
+    place = [head.index(name) for name in names]
+    for number, line in enumerate(lines):
+        if len(line) != len(head):
+            raise DataError(
+                f"{file}: row {number + 1} has {len(line)} cells, expected {len(head)}"
+            )
+    return [[line[k] for k in place] for line in lines]
+
+
+def _numbers(file: pathlib.Path, lines: list[list[str]], width: int) -> np.ndarray:
+    """[N, width] float64."""
     rows = []
     for number, line in enumerate(lines):
         try:

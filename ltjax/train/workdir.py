@@ -82,7 +82,6 @@ def facts_of(run: Run) -> dict[str, Any]:
     return facts | {
         "method": run.info.name,
         "data": run.config.data.name,
-        "features": run.sources["train"].features,
         "imbalance_factor": run.info.imbalance_factor,
         "shot_groups": {"many": run.info.many, "few": run.info.few},
         "backbone": run.config.model.name,

@@ -1,5 +1,6 @@
 """Which files paths mean, and how inputs are read from them."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -79,6 +80,32 @@ def test_rows_that_are_not_features(tmp_path, text, message):
     (tmp_path / "f.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_table(tmp_path / "f.csv", FEATURES)
+
+
+NAMED = dataclasses.replace(FEATURES, features=("width", "height"))
+
+
+def test_features_with_names_are_taken_by_name(tmp_path):
+    file = tmp_path / "f.csv"
+    file.write_text("height,species,width\n1,cat,2\n3,,4\n")
+    assert read_table(file, NAMED)[..., 0].tolist() == [[2, 1], [4, 3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "1,2\n3,4\n",
+            r"no column 'width'.* line is \['1', '2'\], expected width",
+        ),
+        ("widht,height\n1,2\n", "no column 'width'; did you mean 'widht'"),
+        ("height,width\n1\n", "row 2 has 1 cells, expected 2"),
+    ],
+)
+def test_tables_without_those_names(tmp_path, text, message):
+    (tmp_path / "f.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_table(tmp_path / "f.csv", NAMED)
 
 
 def test_arrays_of_another_shape_or_dtype(tmp_path):
