@@ -15,7 +15,7 @@ ROOT = pathlib.Path(ltjax.__file__).parent
 # also their left neighbours, folders those of `NEIGHBOURS`. The side wings stand on a
 # floor, and nobody imports them but the roof.
 FLOORS = [
-    ["_checks", "_numerics", "_seal", "_similarity_blocks"],
+    ["_checks", "_numerics", "_archives", "_seal", "_similarity_blocks"],
     ["class_stats", "reduce", "schedules", "pruning", "durations", "options"],
     [
         *("losses", "metrics", "classifiers", "resampling", "sharpness"),

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 from jax.typing import ArrayLike
 
+from ltjax._archives import check_members
 from ltjax._checks import check_integers, dtype_of
 from ltjax.class_stats import infer_num_classes
 from ltjax.data.class_labels import encode_labels
@@ -155,6 +156,7 @@ def npz_class_names(path: str, data_dir: str | None) -> tuple[str, ...] | None:
     """
     file = find_npz_file(path, data_dir)
     try:
+        check_members(file)
         with np.load(file, allow_pickle=False) as arrays:
             if "class_names" in arrays.files:
                 return tuple(map(str, arrays["class_names"]))
@@ -186,6 +188,7 @@ def read_npz(
     if not zipfile.is_zipfile(file):
         raise DataError(f"npz: {file} is not an .npz archive, or it is damaged")
     try:
+        check_members(file)
         with zipfile.ZipFile(file) as archive:
             stored = [name.removesuffix(".npy") for name in archive.namelist()]
             key = "inputs" if "inputs" in stored else "images"

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ltjax._archives import check_members
 from ltjax._seal import BrokenSeal, unsealed
 from ltjax.report.runs import SUMMARY, Run
 
@@ -67,6 +68,7 @@ def _read_json(path: pathlib.Path) -> dict:
 
 def _read_arrays(path: str) -> dict[str, np.ndarray]:
     try:
+        check_members(path)
         # numpy leaves a file open that it finds damaged.
         with open(path, "rb") as raw, np.load(raw) as file:
             return {name: file[name] for name in file.files}

@@ -17,10 +17,12 @@ References:
 import os
 import pathlib
 import re
+import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltjax._archives import check_members
 from ltjax._seal import unsealed
 from ltjax.class_stats import log_prior
 from ltjax.durations import duration_steps
@@ -107,6 +109,10 @@ def _first_phase(workdir: pathlib.Path):
     late = start or np.inf  # weights from the first step on: there is one phase
     steps, rows = [], []
     for step, path in _diagnostics(workdir):
+        try:
+            check_members(path)
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"bound: {path} is damaged: {error}") from None
         with np.load(path) as arrays:
             if step < late and "bound_summand" in arrays:
                 steps.append(step)
