@@ -51,7 +51,9 @@ class EngineOptions:
     judged: str = option(
         "", "metric that the best checkpoint goes by; '' = that of the first evaluator"
     )
-    ema_decay: float = option(0.0, "of averaged parameters; 0 = none", low=0, below=1)
+    ema_decay: float = option(
+        0.0, "of averaged parameters, after their plain mean; 0 = none", low=0, below=1
+    )
     evaluate_ema: bool = option(False, "the averaged parameters predict")
     init_from: str = option("", "workdir of a run whose parameters start this one")
     init_skip: tuple[str, ...] = option((), "top-level modules that start fresh")

@@ -8,6 +8,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from ltjax._numerics import moving_average
+
 NEVER = 2**31 - 1  # "no bad step yet"
 
 
@@ -20,7 +22,8 @@ class TrainState(flax.struct.PyTreeNode):
         params: what the optimizer updates.
         model_state: Linen collections other than params (batch statistics, frames).
         opt_state: of the optax chain.
-        ema: {"params", "model_state"} averages, or None.
+        ema: {"params", "model_state"} averages and the number of "steps" that they are
+            of, or None.
         method_state: all else that a method owns, or None.
         hyper: flat dict of float32 scalars that replicas may differ in.
         diverged: int32 scalar, the step at which a replica stopped to be finite and was
@@ -57,6 +60,31 @@ def strongly_typed(tree: Any) -> Any:
     return jax.tree.map(lambda x: leaf(jnp.asarray(x)), tree)
 
 
+def fresh_average(params: Any, model_state: Any) -> dict[str, Any]:
+    """What averages start with; no step is in it yet."""
+    both = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
+    return {**both, "steps": jnp.zeros((), jnp.int32)}
+
+
+def advance_average(
+    ema: dict[str, Any], params: Any, model_state: Any, decay: float
+) -> dict[str, Any]:
+    r"""The averages after a further step.
+
+    .. math:: \bar\theta_{t+1} = d_t \bar\theta_t + (1 - d_t)\, \theta_{t+1}, \qquad
+        d_t = \min\bigl(1 - 1 / (t + 1),\; d\bigr), \; t = 0, 1, \dots
+
+    It is the plain mean of the first :math:`1 / (1 - d)` iterates, so that nothing of
+    the initial network is left in a run of a few hundred steps; from then on the usual
+    moving average (Oh et al., DASO, CVPR 2022, released code).
+    """
+    steps = ema["steps"].astype(jnp.float32)
+    now = jnp.minimum(1 - 1 / (steps + 1), decay)
+    latest = {"params": params, "model_state": model_state}
+    old = {name: ema[name] for name in latest}
+    return {**moving_average(old, latest, now), "steps": ema["steps"] + 1}
+
+
 def init_state(
     seed,
     hyper: Mapping[str, Any],
@@ -91,9 +119,7 @@ def init_state(
         params=params,
         model_state=model_state,
         opt_state=strongly_typed(make_tx(hyper, step).init(params)),
-        ema=jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
-        if ema
-        else None,
+        ema=fresh_average(params, model_state) if ema else None,
         method_state=strongly_typed(
             init_method(stream(rng, "method"), params, model_state)
         ),
@@ -123,9 +149,7 @@ def with_parameters(
         The state at step 0.
     """
     params = adopt(params)
-    ema = state.ema
-    if ema is not None:
-        ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
+    ema = None if state.ema is None else fresh_average(params, model_state)
     method_state = init_method(stream(state.rng, "method"), params, model_state)
     method_state = strongly_typed(method_state)
     return state.replace(

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax._numerics import moving_average
 from ltjax.methods.gradient_rule import GradientRule
 from ltjax.methods.method import Method, Program
 from ltjax.sharpness import (
@@ -19,7 +18,13 @@ from ltjax.sharpness.weights import leading_rows
 from ltjax.train.integrity import all_finite
 from ltjax.train.lanes import Lanes
 from ltjax.train.optim import ALL, hold_fixed, only_under
-from ltjax.train.state import NEVER, TrainState, step_key
+from ltjax.train.state import (
+    NEVER,
+    TrainState,
+    advance_average,
+    fresh_average,
+    step_key,
+)
 
 
 def make_train_step(
@@ -90,8 +95,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay:
-            latest = {"params": params, "model_state": out.model_state}
-            ema = moving_average(ema, latest, ema_decay)
+            ema = advance_average(ema, params, out.model_state, ema_decay)
         new = prepared.replace(
             step=state.step + 1,
             params=params,
@@ -117,11 +121,12 @@ def _redrawn(state: TrainState, now, init_model, make_tx) -> TrainState:
 
     def fresh():
         params, model_state = init_model(step_key(state, "init"))
-        both = {"params": params, "model_state": model_state}
+        average = fresh_average(params, model_state)
         return {
-            **both,
+            "params": params,
+            "model_state": model_state,
             "opt_state": make_tx(state.hyper, state.step).init(params),
-            "ema": None if state.ema is None else both,
+            "ema": None if state.ema is None else average,
         }
 
     names = ("params", "model_state", "opt_state", "ema")

@@ -112,9 +112,10 @@ def test_padding_counts_for_nothing(tiny, devices):
 
 
 def averaged(decay: float, values: list):
-    """The moving average of `values`, starting at the first."""
-    average = values[0]
-    for value in values[1:]:
+    """The mean of values[1:] until 1 / (1 - decay) of them, then a moving average."""
+    count = round(1 / (1 - decay))
+    average = sum(values[1 : count + 1]) / len(values[1 : count + 1])
+    for value in values[count + 1 :]:
         average = decay * average + (1 - decay) * value
     return average
 
@@ -137,7 +138,7 @@ def test_the_average_of_parameters_and_statistics(tiny, train, devices, assert_s
     decay = 0.75
     with devices(1):
         run = build(tiny({"ema_decay": decay}))
-    states, _ = steps_of(run, 4)
+    states, _ = steps_of(run, 6)  # four and two
     for part in ("params", "model_state"):
         expected = jax.tree.map(
             lambda *x: averaged(decay, x), *(getattr(s, part) for s in states)
