@@ -5,8 +5,11 @@ there) and asks it for some steps at a time.
 """
 
 import os
+import pathlib
 import subprocess
 import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class TorchPeer:
@@ -29,7 +32,8 @@ class TorchPeer:
         self._steps = steps
         numbers = map(str, (depth, batch, num_images))
         self._process = subprocess.Popen(
-            [python, __file__, *numbers],
+            [python, "-m", "experiments.bench.engine_torch", *numbers],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,35 +73,11 @@ def main(depth: int, batch: int, num_images: int) -> None:
     """Trains as many steps as each line of standard input says."""
     import torch
     import torch.nn.functional as F
-    from torch import nn
 
-    class Block(nn.Module):
-        """Two convolutions; the shortcut drops pixels and pads channels (option A)."""
-
-        def __init__(self, width_in: int, width: int, stride: int):
-            super().__init__()
-            self.first = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
-            self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-            self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
-            self.changes = stride != 1 or width_in != width
-            self.pad = (width - width_in) // 2
-
-        def forward(self, x):
-            y = F.relu(self.norm1(self.first(x)))
-            y = self.norm2(self.second(y))
-            if self.changes:
-                x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
-            return F.relu(x + y)
+    from experiments.bench.torch_networks import resnet_cifar
 
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    width_in = 16
-    for width, stride in ((16, 1), (32, 2), (64, 2)):
-        for k in range((depth - 2) // 6):
-            layers.append(Block(width_in, width, stride if k == 0 else 1))
-            width_in = width
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width_in, 10)]
-    net = nn.Sequential(*layers)
+    net = resnet_cifar(depth)
     optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=2e-4)
 
     images = torch.randint(0, 256, (num_images, 32, 32, 3), dtype=torch.uint8)
