@@ -4,6 +4,7 @@ Loss, class weights and their late phase come from the config's sections; a meth
 what is its own.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from ltjax import schedules
 from ltjax._numerics import class_lookup
 from ltjax.classifiers import adjust_logits
 from ltjax.losses.component import LossContext
-from ltjax.methods.method import Part, Setting
+from ltjax.methods.method import Part, Setting, evaluated
 from ltjax.options import live
 from ltjax.sharpness import reduction_weights
 
@@ -94,21 +95,26 @@ def accuracy(outputs: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
     return jnp.sum(hit & mask), jnp.sum(mask)
 
 
-def predicted(
-    setting: Setting, state: Any, outputs: Any, *, tau: Any = 0.0
-) -> dict[str, jax.Array]:
-    """Outputs with the logits that a method predicts by.
+def prediction(
+    setting: Setting, tau: Callable[[Any], Any] = lambda state: 0.0
+) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """How a method predicts that learns by the loss of its config.
 
     Args:
         setting: of the method.
-        state: train state.
-        outputs: of the network.
-        tau: strength of the post-hoc logit adjustment.
+        tau: state -> strength of the post-hoc logit adjustment.
 
     Returns:
-        The outputs, "logits" scaled to the loss's probabilities and adjusted.
+        `predict(state, inputs)`: the network's outputs, their "logits" scaled to the
+        loss's probabilities and adjusted.
     """
-    logits = outputs["logits"]
-    if setting.loss.confidence is not None:
-        logits = setting.loss.confidence(loss_options(setting, state)) * logits
-    return {**outputs, "logits": adjust_logits(logits, setting.class_counts, tau=tau)}
+
+    def predict(state, inputs):
+        outputs = evaluated(setting, state, inputs)
+        logits = outputs["logits"]
+        if setting.loss.confidence is not None:
+            logits = setting.loss.confidence(loss_options(setting, state)) * logits
+        logits = adjust_logits(logits, setting.class_counts, tau=tau(state))
+        return {**outputs, "logits": logits}
+
+    return predict

@@ -19,7 +19,7 @@ import dataclasses
 import jax
 
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
+from ltjax.methods.method import Method, MethodFacts, Part, Setting
 from ltjax.methods.noisy_label.kept import kept_metrics
 from ltjax.options import Component, live, option
 from ltjax.pseudo_labels import forget_rate_schedule, small_loss
@@ -99,11 +99,9 @@ def coteaching(options: CoTeachingOptions, setting: Setting) -> Method:
         }
         return rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
-
-    return Method(loss=loss, terms=terms, predict=predict, class_part="label")
+    return Method(
+        loss=loss, terms=terms, predict=labelled.prediction(setting), class_part="label"
+    )
 
 
 COTEACHING = Component(

@@ -30,7 +30,6 @@ from ltjax.methods.method import (
     Part,
     Refresh,
     Setting,
-    evaluated,
     even_part,
 )
 from ltjax.options import Component, ConfigError, live, option
@@ -72,6 +71,8 @@ def har(options: HAROptions, setting: Setting) -> Method:
                 f" more than 0 and fewer than the run's {setting.total_steps}"
             ]
         )
+
+    predict = labelled.prediction(setting)
 
     def init(key, params, model_state):
         held = np.zeros(setting.table_size, bool)
@@ -153,10 +154,6 @@ def har(options: HAROptions, setting: Setting) -> Method:
             strength = strength * state.method_state["strengths"][batch["label"]]
             parts["slope"] = Part(part.labels, strength * even_part(batch).base)
         return rule.terms(parts, state, batch, program.rule)
-
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
 
     return Method(
         loss=loss,

@@ -34,7 +34,6 @@ from ltjax.methods.method import (
     Refresh,
     Setting,
     batch_pass,
-    evaluated,
     even_part,
 )
 from ltjax.methods.noisy_label.kept import kept_metrics
@@ -171,14 +170,10 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
             parts["virtual"] = Part(batch["virtual_label"], even.base)
         return rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
-
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=labelled.prediction(setting),
         init=init,
         prepare=prepare,
         refreshes=(Refresh(lambda step: step == 0, fit, gather),),

@@ -20,6 +20,7 @@ References:
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -151,14 +152,11 @@ def rolt(options: RoLTOptions, setting: Setting) -> Method:
         parts = {"label": even_part(batch, batch["label"])}
         return rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
     refresh = Refresh(lambda step: step % epoch == 0, clean, gather)
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=functools.partial(evaluated, setting),
         init=init,
         prepare=prepare,
         refreshes=(refresh,),

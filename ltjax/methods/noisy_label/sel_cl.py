@@ -202,17 +202,13 @@ def sel_cl(options: SelCLOptions, setting: Setting) -> Method:
         )
         return {**new, "queue_index": places}
 
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
-
     def due(step):
         return step >= start and (step - start) % epoch == 0
 
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=labelled.prediction(setting),
         init=init,
         prepare=prepare,
         update=update,

@@ -62,6 +62,8 @@ def sel_cl_tune(options: SelCLTuneOptions, setting: Setting) -> Method:
     labels, num_classes = np.asarray(setting.labels), setting.num_classes
     start, rule = setting.steps(options.bootstrap), setting.rule
 
+    predict = labelled.prediction(setting)
+
     def init(key, params, model_state):
         return {"selected": jnp.zeros(setting.table_size, bool)}
 
@@ -120,10 +122,6 @@ def sel_cl_tune(options: SelCLTuneOptions, setting: Setting) -> Method:
             parts[name] = Part(part.labels, (1 - share) * part.base)
             parts[f"{name}_opinion"] = Part(part.labels, share * part.base)
         return rule.terms(parts, state, batch, program.rule)
-
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
 
     return Method(
         loss=loss,

@@ -15,46 +15,9 @@ References:
     the debiased logits as they are, which is our choice.
 """
 
-import dataclasses
+from ltjax.methods.partial_label.tables import Table, table_component
 
-from ltjax import losses
-from ltjax.methods.method import Method, Setting
-from ltjax.methods.partial_label.tables import (
-    Table,
-    TableOptions,
-    table_facts,
-    table_method,
-    table_needs,
-)
-from ltjax.options import Component
-
-
-@dataclasses.dataclass(frozen=True)
-class CAVLOptions(TableOptions):
-    """Of CAVL."""
-
-
-def cavl(options: CAVLOptions, setting: Setting) -> Method:
-    """CAVL on the column "candidates" [N, K].
-
-    Args:
-        options: see `CAVLOptions`.
-        setting: the network "main", the rule, and the number of examples.
-
-    Returns:
-        A `Method` with the table "confidence".
-    """
-
-    def cost(logits, rows, candidates, state):
-        return losses.proden(logits[:, 0], rows)
-
-    return table_method(options, setting, Table("cavl", cost))
-
-
-CAVL = Component(
+CAVL = table_component(
     "CAVL: candidates chosen by class activation values (Zhang 2022)",
-    CAVLOptions,
-    cavl,
-    table_needs,
-    table_facts,
+    Table("cavl"),
 )

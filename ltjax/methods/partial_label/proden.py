@@ -13,46 +13,9 @@ References:
     candidates are stored.
 """
 
-import dataclasses
+from ltjax.methods.partial_label.tables import Table, table_component
 
-from ltjax import losses
-from ltjax.methods.method import Method, Setting
-from ltjax.methods.partial_label.tables import (
-    Table,
-    TableOptions,
-    table_facts,
-    table_method,
-    table_needs,
-)
-from ltjax.options import Component
-
-
-@dataclasses.dataclass(frozen=True)
-class PRODENOptions(TableOptions):
-    """Of PRODEN."""
-
-
-def proden(options: PRODENOptions, setting: Setting) -> Method:
-    """PRODEN on the column "candidates" [N, K].
-
-    Args:
-        options: see `PRODENOptions`.
-        setting: the network "main", the rule, and the number of examples.
-
-    Returns:
-        A `Method` with the table "confidence".
-    """
-
-    def cost(logits, rows, candidates, state):
-        return losses.proden(logits[:, 0], rows)
-
-    return table_method(options, setting, Table("proden", cost))
-
-
-PRODEN = Component(
+PRODEN = table_component(
     "PRODEN: labels identified among candidates as training goes on (Lv 2020)",
-    PRODENOptions,
-    proden,
-    table_needs,
-    table_facts,
+    Table("proden"),
 )

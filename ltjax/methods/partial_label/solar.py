@@ -23,6 +23,7 @@ References:
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -262,14 +263,11 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
     def ends(step: int) -> bool:
         return step > 0 and step % epoch == 0
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
     refresh = Refresh(ends, count, gather, on="device")
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=functools.partial(evaluated, setting),
         init=init,
         prepare=prepare,
         update=update,

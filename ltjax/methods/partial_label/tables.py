@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax import losses
 from ltjax.methods.method import (
     Method,
     MethodFacts,
@@ -41,7 +42,7 @@ from ltjax.methods.method import (
     evaluated,
     even_part,
 )
-from ltjax.options import live, option
+from ltjax.options import Component, live, option
 from ltjax.pseudo_labels import (
     debias,
     disambiguate,
@@ -71,19 +72,25 @@ class TableOptions:
     mixup_weight: float = option(1.0, "of the mixed pass", low=0, sweep=True)
 
 
+def expected_cost(logits, rows, candidates, state) -> jax.Array:
+    """[B], the cross-entropy of one view with the confidences."""
+    return losses.proden(logits[:, 0], rows)
+
+
 class Table(NamedTuple):
     """What sets a method of the family apart.
 
     Attributes:
         refine: the rule of `ltjax.pseudo_labels.disambiguate`.
-        cost: (logits [B, V, K], rows [B, K], candidates [B, K], state) -> [B].
+        cost: (logits [B, V, K], rows [B, K], candidates [B, K], state) -> [B]; by
+            default the cross-entropy with the confidences in the only view.
         views: names of the inputs, which pass through the network together.
         start: candidates [B, K] -> rows of examples that were never written; None for
             equal confidence in all candidates.
     """
 
     refine: str
-    cost: Callable[..., jax.Array]
+    cost: Callable[..., jax.Array] = expected_cost
     views: tuple[str, ...] = ("inputs",)
     start: Callable[[jax.Array], jax.Array] | None = None
 
@@ -258,6 +265,17 @@ def confidence_metrics(rows, batch) -> dict[str, tuple]:
         right = (believed(rows, batch["candidates"]) == batch["truth"]) & mask
         metrics["disambiguated"] = (jnp.sum(right), jnp.sum(mask))
     return metrics
+
+
+def table_component(summary: str, table: Table) -> Component:
+    """The component of a method without options of its own."""
+    return Component(
+        summary,
+        TableOptions,
+        lambda options, setting: table_method(options, setting, table),
+        table_needs,
+        table_facts,
+    )
 
 
 def table_needs(options: TableOptions, config) -> list[str]:

@@ -16,6 +16,8 @@ References:
     before; here that is left to the optimizer of the config.
 """
 
+import functools
+
 import jax.numpy as jnp
 
 from ltjax.methods import labelled
@@ -83,13 +85,10 @@ def aucm(options: SaddleOptions, setting: Setting) -> Method:
             warm=state.step <= start,
         )
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=functools.partial(evaluated, setting),
         init=init,
         update=update,
         evaluators=("auc", "classification"),

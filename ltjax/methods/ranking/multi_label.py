@@ -11,6 +11,8 @@ References:
     Loss for Multi-Label Classification in Long-Tailed Datasets", ECCV 2020.
 """
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -61,13 +63,10 @@ def multi_label(options: NoOptions, setting: Setting) -> Method:
         parts = {"label": even_part(batch, batch["label"])}
         return rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=functools.partial(evaluated, setting),
         evaluators=("multilabel",),
         class_part="label",
     )

@@ -21,7 +21,6 @@ from ltjax.methods.method import (
     MethodFacts,
     Setting,
     batch_pass,
-    evaluated,
     even_part,
 )
 from ltjax.options import Component, NoOptions
@@ -68,14 +67,10 @@ def pixelwise(options: NoOptions, setting: Setting) -> Method:
         parts = {"label": even_part(batch, batch["label"])}
         return rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
-
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=labelled.prediction(setting),
         evaluators=("segmentation",),
         class_part="label",
     )

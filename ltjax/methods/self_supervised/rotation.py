@@ -15,6 +15,8 @@ References:
     frequent in a batch as it can be.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -93,11 +95,12 @@ def rotation(options: NoOptions, setting: Setting) -> Method:
         parts = {"turns": even_part(batch)}
         return setting.rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
     return Method(
-        loss=loss, terms=terms, predict=predict, prepare=prepare, evaluators=("knn",)
+        loss=loss,
+        terms=terms,
+        predict=functools.partial(evaluated, setting),
+        prepare=prepare,
+        evaluators=("knn",),
     )
 
 

@@ -41,7 +41,6 @@ from ltjax.methods.method import (
     Part,
     Refresh,
     Setting,
-    evaluated,
     even_part,
     padded_size,
 )
@@ -99,6 +98,8 @@ def crest(options: CReSTOptions, setting: Setting) -> Method:
     last = options.generations - 1
     counts = np.asarray(setting.class_counts, np.float64)
     prior = jnp.asarray(counts / counts.sum(), jnp.float32)
+
+    predict = labelled.prediction(setting)
 
     def begins(step):
         """Whether a generation but the first begins with a step."""
@@ -166,10 +167,6 @@ def crest(options: CReSTOptions, setting: Setting) -> Method:
         table = np.array(kept["adopted"])
         table[:size] = adopted(gathered, setting.class_counts, power=options.power)
         return {**kept, "adopted": table, "count": np.sum(table != NOBODY)}
-
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
 
     refresh = Refresh(
         due=lambda step: bool(begins(step)), fn=adopt, gather=gather, pool=STREAM

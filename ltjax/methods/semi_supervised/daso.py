@@ -33,7 +33,6 @@ from ltjax.methods.method import (
     Part,
     Setting,
     averaged,
-    evaluated,
     even_part,
 )
 from ltjax.methods.semi_supervised import fixmatch, streams
@@ -154,14 +153,10 @@ def daso(options: DASOOptions, setting: Setting) -> Method:
         counts = jnp.where(counted, 0, kept["counts"])
         return {**kept, "shares": shares, "counts": counts}
 
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
-
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=labelled.prediction(setting),
         init=init,
         prepare=prepare,
         update=update,

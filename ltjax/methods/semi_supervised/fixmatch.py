@@ -29,7 +29,6 @@ from ltjax.methods.method import (
     MethodFacts,
     Part,
     Setting,
-    evaluated,
     even_part,
 )
 from ltjax.methods.semi_supervised import streams
@@ -227,14 +226,10 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
         parts = parts_of(setting, state, batch, target, weight)
         return rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
-
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=labelled.prediction(setting),
         init=init,
         prepare=prepare,
         refreshes=treatment.refreshes,

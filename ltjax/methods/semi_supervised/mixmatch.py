@@ -18,6 +18,7 @@ References:
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -123,13 +124,10 @@ def mixmatch(options: MixMatchOptions, setting: Setting) -> Method:
         }
         return setting.rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=functools.partial(evaluated, setting),
         init=init,
         prepare=prepare,
         refreshes=treatment.refreshes,

@@ -18,6 +18,7 @@ References:
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -165,13 +166,10 @@ def simpro(options: SimProOptions, setting: Setting) -> Method:
         ends = state.step % every == 0
         return {name: jnp.where(ends, moved[name], kept[name]) for name in kept}
 
-    def predict(state, inputs):
-        return evaluated(setting, state, inputs)
-
     return Method(
         loss=loss,
         terms=terms,
-        predict=predict,
+        predict=functools.partial(evaluated, setting),
         init=init,
         prepare=prepare,
         update=update,

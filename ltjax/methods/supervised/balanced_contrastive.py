@@ -27,7 +27,6 @@ from ltjax.methods.method import (
     MethodFacts,
     Part,
     Setting,
-    evaluated,
     even_part,
 )
 from ltjax.methods.self_supervised import pairs
@@ -94,11 +93,9 @@ def balanced_contrastive(
         parts = {"label": part, "views": Part(part.labels, weight * even.base)}
         return rule.terms(parts, state, batch, program.rule)
 
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        return labelled.predicted(setting, state, outputs)
-
-    return Method(loss=loss, terms=terms, predict=predict, class_part="label")
+    return Method(
+        loss=loss, terms=terms, predict=labelled.prediction(setting), class_part="label"
+    )
 
 
 BALANCED_CONTRASTIVE = Component(

@@ -16,7 +16,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from ltjax.methods import labelled
-from ltjax.methods.method import Method, MethodFacts, Part, Setting, evaluated
+from ltjax.methods.method import Method, MethodFacts, Part, Setting
 from ltjax.options import Component, live, option
 from ltjax.resampling.mixup import mixup
 
@@ -127,10 +127,8 @@ def supervised(options: SupervisedOptions, setting: Setting) -> Method:
             kept["auxiliary"] = auxiliary.update(memory, state, batch, aux["whole"])
         return kept or None
 
-    def predict(state, inputs):
-        outputs = evaluated(setting, state, inputs)
-        tau = live("method", options, state.hyper).posthoc_tau
-        return labelled.predicted(setting, state, outputs, tau=tau)
+    def posthoc_tau(state):
+        return live("method", options, state.hyper).posthoc_tau
 
     def adjustment(state):
         told = context(state, state.params, state.model_state)
@@ -145,7 +143,7 @@ def supervised(options: SupervisedOptions, setting: Setting) -> Method:
     return Method(
         loss=loss_fn,
         terms=terms,
-        predict=predict,
+        predict=labelled.prediction(setting, posthoc_tau),
         init=init,
         prepare=prepare,
         update=update,
