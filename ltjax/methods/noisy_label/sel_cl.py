@@ -56,7 +56,7 @@ class SelectionOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class SelCLOptions(SelectionOptions, queues.QueueOptions):
+class SelCLOptions(SelectionOptions, queues.KeyOptions):
     """Of Sel-CL."""
 
     momentum: float = option(0.999, "of the key network", low=0, high=1, sweep=True)

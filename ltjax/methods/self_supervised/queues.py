@@ -20,13 +20,19 @@ from ltjax.options import live, option
 
 
 @dataclasses.dataclass(frozen=True)
-class QueueOptions(pairs.TemperatureOptions):
-    """Of a contrast with a queue of momentum keys."""
+class KeyOptions:
+    """Of a queue of momentum keys."""
 
     momentum: float = option(
         0.99, "of the key network: 0.999 on ImageNet", low=0, high=1, sweep=True
     )
     queue: int = option(4096, "keys kept, a multiple of the batch size", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class QueueOptions(KeyOptions, pairs.TemperatureOptions):
+    """Of a contrast with a queue of momentum keys."""
+
     block: int = option(
         0, "queue rows whose similarities are in memory at a time; 0 = all", low=0
     )
@@ -60,13 +66,11 @@ def enqueue(queue, pointer, keys, mask) -> tuple[jax.Array, jax.Array]:
     return queue, (pointer + len(keys)) % len(queue)
 
 
-def queue_of(
-    options: QueueOptions, setting: Setting, *, labelled: bool = False
-) -> Queue:
-    """The queue of a method with the options `QueueOptions`.
+def queue_of(options: KeyOptions, setting: Setting, *, labelled: bool = False) -> Queue:
+    """The queue of a method with the options `KeyOptions`.
 
     Args:
-        options: see `QueueOptions`.
+        options: see `KeyOptions`.
         setting: the network "main" has a projection head.
         labelled: whether the labels of the keys are kept too.
 
@@ -174,7 +178,7 @@ def queue_method(
     return pairs.pair_method(setting, loss, labelled=labelled, **fields, **more)
 
 
-def queue_needs(options: QueueOptions, config: Any) -> list[str]:
+def queue_needs(options: KeyOptions, config: Any) -> list[str]:
     """Faults of a config whose batches do not fill the queue."""
     if options.queue % config.batch_size == 0:
         return []
