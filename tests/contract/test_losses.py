@@ -92,6 +92,7 @@ ELSEWHERE = {
     "partial_auc": "test_partial_auc.py",
     "partial_auc_cvar": "test_partial_auc.py",
     "partial_auc_kl": "test_partial_auc.py",
+    "pair_similarity": "test_selected_pairs.py",
     "pesg": "test_pesg.py",
     "pixel_auc": "test_segmentation.py",
     "projected_descent_ascent": "test_pesg.py",
