@@ -1,6 +1,7 @@
-"""Random numbers of host plans, drawn from a JAX key."""
+"""Random numbers of host plans, drawn from a JAX key, and random seed points."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -20,3 +21,29 @@ def host_generator(caller: str, key: ArrayLike, *stream: int) -> np.random.Gener
     words = np.asarray(jax.random.key_data(key)).ravel().tolist()
     sequence = np.random.SeedSequence([*words, *stream])
     return np.random.Generator(np.random.Philox(sequence))
+
+
+def seed_points(key, points, valid, width):
+    """k-means++: each seed with probability in proportion to its squared distance.
+
+    Args:
+        key: random key.
+        points: [N, D] float.
+        valid: [N] bool, the points that may be drawn.
+        width: number of seeds.
+
+    Returns:
+        [width, D]; points may occur twice if there are fewer different ones.
+    """
+
+    def add(at, state):
+        centers, nearest = state
+        weights = jnp.where(at == 0, 0.0, jnp.log(nearest))
+        weights = jnp.where(valid, weights, -jnp.inf)
+        index = jax.random.categorical(jax.random.fold_in(key, at), weights)
+        squared = jnp.sum(jnp.square(points - points[index][None, :]), axis=1)
+        return centers.at[at].set(points[index]), jnp.minimum(nearest, squared)
+
+    centers = jnp.zeros((width, points.shape[1]), points.dtype)
+    nearest = jnp.full(len(points), jnp.inf, points.dtype)
+    return jax.lax.fori_loop(0, width, add, (centers, nearest))[0]

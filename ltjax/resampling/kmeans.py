@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._numerics import as_key
+from ltjax.resampling._random import seed_points
 from ltjax.resampling.neighbors import check_features
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -132,32 +133,6 @@ def _best_run(keys, start, points, count, num_clusters, *, width, iterations):
     inertia = jnp.sum(jnp.where(valid, squared, 0.0), axis=1)
     best = jnp.argmin(inertia)
     return labels[best], centers[best], inertia[best]
-
-
-def seed_points(key, points, valid, width):
-    """k-means++: each seed with probability in proportion to its squared distance.
-
-    Args:
-        key: random key.
-        points: [N, D] float.
-        valid: [N] bool, the points that may be drawn.
-        width: number of seeds.
-
-    Returns:
-        [width, D]; points may occur twice if there are fewer different ones.
-    """
-
-    def add(at, state):
-        centers, nearest = state
-        weights = jnp.where(at == 0, 0.0, jnp.log(nearest))
-        weights = jnp.where(valid, weights, -jnp.inf)
-        index = jax.random.categorical(jax.random.fold_in(key, at), weights)
-        squared = jnp.sum(jnp.square(points - points[index][None, :]), axis=1)
-        return centers.at[at].set(points[index]), jnp.minimum(nearest, squared)
-
-    centers = jnp.zeros((width, points.shape[1]), points.dtype)
-    nearest = jnp.full(len(points), jnp.inf, points.dtype)
-    return jax.lax.fori_loop(0, width, add, (centers, nearest))[0]
 
 
 def _lloyd(points, valid, active, centers):

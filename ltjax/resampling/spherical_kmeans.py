@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax._numerics import l2_normalize
-from ltjax.resampling.kmeans import seed_points
+from ltjax.resampling._random import seed_points
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
