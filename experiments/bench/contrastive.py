@@ -126,11 +126,18 @@ def row(subject, size, ratio, memory, baseline_memory, gap) -> dict[str, str]:
     }
 
 
-def clusters(count: int, dim: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features of long-tailed classes that overlap a little, float32."""
+def clusters(
+    count: int, dim: int, num_classes: int, *, whole: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of long-tailed classes that overlap a little, float32.
+
+    With `whole` there is an example of every class.
+    """
     rng = np.random.default_rng(0)
     shares = 0.01 ** (np.arange(num_classes) / (num_classes - 1))
     labels = rng.choice(num_classes, count, p=shares / shares.sum())
+    if whole:
+        labels[:num_classes] = np.arange(num_classes)
     means = rng.normal(size=(num_classes, dim)) / np.sqrt(dim)
     features = 3 * means[labels] + rng.normal(size=(count, dim)) / np.sqrt(dim)
     return features.astype(np.float32), labels
@@ -160,7 +167,7 @@ def measure_knn(queries: int, bank: int, repeats: int):
 
 def measure_probe(count: int, dim: int, epochs: int, repeats: int, l2: float = 1e-4):
     """The optimum against SGD; `gap`: how far above it SGD's objective ends."""
-    features, labels = jax.device_put(clusters(count, dim, 100))
+    features, labels = jax.device_put(clusters(count, dim, 100, whole=True))
     solve = functools.partial(logistic_probe, num_classes=100, l2=l2)
     batch = 128
     per_epoch = count // batch
