@@ -124,7 +124,9 @@ def logged_step(workdir: pathlib.Path) -> int:
 
 def is_saving(workdir: pathlib.Path) -> bool:
     """Whether a checkpoint is half written."""
-    return any(workdir.rglob("checkpoints/*tmp*"))
+    # Not deeper: old checkpoints are removed while we look.
+    places = (workdir, *workdir.glob("[0-9]_*"))
+    return any(any(place.glob("checkpoints/*tmp*")) for place in places)
 
 
 def leaves_of(workdir: pathlib.Path) -> dict[str, tuple]:
