@@ -34,14 +34,14 @@ def append(path: pathlib.Path, row: Mapping[str, str], *, place: pathlib.Path) -
     append_csv(path, [{**row, **provenance(place)}])
 
 
-def write() -> None:
-    """Writes the table of README.md from the newest row of every attack."""
+def write(results: pathlib.Path = RESULTS, readme: pathlib.Path = README) -> None:
+    """Writes the table of a README from the newest row of every attack."""
     from experiments.grid import replace_block
     from ltjax.report.cells import markdown_grid, read_rows
 
     newest: dict[str, Mapping[str, str]] = {}
     for kind in KINDS:
-        path = RESULTS / f"{kind}.csv"
+        path = results / f"{kind}.csv"
         for row in read_rows(path) if path.exists() else ():
             newest[row["attack"]] = row
     rows = [
@@ -53,5 +53,5 @@ def write() -> None:
         f" {row['python']}, {row['device']}, {row['cores']} cores"
         for row in newest.values()
     }
-    text = f"{markdown_grid([HEAD, *rows])}\n\n{'; '.join(sorted(made))}."
-    replace_block(README, "attacks", text)
+    text = f"{markdown_grid(HEAD, rows)}\n\n{'; '.join(sorted(made))}."
+    replace_block(readme, "attacks", text)
