@@ -1,4 +1,4 @@
-"""A config for data of one's own: what training needs, chosen from the data.
+"""A config for your own data: what training needs, chosen from the data.
 
 Every choice is an ordinary option of the config, so that `--config.x.y` can change it,
 and is stored with the run.
@@ -59,7 +59,7 @@ def own_config(
     devices: int = 1,
     sides: Sides | None = None,
 ) -> Any:
-    """The config of a run on data of one's own.
+    """The config of a run on your own data.
 
     Args:
         data: folder of images by class, table, .npz file or "tfds:NAME".

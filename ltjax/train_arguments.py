@@ -1,4 +1,4 @@
-"""Arguments of `ltjax train` for data of one's own, and the config that they make."""
+"""Arguments of `ltjax train` for your own data, and the config that they make."""
 
 import argparse
 import os
@@ -36,7 +36,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def default_workdir(args: argparse.Namespace) -> str:
-    """Where a run on data of one's own lives if nothing else is said.
+    """The default workdir of a run on your own data.
 
     Raises:
         UsageError: for a run of a config.
@@ -62,7 +62,7 @@ def train_config(args: argparse.Namespace, rest: list[str]) -> Any:
         A ConfigDict.
 
     Raises:
-        UsageError: for a flag of data of one's own without `--data`, or both kinds of
+        UsageError: for a flag of your own data without `--data`, or both kinds of
             config.
     """
     given = {name: getattr(args, name) for name in _FLAGS}

@@ -269,7 +269,7 @@ _OWN: dict[str, tuple[str, type, Callable[[str, Any], Stored]]] = {
 
 
 def stored_of(data: Chosen) -> Stored:
-    """What lies at the path of a checked section of one's own data.
+    """What lies at the path of a checked section of your own data.
 
     Args:
         data: whose name has one of the forms of `DataTable`.

@@ -1,4 +1,4 @@
-"""Data of one's own as components: a path, and a test set that is found or split off.
+"""Your own data as components: a path, and a test set that is found or split off.
 
 Each kind of path says which splits are stored there. If there is no test split, a share
 of every class is split off the training examples.
@@ -155,7 +155,7 @@ def _tell(whole: Source, test: np.ndarray, share: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ShareOptions:
-    """Shared by all data of one's own."""
+    """Shared by all forms of your own data."""
 
     test_share: float = option(
         0.2,
