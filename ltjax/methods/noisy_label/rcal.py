@@ -36,7 +36,7 @@ from ltjax.methods.method import (
     batch_pass,
     even_part,
 )
-from ltjax.methods.noisy_label.kept import kept_metrics
+from ltjax.methods.noisy_label.kept import believed_aux
 from ltjax.methods.supervised.supervised import SUPERVISED
 from ltjax.options import Component, live, option
 from ltjax.pseudo_labels import calibrate_tail, class_gaussians, inliers_by_class
@@ -147,15 +147,7 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
             losses["virtual"] = nats.softmax_cross_entropy(
                 seen["logits"], batch["virtual_label"]
             )
-        aux = {
-            "model_state": model_state,
-            "outputs": outputs,
-            "metrics": {
-                "accuracy": labelled.accuracy(outputs, batch),
-                **kept_metrics(batch["believed"], batch),
-            },
-        }
-        return losses, aux
+        return losses, believed_aux(model_state, outputs, batch)
 
     def terms(state, batch, aux, *, program):
         part, even = labelled.labelled_part(setting, state, batch), even_part(batch)

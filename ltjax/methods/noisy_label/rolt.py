@@ -28,7 +28,6 @@ import numpy as np
 
 from ltjax._numerics import moving_average
 from ltjax.class_stats import class_balanced_weights
-from ltjax.methods import labelled
 from ltjax.methods.method import (
     Method,
     MethodFacts,
@@ -38,7 +37,7 @@ from ltjax.methods.method import (
     evaluated,
     even_part,
 )
-from ltjax.methods.noisy_label.kept import kept_metrics
+from ltjax.methods.noisy_label.kept import believed_aux
 from ltjax.options import Component, option
 from ltjax.pseudo_labels import prototype_cleaning, rolt_targets
 
@@ -138,14 +137,7 @@ def rolt(options: RoLTOptions, setting: Setting) -> Method:
     def loss(params, state, batch, *, key, program):
         outputs, model_state = batch_pass(setting, params, state, batch, key=key)
         log_p = jax.nn.log_softmax(outputs["logits"])
-        aux = {
-            "model_state": model_state,
-            "outputs": outputs,
-            "metrics": {
-                "accuracy": labelled.accuracy(outputs, batch),
-                **kept_metrics(batch["believed"], batch),
-            },
-        }
+        aux = believed_aux(model_state, outputs, batch)
         return {"label": -jnp.sum(batch["target"] * log_p, axis=1)}, aux
 
     def terms(state, batch, aux, *, program):

@@ -37,7 +37,7 @@ from ltjax.methods.method import (
     evaluated,
     even_part,
 )
-from ltjax.methods.noisy_label.kept import kept_metrics
+from ltjax.methods.noisy_label.kept import believed_aux
 from ltjax.methods.self_supervised import pairs, queues
 from ltjax.methods.supervised.supervised import SUPERVISED
 from ltjax.options import Component, live, option
@@ -175,15 +175,7 @@ def sel_cl(options: SelCLOptions, setting: Setting) -> Method:
         made["similarity"] = losses.pair_similarity(
             outputs["logits"], same, where=batch["mask"]
         )
-        aux = {
-            "model_state": model_state,
-            "outputs": outputs,
-            "metrics": {
-                "accuracy": labelled.accuracy(outputs, batch),
-                **kept_metrics(batch["believed"], batch),
-            },
-        }
-        return made, aux
+        return made, believed_aux(model_state, outputs, batch)
 
     def terms(state, batch, aux, *, program):
         parts = mixed_parts(setting, state, batch)

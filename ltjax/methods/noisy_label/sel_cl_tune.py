@@ -31,7 +31,7 @@ from ltjax.methods.method import (
     batch_pass,
     evaluated,
 )
-from ltjax.methods.noisy_label.kept import kept_metrics
+from ltjax.methods.noisy_label.kept import believed_aux
 from ltjax.methods.noisy_label.sel_cl import SelectionOptions, mixed_parts, selected
 from ltjax.methods.supervised.supervised import SUPERVISED
 from ltjax.options import Component, live, option
@@ -104,15 +104,7 @@ def sel_cl_tune(options: SelCLTuneOptions, setting: Setting) -> Method:
             made[f"{name}_opinion"] = labelled.label_loss(
                 setting, state, outputs, opinion, context
             )
-        aux = {
-            "model_state": model_state,
-            "outputs": outputs,
-            "metrics": {
-                "accuracy": labelled.accuracy(outputs, batch),
-                **kept_metrics(batch["believed"], batch),
-            },
-        }
-        return made, aux
+        return made, believed_aux(model_state, outputs, batch)
 
     def terms(state, batch, aux, *, program):
         share = live("method", options, state.hyper).opinion
