@@ -196,3 +196,18 @@ def records():
         return kept
 
     return read
+
+
+@pytest.fixture
+def ltjax(capsys, monkeypatch):
+    """`ltjax(*argv) -> (exit code, out, err)` in this process."""
+    monkeypatch.delenv("LTJAX_TRACEBACK", raising=False)
+
+    from ltjax.cli import main
+
+    def go(*argv):
+        code = main([str(argument) for argument in argv])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return go

@@ -38,19 +38,6 @@ def finished(train, tmp_path_factory):
 
 
 @pytest.fixture
-def ltjax(capsys, monkeypatch):
-    """`ltjax(*argv) -> (exit code, out, err)` in this process."""
-    monkeypatch.delenv("LTJAX_TRACEBACK", raising=False)
-
-    def go(*argv):
-        code = main([str(argument) for argument in argv])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return go
-
-
-@pytest.fixture
 def refused(ltjax):
     """`refused(*argv) -> message` of a command that ends with exit code 2."""
 

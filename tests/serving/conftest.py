@@ -212,16 +212,3 @@ def images(digits):
 
     files = [digits.test / c / f"image{n}.png" for c in NAMES for n in range(40)]
     return np.stack([np.asarray(PIL.Image.open(file)) for file in files])
-
-
-@pytest.fixture
-def ltjax(capsys, monkeypatch):
-    """`ltjax(*argv) -> (exit code, out, err)` in this process."""
-    monkeypatch.delenv("LTJAX_TRACEBACK", raising=False)
-
-    def go(*argv):
-        code = main([str(argument) for argument in argv])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return go
