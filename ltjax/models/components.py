@@ -16,11 +16,13 @@ class NetworkFacts(NamedTuple):
         dense: of a backbone, whether it has a feature for every pixel.
         experts: of a backbone, number of the equal parts that its features have, one
             for each expert.
+        affine: of a head, whether the logits are an affine function of the features.
     """
 
     rows_independent: bool
     dense: bool = False
     experts: int = 1
+    affine: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +100,7 @@ def module_component(
             independent,
             bool(getattr(module, "dense", False)),
             getattr(built, "experts", 1),
+            bool(getattr(built, "affine", False)),
         )
 
     component = Component(about, cls, build, facts=facts)

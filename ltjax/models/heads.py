@@ -129,6 +129,11 @@ class LinearHead(nn.Module):
         """Whether train mode couples no two examples."""
         return not self.batch_norm
 
+    @property
+    def affine(self) -> bool:
+        """Whether the logits are an affine function of the features."""
+        return self.normalize == "none" and not self.batch_norm
+
     @staticmethod
     def class_vectors(params, frames) -> jax.Array:
         """The kernel [D, K]."""
@@ -178,6 +183,7 @@ class TwoLinearHeads(nn.Module):
     outputs: int = option(0, "of the second classifier; 0 = the classes", low=0)
 
     rows_independent = True
+    affine = True
 
     @staticmethod
     def class_vectors(params, frames) -> jax.Array:
@@ -269,6 +275,11 @@ class FrameHead(nn.Module):
     def rows_independent(self) -> bool:
         """Whether train mode couples no two examples."""
         return not self.batch_norm
+
+    @property
+    def affine(self) -> bool:
+        """Whether the logits are an affine function of the features."""
+        return self.normalize == "none" and not self.batch_norm
 
     @staticmethod
     def class_vectors(params, frames) -> jax.Array:

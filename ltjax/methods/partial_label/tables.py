@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import losses
+from ltjax.methods.affine_head import affine_needs, head_logits
 from ltjax.methods.method import (
     Method,
     MethodFacts,
@@ -240,12 +241,6 @@ def by_view(rows: jax.Array, size: int) -> jax.Array:
     return jnp.swapaxes(rows.reshape(-1, size, *rows.shape[1:]), 0, 1)
 
 
-def head_logits(network, params, model_state, features) -> jax.Array:
-    """What the head makes of one vector of features [D], [K]."""
-    outputs, _ = network.classify(params, model_state, features[None], train=False)
-    return outputs["logits"][0]
-
-
 def true_prior(labels: Any, num_classes: int) -> np.ndarray:
     """Shares [K] of the classes among the true labels, for measurement only."""
     return np.bincount(labels, minlength=num_classes) / np.float32(len(labels))
@@ -284,7 +279,7 @@ def table_needs(options: TableOptions, config) -> list[str]:
     if options.mixup and config.sampler.facts.padded:
         faults.append("config.method.mixup would mix examples with padding; use 'drop'")
     if options.records:
-        faults += prior_needs(config)
+        faults += affine_needs(config, "config.method.records")
     return faults
 
 
@@ -296,18 +291,6 @@ def row_needs(config) -> list[str]:
         f"config.sampler.name is {config.sampler.name!r}, which may draw an example"
         f" twice in a batch, but method {config.method.name!r} keeps one row for each;"
         " expected 'instance'"
-    ]
-
-
-def prior_needs(config) -> list[str]:
-    """Faults of a config whose method reads a prior off the head."""
-    head = config.head.options
-    normalize = getattr(head, "normalize", "none")
-    if normalize == "none" and not getattr(head, "batch_norm", False):
-        return []
-    return [
-        "config.method.records reads the prior off an affine head, expected"
-        " head.normalize = 'none' and head.batch_norm = False"
     ]
 
 
