@@ -229,6 +229,7 @@ class Setting:
         padded: whether batches may hold padding rows.
         evaluate_ema: whether the averaged parameters predict.
         input_shape: of one input as the network sees it.
+        groups: "many", "medium", "few" -> bool [K], by the true counts; measures only.
     """
 
     class_counts: np.ndarray
@@ -250,6 +251,7 @@ class Setting:
     padded: bool = False
     evaluate_ema: bool = False
     input_shape: tuple[int, ...] = ()
+    groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

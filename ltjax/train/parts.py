@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from ltjax._checks import dtype_of, shape_of
+from ltjax.class_stats import shot_groups
 from ltjax.data.augment import Pipeline
 from ltjax.data.source import Source
 from ltjax.data.splits import Splits
@@ -156,6 +157,7 @@ def _setting(config: TrainConfig, splits: Splits) -> Setting:
         loss_options=config.loss.options,
         padded=config.sampler.facts.padded,
         evaluate_ema=config.evaluate_ema,
+        groups=shot_groups(train.true_counts, many=config.many, few=config.few),
     )
     return _timed(setting, config, max(len(train) // config.batch_size, 1))
 

@@ -109,10 +109,12 @@ def guessed(
     return [{name: x[k] for name, x in wide.items()} for k in range(len(views))]
 
 
-def guesses(setting: Setting, state: Any, stream: Any, *, key: Any) -> jax.Array:
-    """Probabilities [B, m, K] of the weak views of a stream, see `guessed`."""
+def guesses(
+    setting: Setting, state: Any, stream: Any, *, key: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Probabilities [B, m, K] and features of the weak views, see `guessed`."""
     (outputs,) = guessed(setting, state, stream, ("weak",), key=key)
-    return jax.nn.softmax(outputs["logits"])
+    return jax.nn.softmax(outputs["logits"]), outputs["features"]
 
 
 def agreement(
@@ -152,30 +154,34 @@ def pseudo_label_metrics(setting: Setting, target, confident, stream) -> dict:
     """How many guesses count, and with true labels, how many of these are right.
 
     Args:
-        setting: with the class counts.
+        setting: with the class groups.
         target: int [B, m], guessed classes.
         confident: bool [B, m], which of them count.
         stream: with "mask", and "truth" where it is known.
 
     Returns:
-        "mask_rate", "pseudo_accuracy", and for the rarer half of the classes
-        "rare_precision" (of the guesses that count) and "rare_recall" (of the rows).
+        "mask_rate", "pseudo_accuracy", and for each class group that is not empty
+        "pseudo_precision_<group>" (of the guesses that count) and
+        "pseudo_recall_<group>" (of the rows).
     """
     real = stream["mask"]
     metrics = {"mask_rate": (jnp.sum(confident), jnp.sum(real))}
     if "truth" in stream:
         truth = stream["truth"]
         right = confident & (target == truth)
-        order = np.argsort(setting.class_counts, kind="stable")
-        rare = np.zeros(setting.num_classes, bool)
-        rare[order[: setting.num_classes // 2]] = True
-        guessed, true = jnp.asarray(rare)[target], jnp.asarray(rare)[truth]
         metrics["pseudo_accuracy"] = (jnp.sum(right), jnp.sum(confident))
-        metrics["rare_precision"] = (
-            jnp.sum(right & guessed),
-            jnp.sum(confident & guessed),
-        )
-        metrics["rare_recall"] = (jnp.sum(right & true), jnp.sum(real & true))
+        for name, members in setting.groups.items():
+            if not members.any():
+                continue
+            guessed, true = jnp.asarray(members)[target], jnp.asarray(members)[truth]
+            metrics[f"pseudo_precision_{name}"] = (
+                jnp.sum(right & guessed),
+                jnp.sum(confident & guessed),
+            )
+            metrics[f"pseudo_recall_{name}"] = (
+                jnp.sum(right & true),
+                jnp.sum(real & true),
+            )
     return metrics
 
 
