@@ -3,10 +3,10 @@ r"""Semi-supervised learning on long-tailed labels and unlabelled data.
     ltjax train --config configs/semi_lt.py:method=fixmatch --workdir runs/fixmatch
 
 Arguments: data (mnist1d, mnist, cifar10, cifar100), method (a key of `METHODS`, or
-supervised for the labelled examples alone), base (what DARP is built on: fixmatch,
-mixmatch, remixmatch, abc), loss (a preset of the supervised losses, for the labelled
-term), imf (imbalance factor of the labelled part), imf_u and profile (of the unlabelled
-part: consistent, reversed, uniform, middle, head_tail), mu, smoke.
+supervised for the labelled examples alone), base (what darp and dynamic_prior are built
+on: fixmatch, mixmatch, remixmatch, abc), loss (a preset of the supervised losses, for
+the labelled term), imf (imbalance factor of the labelled part), imf_u and profile (of
+the unlabelled part: consistent, reversed, uniform, middle, head_tail), mu, smoke.
 
 Setting: the labelled part has 150 examples in its largest class (CIFAR-10: 1500), the
 unlabelled part twice as many. FixMatch's published CIFAR recipe is SGD with Nesterov
@@ -43,6 +43,7 @@ METHODS = {
     },
     "remixmatch": {"method": {"name": "remixmatch"}, **_TWO, **_ADAM},
     "darp": {"pseudo_labels": {"name": "darp"}},
+    "dynamic_prior": {"pseudo_labels": {"name": "dynamic_prior"}},
     "abc": {"method": {"name": "abc"}, **_TWO},
     "daso": {"method": {"name": "daso"}},
     "acr": {"method": {"name": "acr"}, **_TWO},

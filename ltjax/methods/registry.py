@@ -40,6 +40,7 @@ from ltjax.methods.semi_supervised import (
     crest,
     darp,
     daso,
+    dynamic_prior,
     fixmatch,
     mixmatch,
     remixmatch,
@@ -165,4 +166,5 @@ PSEUDO_LABELS: dict[str, Component] = {
     "none": treatment.NONE,
     "align": alignment.ALIGN,
     "darp": darp.DARP,
+    "dynamic_prior": dynamic_prior.DYNAMIC_PRIOR,
 }

@@ -16,7 +16,7 @@ def _nothing() -> dict[str, Any]:
     return {}
 
 
-def _as_guessed(state, guesses, batch) -> tuple[dict[str, Any], Any]:
+def _as_guessed(state, guesses, batch, *, features) -> tuple[dict[str, Any], Any]:
     return state.method_state, guesses
 
 
@@ -25,8 +25,9 @@ class Treatment(NamedTuple):
 
     Attributes:
         init: () -> dict, the keys that it adds to the method state.
-        apply: (state, guesses [B, m, K], batch) -> (method_state, guesses), traced,
-            once per step; rows sum to 1.
+        apply: (state, guesses [B, m, K], batch, *, features [B, m, D]) ->
+            (method_state, guesses), traced, once per step; rows sum to 1. The features
+            are those of the pass that guessed.
         estimate: method_state -> [K], the class distribution that it takes the
             unlabelled examples to have; None if it has no opinion.
         refreshes: see `Method`.

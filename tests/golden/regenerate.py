@@ -32,7 +32,7 @@ METHODS = {
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs", "aucseg"],
     "semi_lt": [
         *("fixmatch", "darp", "abc", "daso", "acr", "simpro"),
-        *("mixmatch", "remixmatch", "crest", "crest_plus", "cossl"),
+        *("mixmatch", "remixmatch", "crest", "crest_plus", "cossl", "dynamic_prior"),
         "supervised",
     ],
 }

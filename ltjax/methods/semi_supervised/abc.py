@@ -93,7 +93,12 @@ def abc(options: ABCOptions, setting: Setting) -> Method:
             setting, state, batch[STREAM], ("weak",), key=guess_key
         )
         kept, batch = fixmatch.treated(
-            setting, state, batch, jax.nn.softmax(weak["logits"]), now.threshold
+            setting,
+            state,
+            batch,
+            jax.nn.softmax(weak["logits"]),
+            now.threshold,
+            features=weak["features"],
         )
         balanced = jax.nn.softmax(weak["branch"])
         guessed, sure = streams.decide(balanced, now.threshold, batch[STREAM]["mask"])

@@ -79,7 +79,7 @@ def align(options: AlignOptions, setting: Setting) -> Treatment:
         )
         return {"guessed": buffer}
 
-    def apply(state, guesses, batch):
+    def apply(state, guesses, batch, *, features):
         kept = state.method_state
         power = live("pseudo_labels", options, state.hyper).power
         buffer, aligned = toward(

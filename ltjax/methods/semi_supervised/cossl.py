@@ -114,8 +114,10 @@ def cossl(options: CoSSLOptions, setting: Setting) -> Method:
         now = live("method", options, state.hyper)
         guess_key, draw_key = jax.random.split(key)
         if not program.stage:
-            found = streams.guesses(setting, state, stream, key=guess_key)
-            return fixmatch.treated(setting, state, batch, found, now.threshold)
+            found, seen = streams.guesses(setting, state, stream, key=guess_key)
+            return fixmatch.treated(
+                setting, state, batch, found, now.threshold, features=seen
+            )
         rows = len(batch["label"])
         features = embed(
             state, jnp.concatenate([batch["inputs"], flat(stream["weak"])])
@@ -126,7 +128,14 @@ def cossl(options: CoSSLOptions, setting: Setting) -> Method:
             state.params, state.model_state, others, train=False
         )
         found = jax.nn.softmax(outputs["branch"]).reshape(*stream["mask"].shape, -1)
-        _, batch = fixmatch.treated(setting, state, batch, found, now.threshold)
+        _, batch = fixmatch.treated(
+            setting,
+            state,
+            batch,
+            found,
+            now.threshold,
+            features=others.reshape(*stream["mask"].shape, -1),
+        )
         mixed, label, real = balanced_features(
             draw_key, queues, others, setting.class_counts, now.smallest, rows
         )

@@ -116,7 +116,7 @@ def crest(options: CReSTOptions, setting: Setting) -> Method:
     def prepare(state, batch, *, key, program):
         kept, stream = state.method_state, batch[STREAM]
         now = live("method", options, state.hyper)
-        guesses = streams.guesses(setting, state, stream, key=key)
+        guesses, _ = streams.guesses(setting, state, stream, key=key)
         if options.align:
             fresh = begins(state.step)
             old = jax.tree.map(

@@ -95,7 +95,7 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
         kept = {"mass": mass, **{name: uniform for name in tables}}
         return {**kept, "confusion": jnp.eye(num_classes)} if shifted else kept
 
-    def apply(state, guesses, batch):
+    def apply(state, guesses, batch, *, features):
         kept, stream = state.method_state, batch[STREAM]
         index = stream["index"]
         if seen:

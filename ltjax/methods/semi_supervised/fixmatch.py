@@ -62,9 +62,11 @@ def with_targets(batch: Any, **more: Any) -> dict:
     return {**batch, STREAM: {**batch[STREAM], **more}}
 
 
-def treated(setting: Setting, state: Any, batch: Any, guesses, threshold) -> tuple:
+def treated(
+    setting: Setting, state: Any, batch: Any, guesses, threshold, *, features
+) -> tuple:
     """(method_state, batch with "target" and "confident") after the treatment."""
-    kept, found = setting.treatment.apply(state, guesses, batch)
+    kept, found = setting.treatment.apply(state, guesses, batch, features=features)
     target, confident = streams.decide(found, threshold, batch[STREAM]["mask"])
     return kept, with_targets(batch, target=target, confident=confident)
 
@@ -192,8 +194,8 @@ def fixmatch(options: FixMatchOptions, setting: Setting) -> Method:
         if joint:
             return state.method_state, batch
         now = live("method", options, state.hyper)
-        found = streams.guesses(setting, state, batch[STREAM], key=key)
-        return treated(setting, state, batch, found, now.threshold)
+        found, features = streams.guesses(setting, state, batch[STREAM], key=key)
+        return treated(setting, state, batch, found, now.threshold, features=features)
 
     def loss(params, state, batch, *, key, program):
         stream = batch[STREAM]

@@ -81,7 +81,8 @@ def mixmatch(options: MixMatchOptions, setting: Setting) -> Method:
         each = streams.guessed(setting, state, batch[STREAM], views, key=guess_key)
         mean = sum(jax.nn.softmax(view["logits"]) for view in each) / len(each)
         sharp = pseudo_labels.sharpen(mean, temperature=now.temperature)
-        kept, guess = treatment.apply(state, sharp, batch)
+        features = sum(view["features"] for view in each) / len(each)
+        kept, guess = treatment.apply(state, sharp, batch, features=features)
         batch = with_mixtures(
             mix_key,
             batch,

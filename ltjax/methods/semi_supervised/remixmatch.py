@@ -78,10 +78,12 @@ def remixmatch(options: ReMixMatchOptions, setting: Setting) -> Method:
     def prepare(state, batch, *, key, program):
         guess_key, mix_key, turn_key = jax.random.split(key, 3)
         now, stream = live("method", options, state.hyper), batch[STREAM]
-        found = streams.guesses(setting, state, stream, key=guess_key)
-        kept, found = aligned.apply(state, found, batch)
+        found, features = streams.guesses(setting, state, stream, key=guess_key)
+        kept, found = aligned.apply(state, found, batch, features=features)
         sharp = pseudo_labels.sharpen(found, temperature=now.temperature)
-        kept, guess = treatment.apply(state.replace(method_state=kept), sharp, batch)
+        kept, guess = treatment.apply(
+            state.replace(method_state=kept), sharp, batch, features=features
+        )
         batch = with_mixtures(
             mix_key,
             batch,

@@ -42,7 +42,9 @@ def test_guesses_are_scaled_towards_the_tempered_labelled_distribution(order):
     for _ in range(4):
         p = rng.dirichlet(np.ones(3), (2, 2))
         state = types.SimpleNamespace(method_state=kept, hyper={})
-        kept, found = treatment.apply(state, jnp.asarray(p, jnp.float32), batch)
+        kept, found = treatment.apply(
+            state, jnp.asarray(p, jnp.float32), batch, features=None
+        )
         # Two batches are remembered; those that never came count as uniform, or not.
         past = means[-2:] if order == "read" else [*means, p[mask].mean(0)][-2:]
         if order == "read":
@@ -60,7 +62,7 @@ def test_the_counts_may_be_others_than_the_labelled_ones():
     p = np.array([[[0.5, 0.3, 0.2]]])
     state = types.SimpleNamespace(method_state=treatment.init(), hyper={})
     batch = {"unlabelled": {"mask": jnp.ones((1, 1), bool)}}
-    _, found = treatment.apply(state, jnp.asarray(p, jnp.float32), batch)
+    _, found = treatment.apply(state, jnp.asarray(p, jnp.float32), batch, features=None)
     want = aligned(p, np.array([0.25, 0.25, 0.5]), np.full(3, 1 / 3))
     np.testing.assert_allclose(found, want, rtol=1e-5)
     with pytest.raises(ConfigError, match="counts is .*expected 3 numbers"):
