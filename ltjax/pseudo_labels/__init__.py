@@ -50,6 +50,10 @@ from ltjax.pseudo_labels.gaussians import (
     calibrate_tail,
     class_gaussians,
 )
+from ltjax.pseudo_labels.noise_rates import (
+    NoiseRates,
+    noise_rates,
+)
 from ltjax.pseudo_labels.outliers import (
     inliers_by_class,
     local_outlier_factor,
@@ -88,11 +92,15 @@ from ltjax.pseudo_labels.transport import (
     TransportPlan,
     transport,
 )
+from ltjax.pseudo_labels.virtual_features import (
+    virtual_cross_entropy,
+)
 
 __all__ = [
     "ClassGaussians",
     "DistributionBuffer",
     "NeighborVotes",
+    "NoiseRates",
     "PrototypeCleaning",
     "ShiftEstimate",
     "TransportPlan",
@@ -127,6 +135,7 @@ __all__ = [
     "masked_softmax",
     "moving_mean",
     "neighbor_votes",
+    "noise_rates",
     "prior_posterior",
     "prototype_cleaning",
     "read_confidences",
@@ -144,5 +153,6 @@ __all__ = [
     "update_distribution_buffer",
     "update_prior",
     "upper_component",
+    "virtual_cross_entropy",
     "write_confidences",
 ]

@@ -11,7 +11,12 @@ Gaussian per class, tail Gaussians calibrated by near head classes. Then
 
 on mixed images, with as many virtual features as rows, of classes drawn alike, anew at
 every step. The first term is the loss of the config with its class weights. Its parts
-are switched off by `mixup=0`, `beta=0`, `virtual=False`, and by not pre-training.
+are switched off by `mixup=0`, `beta=0`, `virtual="off"`, and by not pre-training.
+
+Two choices are ours: `virtual="bound"` takes the expectation of the second term over
+features and classes, bounded from above, in place of draws (`virtual_cross_entropy`),
+and `believes="posterior"` drops the labels that a mixture of Gaussians takes to be
+wrong, with a rate for each class that is estimated (`noise_rates`), not given.
 
 References:
     Zhang et al., "When Noisy Labels Meet Long Tail Dilemmas: A Representation
@@ -27,6 +32,7 @@ import numpy as np
 
 from ltjax import losses as nats
 from ltjax.methods import labelled
+from ltjax.methods.affine_head import affine_head, affine_needs
 from ltjax.methods.method import (
     Method,
     MethodFacts,
@@ -39,7 +45,13 @@ from ltjax.methods.method import (
 from ltjax.methods.noisy_label.kept import believed_aux
 from ltjax.methods.supervised.supervised import SUPERVISED
 from ltjax.options import Component, live, option
-from ltjax.pseudo_labels import calibrate_tail, class_gaussians, inliers_by_class
+from ltjax.pseudo_labels import (
+    calibrate_tail,
+    class_gaussians,
+    inliers_by_class,
+    noise_rates,
+    virtual_cross_entropy,
+)
 from ltjax.resampling.mixup import mixup
 
 FLOOR = 1e-8  # of the variances: a class of one example has none
@@ -53,9 +65,23 @@ class RCALOptions:
         0.1, "of the distance from the label-free features", low=0, sweep=True
     )
     mixup: float = option(1.0, "alpha of Beta(alpha, alpha); 0 = off", low=0)
-    virtual: bool = option(True, "whether virtual features train the head")
+    virtual: str = option(
+        "drawn",
+        "virtual features that train the head: drawn, their expected cross-entropy"
+        " bounded, or none",
+        choices=("drawn", "bound", "off"),
+    )
+    believes: str = option(
+        "inliers",
+        "labels that count: those of inliers by the outlier factor, or those that are"
+        " more likely right than wrong",
+        choices=("inliers", "posterior"),
+    )
     contamination: float = option(
-        0.2, "share of a class that is dropped: the noise rate", low=0, high=0.5
+        0.2,
+        "inliers: share of a class that is dropped, the noise rate",
+        low=0,
+        high=0.5,
     )
     nearest: int = option(3, "head classes that calibrate a tail class", low=1)
     calibrated: bool = option(True, "whether tail Gaussians are calibrated")
@@ -92,12 +118,14 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
 
     def fit(kept, features, *, step):
         norms = np.linalg.norm(features, axis=1, keepdims=True)
-        believed = inliers_by_class(
-            features / np.maximum(norms, 1e-12),
-            labels,
-            num_classes,
-            contamination=options.contamination,
-        )
+        unit = features / np.maximum(norms, 1e-12)
+        if options.believes == "posterior":
+            right = noise_rates(unit, labels, num_classes).right
+            believed = likely_by_class(right, labels, num_classes)
+        else:
+            believed = inliers_by_class(
+                unit, labels, num_classes, contamination=options.contamination
+            )
         found = class_gaussians(features, labels, num_classes, where=believed)
         if options.calibrated:
             found = calibrate_tail(found, setting.class_counts, nearest=options.nearest)
@@ -121,7 +149,7 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
                 "partner_row": partner,
                 "lam": jnp.broadcast_to(lam, (rows,)),
             }
-        if options.virtual:
+        if options.virtual == "drawn":
             classes = jax.random.randint(label_key, (rows,), 0, num_classes)
             noise = jax.random.normal(noise_key, (rows, dim))
             away = jnp.einsum("bij,bj->bi", kept["roots"][classes], noise)
@@ -140,13 +168,21 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
         }
         away = outputs["features"] - batch["anchor"]
         losses["distance"] = jnp.sum(away**2, axis=1)
-        if options.virtual:
+        if options.virtual == "drawn":
             seen, _ = network.classify(
                 params, state.model_state, batch["virtual"], train=False
             )
             losses["virtual"] = nats.softmax_cross_entropy(
                 seen["logits"], batch["virtual_label"]
             )
+        elif options.virtual == "bound":
+            kept = state.method_state
+            each = virtual_cross_entropy(
+                kept["means"],
+                kept["roots"],
+                *affine_head(network, params, state.model_state),
+            )
+            losses["virtual"] = jnp.broadcast_to(jnp.mean(each), batch["mask"].shape)
         return losses, believed_aux(model_state, outputs, batch)
 
     def terms(state, batch, aux, *, program):
@@ -158,8 +194,9 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
             parts["label"] = Part(part.labels, lam * part.base)
             other = (1 - lam) * part.base[partner]
             parts["partner"] = Part(batch["partner"], other)
-        if options.virtual:
-            parts["virtual"] = Part(batch["virtual_label"], even.base)
+        if options.virtual != "off":
+            # A bound is that of all classes and belongs to none.
+            parts["virtual"] = Part(batch.get("virtual_label"), even.base)
         return rule.terms(parts, state, batch, program.rule)
 
     return Method(
@@ -174,10 +211,36 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
     )
 
 
+def likely_by_class(right, labels, num_classes: int) -> np.ndarray:
+    """[N] bool, labels that are more likely right than wrong, two or more of a class.
+
+    Args:
+        right: [N], probabilities that labels are right.
+        labels: [N] int.
+        num_classes: K.
+
+    Example:
+        >>> likely_by_class(np.array([0.9, 0.4, 0.1, 0.2]), np.array([0, 0, 0, 1]), 2)
+        array([ True,  True, False,  True])
+    """
+    believed = right > 0.5
+    for k in range(num_classes):
+        at = np.flatnonzero(labels == k)
+        believed[at[np.argsort(-right[at], kind="stable")[:2]]] = True
+    return believed
+
+
+def _needs(options: RCALOptions, config) -> list[str]:
+    faults = SUPERVISED.needs(options, config)
+    if options.virtual == "bound":
+        faults += affine_needs(config, "config.method.virtual 'bound'")
+    return faults
+
+
 RCAL = Component(
     "RCAL: virtual features of calibrated class Gaussians (Zhang 2023)",
     RCALOptions,
     rcal,
-    SUPERVISED.needs,
+    _needs,
     lambda options: MethodFacts(mixes=options.mixup > 0),
 )

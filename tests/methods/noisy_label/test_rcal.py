@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.pseudo_labels import calibrate_tail, class_gaussians, inliers_by_class
+from ltjax.pseudo_labels import (
+    calibrate_tail,
+    class_gaussians,
+    inliers_by_class,
+    noise_rates,
+    virtual_cross_entropy,
+)
 from ltjax.train.state import step_key
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -14,9 +20,19 @@ CHANGES = ("model.norm=none", "method.beta=0.3")
 
 
 @pytest.fixture(scope="module")
-def fitted(smoked):
+def fitted_with(smoked):
+    """`fitted_with(*changes)`: run, state after the refresh, random features."""
+    return lambda *changes: _fitted(smoked, *changes)
+
+
+@pytest.fixture(scope="module")
+def fitted(fitted_with):
     """(run, state after the refresh, random features of the training set)."""
-    run, state = smoked("noisy_lt", "method=rcal,pretrain=false", *CHANGES)
+    return fitted_with()
+
+
+def _fitted(smoked, *changes):
+    run, state = smoked("noisy_lt", "method=rcal,pretrain=false", *CHANGES, *changes)
     labels = run.sources["train"].labels
     rng = np.random.default_rng(0)
     features = rng.normal(size=(len(labels), run.model.num_features))
@@ -95,3 +111,34 @@ def test_a_step_adds_mixed_labels_virtual_features_and_the_distance(
     want = weight @ (lam * first + virtual + 0.3 * away)
     want += (1 - lam) * weight[partner] @ second
     assert metrics["loss"][0] == pytest.approx(want, rel=1e-4)
+
+
+def test_the_bound_takes_the_place_of_draws(fitted_with, noisy_batch):
+    run, state, _ = fitted_with("method.virtual=bound")
+    prepare = jax.jit(run.method.prepare, static_argnames="program")
+    _, made = prepare(state, noisy_batch, key=jax.random.key(0), program=run.program(0))
+    assert "virtual" not in made
+    losses, _ = run.method.loss(
+        state.params, state, made, key=jax.random.key(0), program=run.program(0)
+    )
+    kept, head = state.method_state, state.params["head"]
+    want = virtual_cross_entropy(
+        kept["means"], kept["roots"], head["kernel"], head["bias"]
+    )
+    np.testing.assert_allclose(losses["virtual"], np.mean(want), rtol=1e-4)
+    assert losses["virtual"].shape == (B,)
+    metrics = jax.jit(run.step)(state, noisy_batch)[1]
+    assert np.isfinite(metrics["loss"][0])
+
+
+def test_labels_may_be_believed_by_their_posterior(fitted_with):
+    run, state, features = fitted_with("method.believes=posterior")
+    labels = run.sources["train"].labels
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    right = noise_rates(unit, labels, K).right
+    kept = np.asarray(state.method_state["kept"])[: len(labels)]
+    assert kept[right > 0.5].all()
+    for k in range(K):  # a class keeps two, believed or not
+        own = (labels == k) & ~(right > 0.5)
+        assert kept[own].sum() <= 2
+        assert kept[labels == k].sum() >= min(2, np.sum(labels == k))
