@@ -145,12 +145,18 @@ def verdict(found: np.ndarray) -> str:
     return "open"
 
 
-def claims_table(rows: Sequence[Mapping[str, str]], claims: Sequence[Claim]) -> str:
+def claims_table(
+    rows: Sequence[Mapping[str, str]],
+    claims: Sequence[Claim],
+    *,
+    kind: str = "published ordering",
+) -> str:
     """What became of the published orderings: a sentence and a table.
 
     Args:
         rows: of `seed_rows`.
         claims: those without rows on both sides are left out.
+        kind: what the claims are called, in the singular.
 
     Returns:
         Markdown.
@@ -168,9 +174,9 @@ def claims_table(rows: Sequence[Mapping[str, str]], claims: Sequence[Claim]) -> 
         lines.append([claim.text, claim.setting, what, difference, told])
     if not lines:
         return "No rows yet."
-    head = ["published ordering", "setting", "of", "difference", "here"]
+    head = [kind, "setting", "of", "difference", "here"]
     return (
-        f"Of {len(lines)} published orderings, {counts['holds']} hold in every seed,"
+        f"Of {len(lines)} {kind}s, {counts['holds']} hold in every seed,"
         f" {counts['reversed']} are reversed in every seed, and {counts['open']} are"
         " open: the seeds disagree.\n\n" + markdown_grid(head, lines, align="lllrl")
     )

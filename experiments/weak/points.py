@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from experiments.grid import Point
 from experiments.seeded import SEEDS, Claim, Trained, seed_rows, train_seeds
+from ltjax.methods.presets import apply_changes
 
 TOTAL = "1500 steps"  # of every run, and of RCAL's first stage
 TUNING = "400 steps"  # of Sel-CL's second stage
@@ -45,6 +46,9 @@ TABLES = {
             "CoSSL": "method=cossl",
             "MixMatch": "method=mixmatch",
             "ReMixMatch": "method=remixmatch",
+            "DARP, ten passes": "method=darp",
+            "ABC, expected masks": "method=abc",
+            "FixMatch + RECORDS": "method=dynamic_prior",
         },
         {
             (100, profile): f"imf=100,imf_u=100,profile={profile}"
@@ -85,6 +89,8 @@ TABLES = {
             "Sel-CL+": "method=sel_cl",
             "RCAL": "method=rcal",
             "RCAL without MoCo": "method=rcal,pretrain=false",
+            "RCAL, bound": "method=rcal",
+            "RCAL, posterior": "method=rcal",
         },
         {
             (ratio, f"{rate:.0%} wrong"): f"imf={ratio},rate={rate}"
@@ -93,14 +99,22 @@ TABLES = {
         },
     ),
 }
+# Options beside the published behavior, or the published one beside ours.
+CHANGES = {
+    "DARP, ten passes": {"pseudo_labels.solver": "coordinate"},
+    "ABC, expected masks": {"method.masks": "expected"},
+    "RCAL, bound": {"method.virtual": "bound"},
+    "RCAL, posterior": {"method.believes": "posterior"},
+}
 FREE = "any"  # the setting of a method for which all are the same
 LATE = ("CoSSL", "MixMatch", "ReMixMatch")  # run when the rest is done
 
 
-def config_of(family: str, arg: str, *, smoke: bool) -> Any:
+def config_of(family: str, arg: str, changes, *, smoke: bool) -> Any:
     """The config of a run; with smoke a few steps of one seed."""
     module = importlib.import_module(f"configs.{family}")
     config = module.get_config(f"{arg},smoke" if smoke else arg)
+    apply_changes(config, changes)
     if not smoke:
         config.total, config.replicas.seeds = TOTAL, SEEDS
         if config.stages:
@@ -122,8 +136,10 @@ def points(*, smoke: bool = False) -> list[Point]:
                 key = {"table": name, "ratio": ratio, "method": method}
                 key["setting"] = FREE if free else setting
                 arguments = f"{arg},{'imf=100' if free else where}"
-                config = config_of(table.family, arguments, smoke=smoke)
-                command = f"configs/{table.family}.py:{arguments}"
+                changes = CHANGES.get(method, {})
+                config = config_of(table.family, arguments, changes, smoke=smoke)
+                options = [f"--config.{path}={x}" for path, x in changes.items()]
+                command = " ".join([f"configs/{table.family}.py:{arguments}", *options])
                 found.append(((method in LATE, k), Point(key, config, command)))
     return [point for _, point in sorted(found, key=lambda pair: pair[0])]
 
@@ -187,5 +203,21 @@ CLAIMS = {
             ("RoLT-DRW", "RoLT", ALL),
             ("ERM", "Co-teaching", ALL),
         ],
+    ),
+}
+# What the options of `CHANGES` and the treatment that no paper has come to.
+OURS = {
+    "semi": _claims(
+        "semi",
+        [
+            ("DARP", "DARP, ten passes", ALL),
+            ("ABC, expected masks", "ABC", ALL),
+            ("ABC, expected masks", "ABC", "few"),
+            ("FixMatch + RECORDS", "FixMatch", ALL),
+            ("FixMatch + RECORDS", "FixMatch", "few"),
+        ],
+    ),
+    "noisy": _claims(
+        "noisy", [("RCAL, bound", "RCAL", ALL), ("RCAL, posterior", "RCAL", ALL)]
     ),
 }

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.grid import replace_block
 from experiments.seeded import cell, claims_table
-from experiments.weak.points import CLAIMS, FREE, GROUPS, TABLES
+from experiments.weak.points import CLAIMS, FREE, GROUPS, OURS, TABLES
 from ltjax.report.cells import markdown_grid, read_rows
 
 HEAD = ("all", "many", "medium", "few")
@@ -32,6 +32,8 @@ def text(rows: Sequence[Mapping[str, str]]) -> str:
     blocks = []
     for name, table in TABLES.items():
         blocks += [f"### {table.title}", claims_table(rows, CLAIMS[name])]
+        if name in OURS:
+            blocks.append(claims_table(rows, OURS[name], kind="comparison"))
         blocks += [setting_table(rows, name, *where) for where in table.settings]
     return "\n\n".join(block.rstrip() for block in blocks if block)
 
