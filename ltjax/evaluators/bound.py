@@ -8,7 +8,12 @@ References:
 import jax
 import numpy as np
 
-from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting, Sweep
+from ltjax.evaluators.evaluator import (
+    Evaluator,
+    EvaluatorSetting,
+    Sweep,
+    affine_needs,
+)
 from ltjax.methods.method import averaged
 from ltjax.metrics import bound_terms, init_min_scores, update_min_scores
 from ltjax.options import Component, NoOptions
@@ -64,20 +69,7 @@ def make(options: NoOptions, setting: EvaluatorSetting) -> Evaluator:
 
 
 def _needs(options: NoOptions, config) -> list[str]:
-    faults = []
-    if not config.loss.facts.affine:
-        faults.append(
-            f"config.evaluators has 'bound', but loss {config.loss.name!r} is not of"
-            " the form w_y CE(scale z + shift, y)"
-        )
-    if config.weights.facts.of_batch or config.gradient.facts.has_auxiliary:
-        faults.append(
-            "config.evaluators has 'bound', which needs class weights that do not"
-            " change with the batch and one loss: expected other weights than"
-            f" {config.weights.name!r} or another gradient than"
-            f" {config.gradient.name!r}"
-        )
-    return faults
+    return affine_needs(config, "evaluators has 'bound'")
 
 
 BOUND = Component(

@@ -79,3 +79,21 @@ class EvaluatorSetting:
     evaluate_ema: bool = False
     adjustment: Callable[[Any], Any] | None = None
     num_train: int = 0
+
+
+def affine_needs(config: Any, key: str) -> list[str]:
+    """Faults of a config where `key` needs a loss w_y CE(scale z + shift, y)."""
+    faults = []
+    facts = config.method.facts
+    if not (facts.affine and facts.reads_loss and config.loss.facts.affine):
+        faults.append(
+            f"config.{key}, but loss {config.loss.name!r} in method"
+            f" {config.method.name!r} is not of the form w_y CE(scale z + shift, y)"
+        )
+    if config.weights.facts.of_batch or config.gradient.facts.has_auxiliary:
+        faults.append(
+            f"config.{key}, which needs class weights that do not change with the batch"
+            f" and one loss: expected other weights than {config.weights.name!r} or"
+            f" another gradient than {config.gradient.name!r}"
+        )
+    return faults

@@ -3,6 +3,8 @@
 Priors are uniform, long-tailed as the training set or the other way round at several
 ratios, and random ones around these. Experts predict by the mean of their logits, or by
 weights that each prior's test set gives without its labels (`stable_expert_weights`).
+With `correct`, a network is also judged by predictions that know each prior, as Bayes'
+rule makes them of its logits.
 
 References:
     Zhang et al., NeurIPS 2022 (SADE), for the ratios; Yang et al., ICML 2024 (DirMixE),
@@ -17,7 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.classifiers import stable_expert_weights
-from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting, Sweep
+from ltjax.evaluators.evaluator import (
+    Evaluator,
+    EvaluatorSetting,
+    Sweep,
+    affine_needs,
+)
+from ltjax.methods.method import averaged
 from ltjax.metrics import dirichlet_priors, exponential_prior, prior_accuracy
 from ltjax.metrics.column import Column
 from ltjax.options import Component, option
@@ -40,6 +48,12 @@ class PriorOptions:
         "mean",
         "their logits' mean, or weights learned on each test set without labels",
         choices=("mean", "stability"),
+    )
+    correct: str = option(
+        "none",
+        "the class prior that logits have, to predict anew under each test prior: that"
+        " of the loss, of the training set, or none (uniform)",
+        choices=("none", "loss", "training", "uniform"),
     )
     shift: int = option(2, "stability: largest shift of a view, in pixels", low=0)
     noise: float = option(
@@ -111,6 +125,8 @@ def moved_view(key: jax.Array, x: jax.Array, *, shift: int, noise: float) -> jax
 def make(options: PriorOptions, setting: EvaluatorSetting) -> Evaluator:
     """Metrics "priors_mean", "priors_std", "priors_worst" and one of each prior.
 
+    With `correct`, the same of predictions that know the prior: "corrected_mean", ...
+
     Args:
         options: see `PriorOptions`.
         setting: the method's prediction, with "logits" [B, K], and "expert_logits"
@@ -120,12 +136,16 @@ def make(options: PriorOptions, setting: EvaluatorSetting) -> Evaluator:
         `Evaluator`.
 
     Raises:
-        ValueError: (when judging) if weights are wanted but there are no experts.
+        ValueError: if `correct` is "loss" and the loss is not of the form
+            w_y CE(scale z + shift, y); (when judging) if weights are wanted but there
+            are no experts.
     """
     counts = np.asarray(setting.class_counts)
     num_classes, priors = len(counts), named_priors(options, counts)
     zeros = jnp.zeros(num_classes, jnp.int32)
     by_stability = options.experts == "stability"
+    corrects = options.correct != "none"
+    log_priors = np.log(priors.shares).astype(np.float32)
 
     def hits(state, sums, batch, extra):
         right, support = sums
@@ -136,6 +156,18 @@ def make(options: PriorOptions, setting: EvaluatorSetting) -> Evaluator:
             right.at[row].add(hit.astype(jnp.int32), mode="drop"),
             support.at[row].add(1, mode="drop"),
         )
+
+    def corrected_hits(unbiased):
+        def judge(state, sums, batch, extra):
+            *sums, corrected = sums
+            z = unbiased(state, batch["inputs"])
+            named = jnp.argmax(z[:, None] + log_priors[None], axis=-1)
+            hit = (named == batch["label"][:, None]).astype(jnp.int32)
+            row = jnp.where(batch["mask"], batch["label"], num_classes)
+            corrected = corrected.at[row].add(hit, mode="drop")
+            return *hits(state, sums, batch, extra), corrected
+
+        return judge
 
     def views(state, batch, extra):
         base, x = jax.random.key(options.seed), batch["inputs"]
@@ -186,26 +218,44 @@ def make(options: PriorOptions, setting: EvaluatorSetting) -> Evaluator:
             each = [adapted(*map(np.asarray, one)) for one in zip(*found, strict=True)]
             kept = {name: np.stack([one[name] for one in each]) for name in each[0]}
         else:
-            right, support = (np.asarray(part, np.int64) for part in found)
+            right, support, *more = (np.asarray(part, np.int64) for part in found)
             recall = _recall(right, support)
             kept = {"priors_accuracy": prior_accuracy(recall, priors.shares)}
+            for corrected in more:
+                each = [
+                    prior_accuracy(_recall(corrected[..., p], support), one[None])
+                    for p, one in enumerate(priors.shares)
+                ]
+                kept["priors_corrected"] = np.concatenate(each, axis=-1)
         replicas = len(kept["priors_accuracy"])
         shares = np.broadcast_to(priors.shares, (replicas, *priors.shares.shape))
         return {**kept, "priors_shares": shares}
 
     def summarize(arrays):
-        accuracy = arrays["priors_accuracy"]
-        each = {f"priors_{name}": accuracy[:, p] for p, name in enumerate(priors.names)}
-        return {
-            "priors_mean": accuracy.mean(axis=1),
-            "priors_std": accuracy.std(axis=1),
-            "priors_worst": accuracy.min(axis=1),
-            **each,
-        }
+        kinds = {"priors": "priors_accuracy", "corrected": "priors_corrected"}
+        found = {}
+        for kind, key in kinds.items():
+            if key not in arrays:
+                continue
+            accuracy = arrays[key]
+            found |= {
+                f"{kind}_mean": accuracy.mean(axis=1),
+                f"{kind}_std": accuracy.std(axis=1),
+                f"{kind}_worst": accuracy.min(axis=1),
+            }
+            for p, name in enumerate(priors.names):
+                found[f"{kind}_{name}"] = accuracy[:, p]
+        return found
 
+    empty = (zeros, zeros)
+    judge = Sweep(views) if by_stability else Sweep(hits, empty)
+    if corrects:
+        wide = jnp.zeros((num_classes, len(priors.names)), jnp.int32)
+        unbiased = unbiased_logits(options, setting)
+        judge = Sweep(corrected_hits(unbiased), (*empty, wide))
     ends = (f"forward_{max(options.ratios):g}", f"backward_{max(options.ratios):g}")
     return Evaluator(
-        judge=Sweep(views) if by_stability else Sweep(hits, (zeros, zeros)),
+        judge=judge,
         arrays=arrays,
         summarize=summarize,
         columns=(
@@ -222,9 +272,76 @@ def make(options: PriorOptions, setting: EvaluatorSetting) -> Evaluator:
                 Column(f"priors_{end}", end.replace("_", " "), "max", "that test prior")
                 for end in ends
             ),
+            *(
+                Column(
+                    f"corrected_{end}",
+                    f"{end.replace('_', ' ')}, known",
+                    "max",
+                    "that test prior, by predictions that know it",
+                )
+                for end in (*ends, "uniform")
+                if corrects
+            ),
         ),
         judged="priors_mean",
     )
+
+
+def unbiased_logits(options: PriorOptions, setting: EvaluatorSetting):
+    r"""(state, inputs) -> [B, K], log-likelihoods of the classes up to a constant.
+
+    A loss :math:`w_y \mathrm{CE}(s z + t, y)` is least where
+    :math:`\mathrm{softmax}(s z + t) \propto w\, p(y \mid x)`, so that
+
+    .. math:: \log p(x \mid y) = s z + t - \log w - \log \pi + \text{const}
+
+    with the training shares :math:`\pi`.
+    """
+    counts = np.asarray(setting.class_counts, np.float64)
+    log_shares = np.log(np.maximum(counts, 1e-9) / counts.sum()).astype(np.float32)
+    training, adjustment = options.correct == "training", setting.adjustment
+
+    def of_prediction(state, inputs):
+        logits = setting.predict(state, inputs)["logits"]
+        return logits - log_shares[None] if training else logits
+
+    if options.correct != "loss":
+        return of_prediction
+    if adjustment is None:
+        raise ValueError(
+            "test_priors: correct is 'loss', but the loss of this method does not have"
+            " the form w_y CE(scale z + shift, y); expected 'training' or 'uniform',"
+            " the prior that its logits have"
+        )
+
+    def of_loss(state, inputs):
+        params, model_state = averaged(state, ema=setting.evaluate_ema)
+        network = setting.networks["main"]
+        outputs, _ = network.forward(params, model_state, inputs, train=False)
+        weight, scale, shift = (
+            jnp.broadcast_to(x, log_shares.shape)[None] for x in adjustment(state)
+        )
+        return outputs["logits"] * scale + shift - jnp.log(weight) - log_shares[None]
+
+    return of_loss
+
+
+def _needs(options: PriorOptions, config) -> list[str]:
+    faults = []
+    if options.correct != "none" and options.experts == "stability":
+        faults.append(
+            "config.evaluators.test_priors.experts is 'stability', which adapts to each"
+            " prior by itself, expected correct = 'none'"
+        )
+    if options.correct == "loss":
+        faults += affine_needs(config, "evaluators.test_priors.correct is 'loss'")
+    if options.correct in ("loss", "training") and config.sampler.facts.reads_labels:
+        faults.append(
+            f"config.evaluators.test_priors.correct is {options.correct!r}, which takes"
+            f" examples as they come, but sampler {config.sampler.name!r} draws by"
+            " label, expected 'uniform' or the sampler 'instance'"
+        )
+    return faults
 
 
 def _recall(right: np.ndarray, support: np.ndarray) -> np.ndarray:
@@ -232,5 +349,8 @@ def _recall(right: np.ndarray, support: np.ndarray) -> np.ndarray:
 
 
 TEST_PRIORS = Component(
-    "accuracy under other test priors (Zhang 2022, Yang 2024)", PriorOptions, make
+    "accuracy under other test priors (Zhang 2022, Yang 2024)",
+    PriorOptions,
+    make,
+    _needs,
 )

@@ -167,6 +167,7 @@ class MethodFacts(NamedTuple):
         takes_memory: whether the loss may keep something between steps.
         peers: roles of further networks like "main" that train beside it, see
             `ltjax.models.peers`.
+        affine: whether it states the form of its loss, if that has one (`adjustment`).
         uncorrected: values of swept options with which it predicts by the network's
             own logits.
     """
@@ -188,6 +189,7 @@ class MethodFacts(NamedTuple):
     takes_auxiliary: bool = False
     takes_memory: bool = False
     peers: tuple[str, ...] = ()
+    affine: bool = False
     uncorrected: Mapping[str, float] = {}
 
 

@@ -1,5 +1,7 @@
 """Accuracy under test priors: one pass against test sets that are drawn."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +15,10 @@ COUNTS = np.array([90, 9, 30])
 LABELS = np.array([0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
 
 
-def evaluator(options, predict):
+def evaluator(options, predict, **more):
     setting = EvaluatorSetting(
-        predict=predict, class_counts=COUNTS, groups={}, networks={}
+        **{"predict": predict, "class_counts": COUNTS, "groups": {}, "networks": {}}
+        | more
     )
     return make(options, setting)
 
@@ -108,3 +111,45 @@ def test_a_view_is_the_input_moved():
     assert seen == {tuple(map(float, one)) for one in (left, range(1, 10), right)}
     flat = moved_view(jax.random.key(0), x[:, 0], shift=1, noise=0.0)
     assert flat.tolist() == x[:, 0].tolist()
+
+
+def raw_network():
+    """A network whose inputs are its logits."""
+    forward = lambda params, model_state, inputs, train: ({"logits": inputs}, None)
+    return types.SimpleNamespace(forward=forward)
+
+
+@pytest.mark.parametrize("correct", ["loss", "training", "uniform"])
+def test_predictions_that_know_the_prior_are_those_of_bayes_rule(correct):
+    weight, scale, shift = np.array([0.5, 2.0, 1.0]), 1.5, np.array([0.3, -0.2, 0.0])
+    state = types.SimpleNamespace(params=None, model_state=None)
+    options = PriorOptions(ratios=(4.0,), draws=0, correct=correct)
+    judge = evaluator(
+        options,
+        lambda state, inputs: {"logits": inputs},
+        networks={"main": raw_network()},
+        adjustment=lambda state: tuple(map(jnp.float32, (weight, scale, shift))),
+    )
+    z = jax.random.normal(jax.random.key(3), (10, 3))
+    sums = judge.judge.fn(state, judge.judge.empty, batch(z), None)
+    arrays = judge.arrays([np.asarray(x)[None] for x in sums], None, None)
+    found = judge.summarize(arrays)
+    likelihood = np.exp(np.asarray(z, np.float64))
+    if correct == "loss":
+        likelihood = np.exp(scale * np.asarray(z, np.float64) + shift) / weight
+    if correct != "uniform":
+        likelihood = likelihood / COUNTS
+    priors = named_priors(options, COUNTS)
+    values = []
+    for name, share in zip(priors.names, priors.shares, strict=True):
+        hit = ((likelihood * share).argmax(1) == LABELS)[:9]
+        recall = [hit[LABELS[:9] == k].mean() for k in range(3)]
+        values.append(np.dot(recall, share))
+        assert found[f"corrected_{name}"][0] == pytest.approx(values[-1], abs=1e-9)
+    assert found["corrected_worst"][0] == pytest.approx(min(values))
+    assert "priors_uniform" in found
+
+
+def test_a_loss_of_another_form_has_no_prior_of_its_own():
+    with pytest.raises(ValueError, match="correct is 'loss', but .* 'training'"):
+        evaluator(PriorOptions(correct="loss"), None)

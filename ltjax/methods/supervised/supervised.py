@@ -173,6 +173,7 @@ def _facts(options: SupervisedOptions) -> MethodFacts:
         takes_features=not mixes,
         takes_auxiliary=True,
         takes_memory=True,
+        affine=True,
         uncorrected={"method.posthoc_tau": 0.0},
     )
 
