@@ -2,24 +2,65 @@ r"""Self-supervised pre-training on long-tailed data, then a linear probe.
 
     ltjax train --config configs/selfsup_lt.py:method=simclr --workdir runs/simclr
 
-Arguments: data (mnist1d, mnist, cifar10, cifar100), method (a key of METHODS), imf,
-probe (off: pre-train only), then (a preset of the supervised losses), smoke. The run is
-two stages: `0_pretrain`, judged by the vote of the nearest training features, and
-`1_probe`, a linear classifier on the frozen features, trained on the same long-tailed
-set with class-balanced batches. With `then` a supervised run on all that was learned
-takes the probe's place (SSP: `method=rotation,then=ldam_drw`). rwsam and rwsam_moco
-have a stage `0_base` before them, whose features give the weights; dnc has the base,
-the clusters and the experts.
+Arguments: data (mnist1d, mnist, cifar10, cifar100, imagenet), method (a key of
+METHODS), imf (of a subset; ImageNet-LT is what it is), probe (off: pre-train only),
+then (a preset of the supervised losses), workers and classes (of ImageNet-LT),
+smoke. The run is two stages: `0_pretrain`, judged by the vote of the nearest
+training features, and `1_probe`, a linear classifier on the frozen features,
+trained on the same long-tailed set with class-balanced batches. With `then` a
+supervised run on all that was learned takes the probe's place (SSP:
+`method=rotation,then=ldam_drw`). rwsam and rwsam_moco have a stage `0_base` before
+them, whose features give the weights; dnc has the base, the clusters and the
+experts.
 
-Setting: batch 256, temperature 0.2 (Kukleva et al. 2023), SGD with cosine; the views of
-1-D signals are circular shifts, ramps and smooth noise. Durations that the papers give
-in epochs are the same share of the run here.
+MNIST-1D and MNIST: batch 256, temperature 0.2 (Kukleva et al. 2023), SGD with
+cosine; the views of 1-D signals are circular shifts, ramps and smooth noise.
+Durations that the papers give in epochs are the same share of the run here.
+
+CIFAR-LT and ImageNet-LT have the published recipes (`RECIPES`): a ResNet-18 with a
+small stem or a ResNet-50, SGD with ten epochs of warm-up and a cosine. Where a
+paper has no long-tailed CIFAR of its own (MoCo, BYOL, MoCLR), rates and queue are
+our choice. No result of ours yet: one run costs hours (CIFAR) or days (ImageNet-LT)
+of an accelerator.
 """
 
 from ltjax.methods import presets
 from ltjax.options import ConfigError, nearest
 from ltjax.train.config import default_config, parse_arg
 
+# Batch, rate, weight decay and epochs of the papers; "" is SimCLR and what is built on
+# it. With LARS the rate is the papers' base rate times batch / 256.
+RECIPES = {
+    "cifar": {
+        "": (512, 0.5, 1e-4, 2000),
+        "bcl": (512, 0.5, 5e-4, 2000),
+        "gh": (512, 0.5, 5e-4, 1000),
+        "moco": (512, 0.06, 1e-4, 2000),
+        "rwsam_moco": (512, 0.06, 1e-4, 2000),
+        "simsiam": (512, 0.06, 5e-4, 800),
+        "rwsam": (512, 0.06, 5e-4, 800),
+        "rotation": (128, 0.1, 2e-4, 200),
+        "sup_con": (1024, 0.5, 1e-4, 1000),
+        "kcl": (1024, 0.5, 1e-4, 1000),
+        "paco": (128, 0.05, 5e-4, 400),
+        "balanced_contrastive": (256, 0.15, 5e-4, 200),
+    },
+    "imagenet": {
+        "": (256, 0.5, 1e-4, 500),
+        "ts": (256, 0.5, 1e-4, 800),
+        "moco": (128, 0.015, 1e-4, 200),
+        "rwsam_moco": (128, 0.015, 1e-4, 200),
+        "simsiam": (512, 0.1, 1e-4, 100),
+        "rwsam": (512, 0.1, 1e-4, 100),
+        "byol": (4096, 4.8, 1e-6, 300),
+        "moclr": (4096, 4.8, 1.5e-6, 300),
+        "dnc": (4096, 8.0, 1.5e-6, 200),
+        "rotation": (128, 0.1, 2e-4, 90),
+        "paco": (128, 0.02, 5e-4, 400),
+        "balanced_contrastive": (256, 0.1, 5e-4, 90),
+    },
+}
+LARS = ("byol", "moclr", "dnc")
 # What a run of less than an epoch has to reach.
 _SMOKE = {"boost_every": "2 steps", "harmony_every": "4 steps", "queue": 64}
 _SMALL = {"width": 128, "dim": 64}
@@ -98,14 +139,18 @@ _RWSAM = {
 }
 
 
-def _dnc(smoke: bool) -> tuple[dict, ...]:
+def _dnc(data: str, smoke: bool) -> tuple[dict, ...]:
     """Divide and contrast: base, clusters, an expert for each, distillation.
 
     40, 40 and 20 percent of 200 epochs; an expert makes as many passes over its own
-    cluster as the base over everything.
+    cluster as the base over everything. ImageNet has the paper's 200, 600 and 200.
     """
-    experts = 2 if smoke else 3
-    long, short = ("4 steps", "4 steps") if smoke else ("80 epochs", "40 epochs")
+    experts = {"imagenet": 5}.get(data, 3) if not smoke else 2
+    base, long, short = ("80 epochs", "80 epochs", "40 epochs")
+    if data == "imagenet":
+        base, long, short = ("200 epochs", "600 epochs", "200 epochs")
+    if smoke:
+        base, long, short = ("4 steps",) * 3
     clusters = {"cluster": "stage:clusters#cluster"}
     names = [f"expert{k}" for k in range(1, experts + 1)]
     projections = {
@@ -113,7 +158,7 @@ def _dnc(smoke: bool) -> tuple[dict, ...]:
         "expert": ",".join(f"stage:{name}#projection" for name in names),
     }
     return (
-        {"name": "base", "label": "dnc, base", "total": long},
+        {"name": "base", "label": "dnc, base", "total": base},
         {
             "name": "clusters",
             "label": "dnc, clusters",
@@ -144,19 +189,79 @@ def _dnc(smoke: bool) -> tuple[dict, ...]:
             },
             "init_from": "",
             "columns_from": {**clusters, **projections},
-            "optimizer.lr": 0.1,
+            "optimizer.lr": 0.1 if data != "imagenet" else 5.6,
             "total": short,
         },
     )
 
 
-def _pretraining(method: str, smoke: bool) -> tuple[dict, ...]:
+def _pretraining(args) -> tuple[dict, ...]:
     """The stages without labels; the config itself is the first one."""
-    if method == "dnc":
-        return _dnc(smoke)
-    if method.startswith("rwsam"):
-        return {"name": "base", "label": f"{method}, base"}, _RWSAM
+    if args.method == "dnc":
+        return _dnc(args.data, args.smoke)
+    if args.method.startswith("rwsam"):
+        return {"name": "base", "label": f"{args.method}, base"}, _RWSAM
     return ({"name": "pretrain"},)
+
+
+def _set_data(config, args) -> None:
+    """Data, network and optimizer of a run with labels."""
+    if args.data != "imagenet":
+        presets.apply_data(config, args.data, imbalance_factor=args.imf)
+        return
+    data = config.data
+    data.name, data.profile, data.val_split = "imagenet_lt", "none", "val"
+    data.feed, data.workers = "streaming", args.workers
+    config.augment.name = "imagenet"
+    config.model.name, config.model.dtype = "resnet50", "bfloat16"
+    config.batch_size, config.total = 256, "90 epochs"
+    config.optimizer.lr, config.optimizer.weight_decay = 0.1, 5e-4
+    config.schedule.choose("cosine", per_epoch=True)
+    config.log_every, config.eval_every = "50 steps", "10 epochs"
+    config.checkpoint_every = "1 epochs"
+    if args.classes:
+        data.num_classes = args.classes
+
+
+def _set_recipe(config, args) -> None:
+    """What the papers have for these images, after the method was chosen."""
+    images = "imagenet" if args.data == "imagenet" else "cifar"
+    table = RECIPES[images]
+    batch, rate, decay, epochs = table.get(args.method, table[""])
+    config.batch_size, config.total = batch, f"{epochs} epochs"
+    if images == "imagenet" and args.method in LARS:
+        config.optimizer.choose("lars", lr=rate, weight_decay=decay)
+    else:
+        config.optimizer.lr, config.optimizer.weight_decay = rate, decay
+    config.schedule.choose("cosine", warmup="10 epochs")
+    if images == "cifar":
+        config.model.choose("resnet18", stem="small")
+    wide = 2048 if images == "imagenet" or config.method.name in _SIAMESE else 512
+    if "width" in config.head:
+        config.head.width, config.head.dim = wide, 128
+        config.head.dim = {"simsiam": 2048, "byol": 256}.get(config.method.name, 128)
+    if "predictor_width" in config.head:
+        config.head.predictor_width = 512 if config.method.name == "simsiam" else 4096
+    if config.method.name in ("simclr", "sdclr"):
+        config.head.last_norm = True  # the long-tailed repositories' projector
+    if images == "imagenet":
+        if config.method.name == "moco":
+            config.method.queue, config.method.momentum = 65536, 0.999
+        if args.method == "gh":
+            config.method.harmony_start, config.method.harmony_floor = "80%", 100.0
+        if args.method == "sdclr":
+            config.method.prune, config.method.temperature = 0.3, 0.3
+        if config.augment.name == "two_views":
+            config.augment.recipe = _IMAGENET_VIEWS.get(config.method.name, "simclr_lt")
+
+
+_SIAMESE = ("simsiam", "byol", "moclr")
+_IMAGENET_VIEWS = {
+    "moco": "moco_v2",
+    "simsiam": "moco_v2",
+    "byol": "byol",
+    "moclr": "byol",
+}
 
 
 def _probe(args, augment: dict) -> dict:
@@ -179,7 +284,7 @@ def _probe(args, augment: dict) -> dict:
 def _supervised(args) -> dict:
     """A supervised long-tailed run from what was learned without labels (SSP)."""
     config = default_config()
-    presets.apply_data(config, args.data, imbalance_factor=args.imf)
+    _set_data(config, args)
     presets.apply_preset(config, args.then, late="80%")
     if config.stages:
         raise ConfigError([f"then is {args.then!r}, which has stages of its own"])
@@ -205,13 +310,15 @@ def get_config(arg=""):
         imf=100.0,
         probe=True,
         then="",
+        workers=8,
+        classes=0,
         smoke=False,
     )
     if args.method not in METHODS:
         hint = nearest(args.method, METHODS)
         raise ConfigError([f"method is {args.method!r}, unknown{hint}"])
     config = default_config()
-    presets.apply_data(config, args.data, imbalance_factor=args.imf)
+    _set_data(config, args)
     augment = dict(config.augment.items())
     signal = presets.is_signal(config)
     config.method.choose("simclr")
@@ -223,11 +330,21 @@ def get_config(arg=""):
     presets.apply_changes(config, METHODS[args.method])
     if args.method == "rotation":  # it reads one view, lightly augmented
         config.augment.choose(**augment)
+    if not args.data.startswith("mnist"):
+        _set_recipe(config, args)
     if args.smoke:
         presets.apply_smoke(config)
         config.data.imbalance_factor = 10.0
         config.method.update({k: v for k, v in _SMOKE.items() if k in config.method})
-    stages = _pretraining(args.method, args.smoke)
+        if "width" in config.head:
+            config.head.update(_SMALL)
+        if args.data == "imagenet":
+            config.data.resize, config.data.crop = 64, 64
+            config.data.workers = min(args.workers, 1)
+            config.model.choose("resnet10", widths=(8, 8, 16, 16), dtype="float32")
+            config.schedule.warmup = "0 epochs"
+            augment["size"] = 64
+    stages = _pretraining(args)
     if args.then:
         stages += (_supervised(args),)
     elif args.probe:

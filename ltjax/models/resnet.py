@@ -102,7 +102,8 @@ class ResNet(nn.Module):
     """ResNet and ResNeXt for ImageNet-LT, Places-LT and iNaturalist.
 
     A 7x7 stem with stride 2, 3x3 max pooling with stride 2, four stages (strides
-    1, 2, 2, 2), average pooling. Parameters without the head: ResNet-10 4,905,792,
+    1, 2, 2, 2), average pooling. For images of 32 pixels the stem is a 3x3 convolution
+    without stride or pooling. Parameters without the head: ResNet-10 4,905,792,
     ResNet-50 23,508,032, ResNet-101 42,500,160, ResNet-152 58,143,808, ResNeXt-50
     (32 groups of 4) 22,979,904.
 
@@ -113,6 +114,8 @@ class ResNet(nn.Module):
             with 4096 features, so that the frame of 1000 classes fits with room.
         groups: groups of the 3x3 convolutions of bottlenecks.
         group_width: channels of a group per 64 planes.
+        stem: "large" (7x7, stride 2, pooling) or "small" (3x3), which the published
+            self-supervised networks have for CIFAR.
         norm: "batch" (published), "group", "layer", "frozen" or "none".
         dtype: of the computation; parameters stay float32.
 
@@ -131,12 +134,18 @@ class ResNet(nn.Module):
     )
     groups: int = option(1, "of the 3x3 convolutions", low=1)
     group_width: int = option(64, "channels of a group, at width 64", low=1)
+    stem: str = option(
+        "large",
+        "first convolution: 7x7 with stride 2 and pooling, or 3x3 for small images",
+        choices=("large", "small"),
+    )
     norm: str = option("batch", "normalization", choices=NORMS)
     dtype: str = option("float32", "of the computation", choices=DTYPES)
 
     head_init = "uniform"
 
     def __post_init__(self):
+        check_choice("ResNet", "stem", self.stem, ("large", "small"))
         check_choice("ResNet", "block", self.block, ("basic", "bottleneck"))
         check_norm("ResNet", self.norm)
         if len(self.blocks) != len(self.widths):
@@ -166,10 +175,12 @@ class ResNet(nn.Module):
                 f"ResNet: inputs have shape {inputs.shape}, expected [B, H, W, C]"
             )
         norm = make_norm(self.norm, train=train, mask=mask, dtype=self.dtype)
-        x = conv(self.widths[0], 7, stride=2, dtype=self.dtype, name="stem")(inputs)
-        x = nn.relu(norm(x, "stem_norm"))
-        padding = ((1, 1), (1, 1))
-        x = nn.max_pool(x, (3, 3), (2, 2), padding)  # pyright: ignore[reportArgumentType]
+        side, stride = (7, 2) if self.stem == "large" else (3, 1)
+        stem = conv(self.widths[0], side, stride=stride, dtype=self.dtype, name="stem")
+        x = nn.relu(norm(stem(inputs), "stem_norm"))
+        if self.stem == "large":
+            padding = ((1, 1), (1, 1))
+            x = nn.max_pool(x, (3, 3), (2, 2), padding)  # pyright: ignore[reportArgumentType]
         stages = zip(self.blocks, self.widths, strict=True)
         for stage, (count, width) in enumerate(stages):
             for block in range(count):

@@ -36,6 +36,7 @@ METHODS = {
         "supervised",
     ],
 }
+MORE_DATA = {"selfsup_lt": ["imagenet"]}
 PROFILES = {"semi_lt": ["consistent", "reversed", "uniform"]}
 
 
@@ -71,7 +72,11 @@ def arguments(path: pathlib.Path, module) -> list[str]:
         "gradient": list(GRADIENTS),
         "classes": ["10", "100"] if "cifar" in path.stem else [],
         "profile": PROFILES.get(path.stem, ["exp", "step"]),
-        "data": ["mnist1d", "cifar10"],
+        "data": [
+            "mnist1d",
+            "cifar10",
+            *(["imagenet"] if path.stem == "selfsup_lt" else []),
+        ],
         "then": ["ldam_drw"],
         "recipe": list(getattr(module, "RECIPES", [])),
     }

@@ -141,3 +141,25 @@ def test_wrong_structures_are_refused():
         ResNet(blocks=(1, 1))
     with pytest.raises(ValueError, match="groups need block='bottleneck'"):
         ResNet(block="basic", groups=32)
+
+
+def test_the_small_stem_keeps_the_resolution():
+    """A 3x3 convolution in the place of 7x7, and four strides of two fewer than 32."""
+    _, large = backbone_shapes("resnet18")
+    model, small = backbone_shapes("resnet18", stem="small")
+    fewer = count_parameters(large) - count_parameters(small)
+    assert fewer == (7**2 - 3**2) * 3 * 64
+    assert small["stem"]["kernel"].shape == (3, 3, 3, 64)
+    # One pixel moves the features of a small image only by what its stages pool: with
+    # stride 1 in stem and first stage, 32 pixels end as 4.
+    tiny = ResNet(blocks=(1, 1, 1, 1), block="basic", widths=(2, 2, 2, 2), stem="small")
+    _, caught = jax.eval_shape(
+        lambda key, x: tiny.init_with_output(
+            key, x, train=False, capture_intermediates=True, mutable=True
+        ),
+        KEY,
+        jnp.zeros((1, 32, 32, 3)),
+    )
+    shapes = caught["intermediates"]
+    sides = [shapes[f"stage{k}_block1"]["__call__"][0].shape[1] for k in range(1, 5)]
+    assert sides == [32, 16, 8, 4]

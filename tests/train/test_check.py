@@ -114,7 +114,10 @@ SECOND_STAGES = [
 ]
 BOUND = {"evaluators": {"bound": {}}}
 STATED = [
-    (BOUND | {"loss.name": "ldam"}, "has 'bound', but loss 'ldam' in method 'supervised' is not of"),
+    (
+        BOUND | {"loss.name": "ldam"},
+        "has 'bound', but loss 'ldam' in method 'supervised' is not of",
+    ),
     (BOUND | {"weights.name": "batch"}, "class weights that do not change with the b"),
     (BOUND | {"gradient.name": "cc_sam"}, "another gradient than 'cc_sam'"),
 ]

@@ -15,6 +15,7 @@ from ltjax.options import ConfigError
 from ltjax.train import loop
 from ltjax.train.build import build
 from ltjax.train.check import check
+from ltjax.train.stages import check_stages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Published names of the lists, by data set and split.
@@ -202,3 +203,49 @@ def test_etf_recipe_is_the_published_one():
 def test_unknown_recipes_are_refused(name):
     with pytest.raises(ConfigError, match="recipe is 'kangg', unknown; did you mean"):
         config_file(name).get_config("recipe=kangg")
+
+
+@pytest.mark.parametrize(
+    "argument, batch, rate, decay, epochs, network",
+    [
+        ("cifar100", 512, 0.5, 1e-4, 2000, "resnet18"),
+        ("cifar100,method=gh", 512, 0.5, 5e-4, 1000, "resnet18"),
+        ("cifar10,method=simsiam", 512, 0.06, 5e-4, 800, "resnet18"),
+        ("imagenet", 256, 0.5, 1e-4, 500, "resnet50"),
+        ("imagenet,method=moco", 128, 0.015, 1e-4, 200, "resnet50"),
+        ("imagenet,method=byol", 4096, 0.3 * 16, 1e-6, 300, "resnet50"),
+    ],
+)
+def test_recipes_without_labels(argument, batch, rate, decay, epochs, network):
+    config = check_stages(config_file("selfsup_lt").get_config(f"data={argument}"))[0]
+    config = config.config
+    assert config.batch_size == batch and config.total == f"{epochs} epochs"
+    found = (config.optimizer.options.lr, config.optimizer.options.weight_decay)
+    np.testing.assert_allclose(found, (rate, decay))
+    assert config.schedule.name == "cosine"
+    assert config.schedule.options.warmup == "10 epochs"
+    assert config.model.name == network
+    small = config.model.options.stem == "small"
+    assert small == argument.startswith("cifar")
+    assert config.optimizer.name == ("lars" if "byol" in argument else "sgd")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simclr", "moco", "byol", "sdclr"])
+def test_imagenet_lt_without_labels(images, devices, tmp_path, method):
+    config = config_file("selfsup_lt").get_config(
+        f"data=imagenet,method={method},smoke,classes=4,workers=0"
+    )
+    config.data.data_dir = str(images)
+    stages = check_stages(config)
+    assert [stage.folder for stage in stages] == ["0_pretrain", "1_probe"]
+    with devices(1):
+        for stage in stages:
+            run = build(stage.config)
+            result = loop.run(run, tmp_path / stage.folder, tensorboard=False)
+            assert all(
+                np.isfinite(value).all()
+                for name, value in result.metrics.items()
+                if name.startswith("train/loss")
+            )
+    assert result.evaluation["test"]["confusion"].sum() == 8
