@@ -30,6 +30,77 @@ CHECKPOINT: dict[str, Any] = {
 }
 
 
+class OptionsHelp(argparse.Action):
+    """--help that ends with every option of the engine, read off its tables."""
+
+    def __init__(self, option_strings, dest, **kwargs):
+        kwargs["help"] = "show this help message and exit"
+        super().__init__(option_strings, dest, nargs=0, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Prints and exits; only this imports the engine."""
+        from ltjax.train.listing import options_page
+
+        parser.print_help()
+        print(
+            "\nEvery option is an argument, --config.batch_size=64 or"
+            " --config.optimizer.lr=0.1.\n`ltjax options KIND NAME` prints those of a"
+            f" component.\n\n{options_page('engine')}"
+        )
+        parser.exit()
+
+
+def add_trackers(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say where records go, besides metrics.jsonl."""
+    parser.add_argument(
+        "--tracker",
+        action="append",
+        metavar="tensorboard|wandb|mlflow",
+        help="where records go besides metrics.jsonl, once or more; default:"
+        " tensorboard, whose files are in the workdir",
+    )
+    parser.add_argument(
+        "--no-tensorboard", action="store_true", help="no TensorBoard files"
+    )
+
+
+def trackers_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What `ltjax.train.loop.run` takes: whether TensorBoard is written, and sinks.
+
+    Raises:
+        UsageError: for an unknown tracker.
+        ImportError: if the package of one is not installed.
+    """
+    from ltjax.options import nearest
+    from ltjax.train.trackers import TENSORBOARD, TRACKERS, make_writers
+
+    asked = [TENSORBOARD] if args.tracker is None else args.tracker
+    known = (TENSORBOARD, *TRACKERS)
+    for name in asked:
+        if name not in known:
+            raise UsageError(
+                f"ltjax {args.command}: --tracker is {name!r}, unknown"
+                f"{nearest(name, known)}"
+            )
+    others = dict.fromkeys(name for name in asked if name != TENSORBOARD)
+    return {
+        "tensorboard": TENSORBOARD in asked and not args.no_tensorboard,
+        "writers": make_writers(others),
+    }
+
+
+def metric_lines(found: dict[str, Any]) -> str:
+    """Metrics as lines of "name  mean ± deviation" over replicas."""
+    import numpy as np
+
+    lines = []
+    for key, values in found.items():
+        values = np.atleast_1d(values)
+        spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
+        lines.append(f"{key:<34} {values.mean():.4f}{spread}")
+    return "\n".join(lines)
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The arguments that say which network is meant, and under which prior."""
     parser.add_argument("workdir", metavar="RUN", help="workdir of the run")
