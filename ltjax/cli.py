@@ -18,9 +18,11 @@ from ltjax.commands.arguments import (
     OptionsHelp,
     add_trackers,
     metric_lines,
+    refuse,
     trackers_of,
 )
 from ltjax.config_file import UsageError, message_of
+from ltjax.options import nearest
 from ltjax.train_arguments import add_data_arguments, default_workdir, train_config
 
 EXIT_USAGE = 2
@@ -30,6 +32,12 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: what schedulers requeue on
 
 
 class _Parser(argparse.ArgumentParser):
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(
+                action, f"it is {value!r}, unknown{nearest(value, action.choices)}"
+            )
+
     def error(self, message: str):
         raise UsageError(f"{self.prog}: {message}; see '{self.prog} --help'")
 
@@ -48,8 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args, rest = _parser().parse_known_args(argv)
         takes_more = args.command in ("train", "sweep")
-        if rest and not takes_more and not getattr(args, "classifier", None):
-            raise UsageError(f"ltjax {args.command}: unknown argument {rest[0]!r}")
+        if rest and not getattr(args, "classifier", None):
+            refuse(args, rest, configured=takes_more)
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         logging.getLogger("absl").setLevel(logging.ERROR)
         logging.getLogger("jax").setLevel(logging.WARNING)
@@ -158,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("name")
     prepare.add_argument("--data-dir", default="", help="default: LTJAX_DATA_DIR")
     prepare.set_defaults(run=_prepare)
+    for one in commands.choices.values():
+        one.set_defaults(parser=one)
     return parser
 
 

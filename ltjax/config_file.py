@@ -6,6 +6,7 @@ FILE is a path, or the name of a config that comes with the library (`ltjax conf
 """
 
 import pathlib
+import re
 
 from ltjax.shipped_configs import find_config, known_configs
 
@@ -68,9 +69,16 @@ def override(config, arguments: list[str], *, command: str = "train"):
         left = values(argv)[1:]
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         text = " ".join(message_of(error).replace("\\n", " ").split())
+        wrong = re.match(r"flag --config\.([\w.]+)=(.*): invalid", text)
+        if wrong:
+            kind = type(config.get_ref(wrong[1]).get()).__name__
+            text = f"--config.{wrong[1]} is {wrong[2]!r}, expected {kind}"
         raise UsageError(f"ltjax {command}: {text}") from None
     if left:
-        raise UsageError(f"ltjax {command}: unknown argument {left[0]!r}")
+        raise UsageError(
+            f"ltjax {command}: unknown argument {left[0]!r}, expected"
+            " --config.FIELD=VALUE"
+        )
     return values.config
 
 
@@ -142,11 +150,28 @@ def _check_names(config, overrides: list[str]) -> None:
             known = list(place) if hasattr(place, "keys") else []
             if name not in known:
                 path = ".".join(["config", *names[: k + 1]])
-                faults.append(f"{path} is unknown{nearest(name, known)}")
+                hint = _elsewhere(config, names[:k], name) or nearest(name, known)
+                faults.append(f"{path} is unknown{hint}")
                 break
             place = place[name]
     if faults:
         raise ConfigError(faults)
+
+
+def _elsewhere(config, path: list[str], name: str) -> str:
+    """Where an option is that a section (or the top level) does not have; or ""."""
+    from ltjax.options import options_of
+    from ltjax.train.sections import SECTIONS
+
+    if not path:
+        found = [f"config.{key}.{name}" for key in SECTIONS if name in config[key]]
+        return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+    section = SECTIONS.get(path[0]) if len(path) == 1 else None
+    if section is None:
+        return ""
+    owners = [k for k, one in section.table.items() if name in options_of(one.options)]
+    own = config[path[0]].name
+    return f" to {own!r}; it is an option of {', '.join(owners)}" if owners else ""
 
 
 def split_config(arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -4,6 +4,7 @@ import argparse
 import csv
 import difflib
 import os
+import re
 from typing import Any
 
 from ltjax.config_file import UsageError
@@ -87,6 +88,41 @@ def trackers_of(args: argparse.Namespace) -> dict[str, Any]:
         "tensorboard": TENSORBOARD in asked and not args.no_tensorboard,
         "writers": make_writers(others),
     }
+
+
+def refuse(args: argparse.Namespace, rest: list[str], *, configured: bool) -> None:
+    """Refuses arguments that a command does not have, with what may have been meant.
+
+    Args:
+        args: parsed; `args.parser` is the command's parser.
+        rest: what it did not know.
+        configured: whether the command takes --config and --config.FIELD=VALUE, which
+            are then left to it.
+
+    Raises:
+        UsageError: for the first one.
+    """
+    if configured:
+        rest = [word for word in rest if re.match(r"--?[a-zA-Z]", word)]
+        rest = [word for word in rest if not re.match(r"--config\b", word)]
+    if not rest:
+        return
+    flag = rest[0].partition("=")[0]
+    shown = re.findall(r"^ +(?:-\w, )?(--[\w-]+)", args.parser.format_help(), re.M)
+    flags, fields = sorted(set(shown)), []
+    if configured:
+        flags = ["--config", *flags]
+        from ltjax.train.listing import option_names
+
+        name = flag.strip("-").replace("-", "_")
+        fields = [f"--config.{k}" for k in option_names() if k.split(".")[-1] == name]
+    meant = fields[:2] or difflib.get_close_matches(flag, flags, n=1)
+    hint = f"did you mean {' or '.join(map(repr, meant))}? (" if meant else ""
+    valid = ", ".join([*flags, *(["--config.FIELD"] if configured else [])])
+    raise UsageError(
+        f"ltjax {args.command}: unknown argument {flag!r}; {hint}valid: {valid}"
+        f"{')' if meant else ''}"
+    )
 
 
 def metric_lines(found: dict[str, Any]) -> str:

@@ -35,7 +35,10 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Evaluates, and prints metrics."""
     if args.classifier is None and args.out:
-        raise UsageError("ltjax eval: --out belongs to --classifier")
+        raise UsageError(
+            "ltjax eval: --out is given, which goes with another classifier; expected"
+            " --classifier NAME (`ltjax list classifiers`)"
+        )
     if args.classifier is not None and args.posthoc_tau is not None:
         raise UsageError(
             "ltjax eval: --posthoc-tau adjusts the run itself; with another"

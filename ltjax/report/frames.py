@@ -24,9 +24,10 @@ def to_dataframe(
         per_class: a row for each class too, with its recall in place of the metrics.
 
     Returns:
-        A `pandas.DataFrame`. Columns: run (its workdir), method, data, split, step, replica, seed; every
-        option of the configs, by dotted name, whose value is not the same in all rows;
-        then every metric that any run has, as a fraction, NaN where a run has not. With
+        A `pandas.DataFrame`. Columns: run (its workdir), method, data, split, step,
+        replica, seed; every option of the configs, by dotted name, whose value is not
+        the same in all rows; then every metric that any run has, as a fraction, NaN
+        where a run has not. With
         `per_class`: class (by name, if there are names), class_index, train_examples,
         group, recall. A run that cannot be read is left out, with a warning.
 
