@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(
-                action, f"it is {value!r}, unknown{nearest(value, action.choices)}"
+                action, f"invalid choice: {value!r}{nearest(value, action.choices)}"
             )
 
     def error(self, message: str):

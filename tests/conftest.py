@@ -12,7 +12,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("LTJAX_SMOKE", "1")
 
 import jax  # noqa: E402
-import jax.experimental  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -67,9 +66,9 @@ def _bounded_memory():
 @pytest.fixture
 def x64():
     """float64 for the duration of one test."""
-    # Elsewhere in the oldest jax that the pure parts are tested with.
-    enable = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
-    with enable(True):
+    from ltjax._numerics import double_precision
+
+    with double_precision():
         yield
 
 

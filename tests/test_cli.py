@@ -274,7 +274,7 @@ def test_list_of_one_kind(ltjax, refused):
         (["train", "--workdir", "W", "--config"], "--config"),
         (
             ["train", "--workdir", "W", "--config=CONFIG", "--batch_size=3"],
-            "'batch_size'",
+            "'--batch_size'; did you mean '--config.batch_size'?",
         ),
         (["train", "--workdir", "W", "--config=CONFIG", "stray"], "'stray'"),
         (

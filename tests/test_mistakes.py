@@ -21,8 +21,8 @@ DATA = "train --workdir AT/run --data"
 MISTAKES = [
     # Commands, and what can be named.
     ("", "the following arguments are required: COMMAND"),
-    ("trian", "COMMAND: it is 'trian', unknown; did you mean 'train'?"),
-    ("swep", "COMMAND: it is 'swep', unknown; did you mean 'sweep'?"),
+    ("trian", "COMMAND: invalid choice: 'trian'; did you mean 'train'?"),
+    ("swep", "COMMAND: invalid choice: 'swep'; did you mean 'sweep'?"),
     ("list loses", "list: 'loses' is unknown; did you mean 'losses'?"),
     ("list losses --all", "unknown argument '--all'; valid: --help"),
     ("options loses", "options: 'loses' is unknown; did you mean 'losses'?"),
