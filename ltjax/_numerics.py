@@ -14,6 +14,15 @@ def namespace(*values) -> Any:
     return np if is_concrete(*values) else jnp
 
 
+def double_precision() -> Any:
+    """The context in which JAX computes in float64."""
+    # Under this name from jax 0.8 on.
+    enable = getattr(jax, "enable_x64", None)
+    if enable is None:
+        from jax.experimental import enable_x64 as enable
+    return enable(True)
+
+
 def host(x) -> Any:
     """`x` as a numpy array if it can be read, unchanged if it is traced."""
     return np.asarray(jax.device_get(x)) if is_concrete(x) else x

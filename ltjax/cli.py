@@ -12,9 +12,17 @@ import sys
 import warnings
 
 from ltjax import __version__
-from ltjax.commands import export, predict
-from ltjax.commands.arguments import CHECKPOINT
+from ltjax.commands import evaluate, export, predict, sweep
+from ltjax.commands.arguments import (
+    CHECKPOINT,
+    OptionsHelp,
+    add_trackers,
+    metric_lines,
+    refuse,
+    trackers_of,
+)
 from ltjax.config_file import UsageError, message_of
+from ltjax.options import nearest
 from ltjax.train_arguments import add_data_arguments, default_workdir, train_config
 
 EXIT_USAGE = 2
@@ -24,6 +32,12 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: what schedulers requeue on
 
 
 class _Parser(argparse.ArgumentParser):
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {value!r}{nearest(value, action.choices)}"
+            )
+
     def error(self, message: str):
         raise UsageError(f"{self.prog}: {message}; see '{self.prog} --help'")
 
@@ -41,8 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     # anything else is a bug of ours and keeps its traceback.
     try:
         args, rest = _parser().parse_known_args(argv)
-        if rest and args.command != "train" and not getattr(args, "classifier", None):
-            raise UsageError(f"ltjax {args.command}: unknown argument {rest[0]!r}")
+        takes_more = args.command in ("train", "sweep")
+        if rest and not getattr(args, "classifier", None):
+            refuse(args, rest, configured=takes_more)
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         logging.getLogger("absl").setLevel(logging.ERROR)
         logging.getLogger("jax").setLevel(logging.WARNING)
@@ -77,16 +92,18 @@ def _parser() -> argparse.ArgumentParser:
         " [--config.FIELD=VALUE ...]",
         description="Trains the run of a config, or resumes it where it stopped."
         " Arguments of the config file follow a colon; any field can be overridden:"
-        " --config configs/cifar_lt.py:method=ldam_drw,imf=100 --config.seed=1."
+        " --config cifar_lt:method=ldam_drw,imf=100 --config.seed=1."
         " With --data the config is made for data of your own.",
         allow_abbrev=False,
+        add_help=False,
     )
+    train.add_argument("-h", "--help", action=OptionsHelp)
     train.add_argument(
         "--workdir",
         help="where the run lives; with --data by default runs/<data>_<method>",
     )
     add_data_arguments(train)
-    train.add_argument("--no-tensorboard", action="store_true")
+    add_trackers(train)
     train.add_argument(
         "--multihost", action="store_true", help="join the processes of a cluster"
     )
@@ -95,23 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--process-id", type=int)
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("eval", help="evaluate a checkpoint of a run")
-    evaluate.add_argument("workdir")
-    evaluate.add_argument("--checkpoint", **CHECKPOINT)
-    evaluate.add_argument(
-        "--posthoc-tau",
-        type=float,
-        help="also subtract tau times the log-prior from the logits",
-    )
-    other = evaluate.add_argument_group(
-        "another classifier on the same features",
-        "`ltjax options classifiers` lists them; every option is an argument, such as"
-        " --tau 0.5 or --select-on train",
-    )
-    other.add_argument("--classifier", help="la, tau_norm, ncm, ...")
-    other.add_argument("--out", help="write a folder that `ltjax report` can read")
-    evaluate.set_defaults(run=_evaluate)
-
+    sweep.add_parser(commands)
+    evaluate.add_parser(commands)
     predict.add_parser(commands)
     export.add_parser(commands)
 
@@ -146,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("kind", nargs="?", default="", help="one of these, or all")
     listing.set_defaults(run=_list)
 
+    configs = commands.add_parser(
+        "configs", help="config files that come with the library, a line each"
+    )
+    configs.set_defaults(run=_configs)
+
     options = commands.add_parser(
         "options", help="every option of a component: default, meaning, range"
     )
@@ -159,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("name")
     prepare.add_argument("--data-dir", default="", help="default: LTJAX_DATA_DIR")
     prepare.set_defaults(run=_prepare)
+    for one in commands.choices.values():
+        one.set_defaults(parser=one)
     return parser
 
 
@@ -176,11 +185,11 @@ def _train(args, rest: list[str]) -> int:
     args.workdir = args.workdir or default_workdir(args)
     if args.data is not None:  # the batch size follows from the devices of all
         join()
-    stages = check_stages(train_config(args, rest))
+    stages, trackers = check_stages(train_config(args, rest)), trackers_of(args)
     if args.data is None:
         join()
     try:
-        result = train_stages(stages, args.workdir, tensorboard=not args.no_tensorboard)
+        result = train_stages(stages, args.workdir, **trackers)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         return EXIT_PREEMPTED
@@ -188,71 +197,15 @@ def _train(args, rest: list[str]) -> int:
         print(f"error: {failure}", file=sys.stderr)
         return EXIT_FAILED
     import jax
-    import numpy as np
 
     if jax.process_index() == 0:
-        for key, values in result.metrics.items():
-            values = np.atleast_1d(values)
-            spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
-            print(f"{key:<34} {values.mean():.4f}{spread}")
+        print(metric_lines(result.metrics))
         if args.data:
             from ltjax.report.closing import closing_table
             from ltjax.report.reading import read_run
 
             place = os.path.join(args.workdir, stages[-1].folder)
             print(f"\n{closing_table(read_run(place))}")
-    return 0
-
-
-def _classifier_options(rest: list[str]) -> dict:
-    """--name value (or --name=value) pairs as options of a classifier."""
-    chosen, rest = {}, list(rest)
-    while rest:
-        flag, given, value = rest.pop(0).partition("=")
-        if not flag.startswith("--"):
-            raise UsageError(f"ltjax eval: unknown argument {flag!r}")
-        if not given:
-            if not rest:
-                raise UsageError(f"ltjax eval: {flag} needs a value")
-            value = rest.pop(0)
-        name = {"bias": "bias_mode"}.get(flag[2:], flag[2:].replace("-", "_"))
-        try:
-            chosen[name] = float(value)
-        except ValueError:
-            chosen[name] = value
-    return chosen
-
-
-def _evaluate(args, rest) -> int:
-    import numpy as np
-
-    if args.classifier is None:
-        if args.out:
-            raise UsageError("ltjax eval: --out belongs to --classifier")
-        from ltjax.train.restore import evaluate_run
-
-        tau = args.posthoc_tau
-        changes = {} if tau is None else {"method.posthoc_tau": tau}
-        found = evaluate_run(args.workdir, changes=changes, step=args.checkpoint)
-    else:
-        if args.posthoc_tau is not None:
-            raise UsageError(
-                "ltjax eval: --posthoc-tau adjusts the run itself; with another"
-                " classifier, expected --classifier la --tau TAU"
-            )
-        from ltjax.train.posthoc import evaluate_classifier
-
-        found = evaluate_classifier(
-            args.workdir,
-            args.classifier,
-            out=args.out,
-            step=args.checkpoint,
-            **_classifier_options(rest),
-        )
-    for key, values in found.items():
-        values = np.atleast_1d(values)
-        spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
-        print(f"{key:<34} {values.mean():.4f}{spread}")
     return 0
 
 
@@ -305,6 +258,13 @@ def _list(args, rest) -> int:
     from ltjax.train.listing import listing
 
     print(listing(args.kind))
+    return 0
+
+
+def _configs(args, rest) -> int:
+    from ltjax.shipped_configs import listing
+
+    print(listing())
     return 0
 
 

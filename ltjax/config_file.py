@@ -1,20 +1,26 @@
 """The config file of the command line: `get_config(arg)`, and what is set on top of it.
 
 --config FILE:args --config.loss.name=la --config.optimizer.lr=0.1
+
+FILE is a path, or the name of a config that comes with the library (`ltjax configs`).
 """
 
-import os
+import pathlib
+import re
+
+from ltjax.shipped_configs import find_config, known_configs
 
 
 class UsageError(ValueError):
     """A mistake on the command line."""
 
 
-def load_config(arguments: list[str]):
+def load_config(arguments: list[str], *, command: str = "train"):
     """The ConfigDict that "--config FILE:args --config.field=value ..." describe.
 
     Args:
         arguments: only `--config` options.
+        command: for messages.
 
     Returns:
         The ConfigDict with its overrides.
@@ -22,19 +28,26 @@ def load_config(arguments: list[str]):
     Raises:
         UsageError: for an argument that is none, a missing file, or a bad override.
     """
-    spec, overrides = _split_config(arguments)
+    spec, overrides = split_config(arguments)
     if not spec:
-        raise UsageError("ltjax train: --config FILE (or --data PATH) is missing")
+        raise UsageError(f"ltjax {command}: --config FILE (or --data PATH) is missing")
+    config = _run_config_file(*split_spec(spec), command)
+    return override(config, overrides, command=command)
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """(FILE, args) of "FILE:args"."""
     path, _, arg = spec.partition(":")
-    return override(_run_config_file(path, arg), overrides)
+    return path, arg
 
 
-def override(config, arguments: list[str]):
+def override(config, arguments: list[str], *, command: str = "train"):
     """A config with "--config.field=value ..." set on top of it.
 
     Args:
         config: a ConfigDict.
         arguments: only `--config.` options.
+        command: for messages.
 
     Returns:
         The ConfigDict with its overrides.
@@ -45,7 +58,7 @@ def override(config, arguments: list[str]):
     from absl import flags
     from ml_collections import config_flags
 
-    overrides = _choose_components(config, arguments)
+    overrides = _choose_components(config, arguments, command)
     _check_names(config, overrides)
     values = flags.FlagValues()
     argv = ["ltjax", *overrides]
@@ -56,13 +69,20 @@ def override(config, arguments: list[str]):
         left = values(argv)[1:]
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         text = " ".join(message_of(error).replace("\\n", " ").split())
-        raise UsageError(f"ltjax train: {text}") from None
+        wrong = re.match(r"flag --config\.([\w.]+)=(.*): invalid", text)
+        if wrong:
+            kind = type(config.get_ref(wrong[1]).get()).__name__
+            text = f"--config.{wrong[1]} is {wrong[2]!r}, expected {kind}"
+        raise UsageError(f"ltjax {command}: {text}") from None
     if left:
-        raise UsageError(f"ltjax train: unknown argument {left[0]!r}")
+        raise UsageError(
+            f"ltjax {command}: unknown argument {left[0]!r}, expected"
+            " --config.FIELD=VALUE"
+        )
     return values.config
 
 
-def _choose_components(config, overrides: list[str]) -> list[str]:
+def _choose_components(config, overrides: list[str], command: str) -> list[str]:
     """Applies plugins and the names of sections first: they decide what options exist.
 
     So it does with the grid of replicas, whose keys have dots, which flags do not take.
@@ -84,7 +104,7 @@ def _choose_components(config, overrides: list[str]) -> list[str]:
             except (ValueError, SyntaxError):
                 config.plugins = (value,)
         elif key == "--config.replicas.grid" and given:
-            config.replicas.grid = _grid(value)
+            config.replicas.grid = _grid(value, command)
         elif len(path) == 2 and path[0] in SECTIONS and path[1] == "name" and given:
             names.append((path[0], value.strip("'\"")))
         else:
@@ -104,7 +124,7 @@ def _choose_components(config, overrides: list[str]) -> list[str]:
     return left
 
 
-def _grid(text: str) -> dict:
+def _grid(text: str, command: str) -> dict:
     """A mapping from options to values, written as in Python."""
     import ast
 
@@ -112,8 +132,8 @@ def _grid(text: str) -> dict:
         return dict(ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError):
         raise UsageError(
-            f"ltjax train: --config.replicas.grid is {text!r}, expected a dict such as"
-            " {'loss.tau': (0.5, 1.0)}"
+            f"ltjax {command}: --config.replicas.grid is {text!r}, expected a dict"
+            " such as {'loss.tau': (0.5, 1.0)}"
         ) from None
 
 
@@ -130,14 +150,31 @@ def _check_names(config, overrides: list[str]) -> None:
             known = list(place) if hasattr(place, "keys") else []
             if name not in known:
                 path = ".".join(["config", *names[: k + 1]])
-                faults.append(f"{path} is unknown{nearest(name, known)}")
+                hint = _elsewhere(config, names[:k], name) or nearest(name, known)
+                faults.append(f"{path} is unknown{hint}")
                 break
             place = place[name]
     if faults:
         raise ConfigError(faults)
 
 
-def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
+def _elsewhere(config, path: list[str], name: str) -> str:
+    """Where an option is that a section (or the top level) does not have; or ""."""
+    from ltjax.options import options_of
+    from ltjax.train.sections import SECTIONS
+
+    if not path:
+        found = [f"config.{key}.{name}" for key in SECTIONS if name in config[key]]
+        return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+    section = SECTIONS.get(path[0]) if len(path) == 1 else None
+    if section is None:
+        return ""
+    owners = [k for k, one in section.table.items() if name in options_of(one.options)]
+    own = config[path[0]].name
+    return f" to {own!r}; it is an option of {', '.join(owners)}" if owners else ""
+
+
+def split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     """FILE:args of --config or None, and the other arguments."""
     rest, spec, arguments = [], None, list(arguments)
     while arguments:
@@ -151,15 +188,18 @@ def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     return spec, rest
 
 
-def _run_config_file(path: str, arg: str):
+def _run_config_file(name: str, arg: str, command: str):
     """`get_config(arg)` of a config file."""
     import importlib.util
 
-    if not os.path.isfile(path):
-        raise UsageError(f"ltjax train: there is no config file {path!r}")
+    path = find_config(name)
+    if path is None:
+        raise UsageError(
+            f"ltjax {command}: there is no config file {name!r}{_near(name)}"
+        )
     spec = importlib.util.spec_from_file_location("ltjax_config_file", path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"ltjax train: {path!r} is not a Python file")
+        raise UsageError(f"ltjax {command}: {name!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -168,8 +208,17 @@ def _run_config_file(path: str, arg: str):
         raise
     except Exception as error:
         raise UsageError(
-            f"ltjax train: config file {path!r} failed: {type(error).__name__}: {error}"
+            f"ltjax {command}: config file {name!r} failed:"
+            f" {type(error).__name__}: {error}"
         ) from error
+
+
+def _near(name: str) -> str:
+    from ltjax.options import nearest
+
+    known = known_configs(name)
+    stem = pathlib.PurePath(name).stem
+    return nearest(stem if stem in known else name, known)
 
 
 def message_of(error: Exception) -> str:

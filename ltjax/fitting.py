@@ -5,7 +5,7 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,7 @@ def fit(
     label: str = "",
     image_size: int = 0,
     epochs: int = 0,
+    writers: Sequence[Any] = (),
     **overrides: Any,
 ) -> Fitted:
     """Trains a network on data of your own and evaluates it.
@@ -94,6 +95,8 @@ def fit(
         label: column of the classes in a table; "" = found.
         image_size: side of what the network sees of image files; 0 = chosen.
         epochs: length of the run; 0 = chosen.
+        writers: where records go besides: "wandb", "mlflow", or sinks with
+            `write(record)`, see `ltjax.train.trackers`.
         **overrides: any option of the config; a dot is written as two underscores:
             `batch_size=64, loss__tau=2.0`.
 
@@ -109,6 +112,9 @@ def fit(
     from ltjax.report.closing import closing_table
     from ltjax.report.reading import read_run
     from ltjax.train.stages import check_stages, train_stages
+    from ltjax.train.trackers import make_writers
+
+    sinks = make_writers(writers)
 
     name, test_path, sides = _data(train, test, label=label, image_size=image_size)
     config = own_config(
@@ -126,7 +132,7 @@ def fit(
     _override(config, overrides)
     stages = check_stages(config)
     place = pathlib.Path(workdir or tempfile.mkdtemp(prefix="ltjax-")).expanduser()
-    result = train_stages(stages, place, tensorboard=workdir is not None)
+    result = train_stages(stages, place, tensorboard=workdir is not None, writers=sinks)
     run = read_run(place / stages[-1].folder)
     metrics = {
         key: float(np.mean(np.atleast_1d(values)))

@@ -4,6 +4,7 @@ Every choice is an ordinary option of the config, so that `--config.x.y` can cha
 and is stored with the run.
 """
 
+import difflib
 import logging
 import math
 import pathlib
@@ -129,10 +130,18 @@ def data_name(data: str) -> str:
                 f" --config.data.name={data}, or 'tfds:{data}' for the whole of it"
             ]
         )
+    near = difflib.get_close_matches(f"{kind}:", map(_prefix, DATA.forms), n=1)
+    if given and near:
+        raise ConfigError([f"data is {data!r}; did you mean {near[0] + rest!r}?"])
     raise MissingDataError(
         f"data: there is no file or folder {data!r}{beside(path)}; expected"
         f" {', '.join(KINDS)}"
     )
+
+
+def _prefix(form: str) -> str:
+    """What a form such as "tfds:NAME" begins with."""
+    return form.partition(":")[0] + ":"
 
 
 def choose_sides(sizes: ImageSizes | None, image_size: int) -> Sides:

@@ -43,8 +43,8 @@ def default_workdir(args: argparse.Namespace) -> str:
     """
     if args.data is None:
         raise UsageError(
-            "ltjax train: the following arguments are required: --workdir; see"
-            " 'ltjax train --help'"
+            f"ltjax {args.command}: the following arguments are required: --workdir;"
+            f" see 'ltjax {args.command} --help'"
         )
     name = pathlib.PurePath(args.data.rpartition(":")[2]).stem or "data"
     name = name.replace("{split}", "").strip("_.")
@@ -71,14 +71,18 @@ def train_config(args: argparse.Namespace, rest: list[str]) -> Any:
         if given:
             flag = next(iter(given)).replace("_", "-")
             raise UsageError(
-                f"ltjax train: --{flag} goes with --data PATH; with --config FILE it is"
-                " an argument of the file, or an option such as --config.total"
+                f"ltjax {args.command}: --{flag} goes with --data PATH; with --config"
+                " FILE it is an argument of the file, or an option such as"
+                " --config.total"
             )
-        return load_config(rest)
+        return load_config(rest, command=args.command)
     if any(argument.partition("=")[0] == "--config" for argument in rest):
-        raise UsageError("ltjax train: expected one of --data and --config, not both")
+        raise UsageError(
+            f"ltjax {args.command}: expected one of --data and --config, not both"
+        )
     import jax
 
     from ltjax.own_data import own_config
 
-    return override(own_config(args.data, devices=len(jax.devices()), **given), rest)
+    config = own_config(args.data, devices=len(jax.devices()), **given)
+    return override(config, rest, command=args.command)

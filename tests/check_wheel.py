@@ -58,6 +58,9 @@ def check_contents(wheel: pathlib.Path) -> str:
     missing = sorted(modules - names)
     if missing:
         raise Refused(f"{wheel.name} lacks {missing[0]!r} ({len(missing)} modules)")
+    configs = {f"ltjax/_configs/{p.name}" for p in (ROOT / "configs").glob("*.py")}
+    if not configs <= names:
+        raise Refused(f"{wheel.name} lacks {sorted(configs - names)[0]!r}")
     if f"{meta}/licenses/LICENSE" not in names:
         raise Refused(f"{wheel.name} holds no license")
     entries = configparser.ConfigParser()
@@ -91,6 +94,14 @@ def check_use(wheel: pathlib.Path, version: str, scratch: pathlib.Path) -> None:
     listing = call("ltjax list", python, script, "list", "losses", cwd=empty, path=site)
     if "logit adjustment" not in listing:
         raise Refused(f"'ltjax list losses' names no logit adjustment:\n{listing}")
+    configs = call("ltjax configs", python, script, "configs", cwd=empty, path=site)
+    if "\nmnist1d_lt " not in configs:
+        raise Refused(f"'ltjax configs' does not list mnist1d_lt:\n{configs}")
+    named = ("sweep", "--config", "mnist1d_lt:method=la", "--grid", "loss.tau=0.5,1")
+    plan = ("--workdir", "runs", "--dry-run")
+    planned = call("a config", python, script, *named, *plan, cwd=empty, path=site)
+    if "2 points in 1 runs" not in planned:
+        raise Refused(f"a sweep of --config mnist1d_lt is not planned:\n{planned}")
     left = sorted(path.name for path in empty.iterdir())
     if left:
         raise Refused(f"importing and listing left {left} in the working directory")

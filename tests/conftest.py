@@ -66,7 +66,9 @@ def _bounded_memory():
 @pytest.fixture
 def x64():
     """float64 for the duration of one test."""
-    with jax.enable_x64(True):
+    from ltjax._numerics import double_precision
+
+    with double_precision():
         yield
 
 

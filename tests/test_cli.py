@@ -67,7 +67,7 @@ def test_the_version_and_the_help_need_not_wait_for_jax(flag):
     code = (
         "import sys; from ltjax.cli import main\n"
         "try: main(sys.argv[1:])\n"
-        "finally: assert not {'jax', 'numpy'} & set(sys.modules)"
+        "finally: assert not {'jax', 'numpy', 'flax', 'absl'} & set(sys.modules)"
     )
     command = [sys.executable, "-c", code, flag]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
@@ -158,6 +158,47 @@ def test_eval_adjusts_the_logits_by_tau(ltjax, finished):
     assert found != plain
 
 
+def test_eval_prints_one_json_object_and_nothing_else(ltjax, finished):
+    result, workdir = finished
+    code, out, _ = ltjax("eval", workdir, "--json", "--checkpoint", "60")
+    assert code == 0 and out.count("\n") == 1
+    early = json.loads(out)
+    assert (early["step"], early["checkpoint"]) == (60, 60)
+    code, out, _ = ltjax("eval", workdir, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["workdir"], found["step"]) == (str(workdir), 120)
+    assert [replica["seed"] for replica in found["replicas"]] == [0, 1]
+    assert found["metrics"].keys() == {"test"}
+    for key, values in result.metrics.items():
+        told = found["metrics"]["test"][key.removeprefix("eval/test/")]
+        expected = [None if np.isnan(v) else v for v in values.tolist()]
+        assert told == pytest.approx(expected, abs=1e-6), key
+    assert found["metrics"] != early["metrics"] and "chosen" not in found
+
+
+def test_eval_of_another_classifier_as_json(ltjax, finished):
+    options = ("--classifier", "la", "--tau", "1.5", "--json")
+    code, out, _ = ltjax("eval", finished[1], *options)
+    found = json.loads(out)
+    assert code == 0
+    assert found["chosen"]["classifier/tau"] == [1.5, 1.5]
+    assert len(found["metrics"]["test"]["balanced_accuracy"]) == 2
+
+
+def test_the_help_of_train_lists_every_option_of_the_engine(capsys):
+    from ltjax.options import options_of
+    from ltjax.train.config import EngineOptions, ReplicaOptions
+
+    with pytest.raises(SystemExit) as done:
+        main(["train", "--help"])
+    assert done.value.code == 0
+    out = capsys.readouterr().out
+    for name in (*options_of(EngineOptions), *options_of(ReplicaOptions)):
+        assert re.search(rf"^  {name} = ", out, re.MULTILINE), name
+    assert "--config" in out and "--tracker" in out
+
+
 def test_eval_of_what_is_no_run(refused, finished, tmp_path):
     assert f"{tmp_path} does not hold a run (no config.json)" in refused(
         "eval", tmp_path
@@ -233,7 +274,7 @@ def test_list_of_one_kind(ltjax, refused):
         (["train", "--workdir", "W", "--config"], "--config"),
         (
             ["train", "--workdir", "W", "--config=CONFIG", "--batch_size=3"],
-            "'batch_size'",
+            "'--batch_size'; did you mean '--config.batch_size'?",
         ),
         (["train", "--workdir", "W", "--config=CONFIG", "stray"], "'stray'"),
         (
@@ -290,7 +331,7 @@ def test_help_shows_every_command(capsys):
         main(["--help"])
     assert done.value.code == 0
     out = capsys.readouterr().out
-    for command in ("train", "eval", "report", "list", "prepare"):
+    for command in ("train", "sweep", "eval", "report", "configs", "list", "prepare"):
         assert re.search(rf"^    {command} +\S", out, re.MULTILINE)
 
 

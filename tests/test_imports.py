@@ -25,8 +25,8 @@ FLOORS = [
     ["train"],
     ["serving"],
     [
-        *("own_data", "config_file", "fitting", "train_arguments"),
-        *("commands", "cli", "__main__"),
+        *("own_data", "shipped_configs", "config_file", "fitting", "train_arguments"),
+        *("sweeps", "commands", "cli", "__main__"),
     ],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS, start=1) for name in names}
@@ -35,7 +35,11 @@ ROOF = len(FLOORS)
 
 # Folders that need one to the left of them on their floor. Methods get the forward pass
 # and the counts as arguments, so they know neither models nor data.
-NEIGHBOURS = {"evaluators": {"methods"}, "commands": {"config_file"}}
+NEIGHBOURS = {
+    "evaluators": {"methods"},
+    "commands": {"config_file", "train_arguments", "sweeps"},
+    "sweeps": {"config_file"},
+}
 
 # What a part may import, besides jax and numpy, when it is imported itself. Everything
 # else belongs inside functions.

@@ -424,7 +424,7 @@ MISTAKES = [
     ("--data digits --config.data.reszie=3", ["data.reszie", "did you mean 'resize'"]),
     ("--data digits --config.batch_size=0", ["batch_size is 0", "a number >= 1"]),
     ("--data digits stray", ["unknown argument 'stray'"]),
-    ("--data digits --datum x", ["'datum'"]),
+    ("--data digits --datum x", ["'--datum'"]),
 ]
 
 

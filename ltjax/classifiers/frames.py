@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, is_concrete
-from ltjax._numerics import as_key, host, l2_normalize
+from ltjax._numerics import as_key, double_precision, host, l2_normalize
 
 Array = np.ndarray | jax.Array
 
@@ -265,7 +265,7 @@ def grassmannian_frame(
         return _closed_form(host(orthonormal_columns(key, 2, 2)) @ polygon)
     views = 1 if features == "tied" else 2
     shape = (restarts, views, dim, num_classes)
-    with jax.enable_x64(True):
+    with double_precision():
         # Free features must not start at Z = W: the iteration would keep them tied.
         starts = l2_normalize(jax.random.normal(key, shape, jnp.float64), axis=2)
         solved, history = jax.device_get(_solve_restarts(starts, steps, stages))

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from ltjax._checks import check_choice
+from ltjax._numerics import double_precision
 from ltjax.consistency.joints import FiniteJoint
 
 # (scores [B, K], labels [B], class_counts [K]) -> [B]
@@ -157,7 +158,7 @@ def minimize_rows(
     conditional = np.asarray(conditional, np.float64)
     class_counts = np.asarray(class_counts, np.float64)
     risk = _conditional_risk(loss)
-    with jax.enable_x64(True):
+    with double_precision():
         if solver == "cutting_plane":
             return _minimize_polyhedral(
                 risk, conditional, class_counts, tolerance, max_steps

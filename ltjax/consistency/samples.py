@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from scipy.optimize import minimize
 
 from ltjax._checks import check_rank, shape_of
-from ltjax._numerics import class_indices
+from ltjax._numerics import class_indices, double_precision
 from ltjax.class_stats import count_labels
 from ltjax.consistency.cases import Case
 from ltjax.consistency.mixtures import (
@@ -90,7 +90,7 @@ def fit_linear(
         )
     counts = np.asarray(count_labels(labels, num_classes), np.float64)
     shape = (shape_of(features)[1] + 1, num_classes)
-    with jax.enable_x64(True):
+    with double_precision():
         inputs = jnp.asarray(features, jnp.float64)
         targets = class_indices(labels)
 
@@ -141,7 +141,7 @@ def deciding_scores(
     """
 
     def score(points):
-        with jax.enable_x64(True):
+        with double_precision():
             return np.asarray(case.decide(model(points), np.asarray(class_counts)))
 
     return score

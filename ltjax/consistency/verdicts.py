@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
+from ltjax._numerics import double_precision
 from ltjax.consistency.cases import CASES, Case
 from ltjax.consistency.joints import (
     FiniteJoint,
@@ -89,7 +89,7 @@ def judge(
     regrets, gap, row = [], 0.0, 0
     for joint in joints:
         rows = slice(row, row := row + len(joint.table))
-        with jax.enable_x64(True):
+        with double_precision():
             scores = np.asarray(case.decide(z[rows], POPULATION * joint.prior))
         regrets.append(balanced_regret(joint, scores))
         posterior = np.exp(scores - scores.max(axis=1, keepdims=True))

@@ -7,6 +7,7 @@ a figure or a table is made.
 from ltjax.report.build import write_report
 from ltjax.report.collapse import plot_class_cosines, plot_collapse
 from ltjax.report.diagrams import plot_confusion, plot_reliability
+from ltjax.report.frames import to_dataframe
 from ltjax.report.landscape import plot_slices
 from ltjax.report.paths import plot_accuracy_paths
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
@@ -41,5 +42,6 @@ __all__ = [
     "read_metrics",
     "read_run",
     "results_csv",
+    "to_dataframe",
     "write_report",
 ]

@@ -14,10 +14,11 @@ from ltjax.report.collapse import PANELS, plot_collapse
 from ltjax.report.confusions import confused_pairs, plot_many_confusions
 from ltjax.report.diagrams import NAMED_CLASSES, plot_confusion, plot_reliability
 from ltjax.report.plots import plot_class_accuracy, plot_training_curves
-from ltjax.report.reading import TRAIN, ReportError, read_run
+from ltjax.report.reading import TRAIN, ReportError, read_facts, read_run
 from ltjax.report.runs import LeftOut, Run, group_runs, is_reference
 from ltjax.report.style import DPI, LineStyle, method_styles
 
+SWEEP = "sweep.json"  # of a sweep's folder: its runs
 _BINS = {"bin_count", "bin_confidence", "bin_correct"}
 
 
@@ -25,7 +26,8 @@ def find_workdirs(path: str | os.PathLike) -> list[pathlib.Path]:
     """The workdirs that a path names: itself, or the folders in it.
 
     Args:
-        path: a workdir, or a folder of workdirs.
+        path: a workdir, a folder of workdirs, or of a sweep (whose runs may have
+            stages, of which the last is meant).
 
     Returns:
         Workdirs, sorted by name.
@@ -38,7 +40,12 @@ def find_workdirs(path: str | os.PathLike) -> list[pathlib.Path]:
         raise ReportError(f"{path} is not a folder, expected the workdir of a run")
     if (path / "run.json").exists():
         return [path]
-    found = sorted(p.parent for p in path.glob("*/run.json"))
+    if (path / SWEEP).exists():
+        runs = read_facts(path / SWEEP)["runs"]
+        found = [path / run["folder"] / run["last"] for run in runs]
+        found = [place for place in found if (place / "run.json").exists()]
+    else:
+        found = sorted(p.parent for p in path.glob("*/run.json"))
     if not found:
         state = "holds no run.json" if any(path.iterdir()) else "is empty"
         raise ReportError(

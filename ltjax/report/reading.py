@@ -59,7 +59,12 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
     return sorted(records, key=lambda record: record["step"])
 
 
-def _read_json(path: pathlib.Path) -> dict:
+def read_facts(path: pathlib.Path) -> dict:
+    """A JSON file with a checksum.
+
+    Raises:
+        ReportError: if it is damaged.
+    """
     try:
         return unsealed(path.read_text(errors="replace"))
     except BrokenSeal as error:
@@ -170,7 +175,7 @@ def read_run(
     if missing:
         state = "holds no" if any(path.iterdir()) else "is empty, expected"
         raise ReportError(f"{path} {state} {' and '.join(missing)} of a run")
-    info, config = _read_json(path / "run.json"), _read_json(path / "config.json")
+    info, config = read_facts(path / "run.json"), read_facts(path / "config.json")
     _check_info(path / "run.json", info)
     found = evaluation_steps(path, split)
     if not found:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -261,8 +261,9 @@ def group_runs(runs: Iterable[Run], *, reference: str = "CE") -> dict[str, list[
     groups: dict[str, list[Run]] = {}
     for members in buckets.values():
         names = [run.name.casefold() for run in members]
+        place = _folder_names([run.path for run in members])
         named = [
-            dataclasses.replace(run, name=f"{run.name} [{run.path.resolve().name}]")
+            dataclasses.replace(run, name=f"{run.name} [{place[run.path]}]")
             if names.count(run.name.casefold()) > 1
             else run
             for run in members
@@ -275,6 +276,15 @@ def group_runs(runs: Iterable[Run], *, reference: str = "CE") -> dict[str, list[
             title = f"{base} ({again})"
         groups[title] = named
     return groups
+
+
+def _folder_names(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
+    """As many of the last parts of paths as it takes to tell them apart."""
+    whole = {path: path.resolve().parts for path in dict.fromkeys(paths)}
+    size = 1
+    while len({parts[-size:] for parts in whole.values()}) < len(whole):
+        size += 1
+    return {path: "/".join(parts[-size:]) for path, parts in whole.items()}
 
 
 def group_title(run: Run) -> str:

@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from ltjax._numerics import double_precision
 from ltjax.classifiers import crossfit_folds
 
 
@@ -143,7 +144,7 @@ def in_double(function, predictions, *arrays) -> np.ndarray:
     count = len(predictions)
     fill = (1 << max(4, (count - 1).bit_length())) - count
     padded = np.pad(predictions, ((0, fill), (0, 0)), mode="edge")
-    with jax.enable_x64(True):
+    with double_precision():
         return np.asarray(function(padded, *arrays))[:count]
 
 

@@ -32,6 +32,9 @@ class StopRequest(contextlib.AbstractContextManager):
         if jax.process_count() == 1:
             with contextlib.suppress(ValueError):  # not the main thread
                 self._previous = signal.signal(signal.SIGTERM, self._note)
+        # Within another one, as a run in a sweep: it may have been asked already.
+        outer = getattr(self._previous, "__self__", None)
+        self._asked = isinstance(outer, StopRequest) and outer.asked
         return self
 
     def __exit__(self, *exc) -> None:

@@ -129,9 +129,9 @@ def compare_runs(
         ['its version had no nesterov, which stands at its default']
     """
     faults, notes = _compare_configs(
-        _flatten(_plain(old.get("config", {}))),
-        _flatten(_plain(new.get("config", {}))),
-        _flatten(_plain(defaults or {})),
+        flatten(_plain(old.get("config", {}))),
+        flatten(_plain(new.get("config", {}))),
+        flatten(_plain(defaults or {})),
         free,
     )
     more_faults, more_notes = _compare_data(old.get("data"), new.get("data"))
@@ -145,12 +145,13 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys."""
     if isinstance(tree, dict):
         return {
             key: value
             for name, sub in tree.items()
-            for key, value in _flatten(sub, f"{prefix}{name}.").items()
+            for key, value in flatten(sub, f"{prefix}{name}.").items()
         }
     return {prefix[:-1]: tree}
 

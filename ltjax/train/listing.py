@@ -4,7 +4,7 @@ from ltjax.data.components import DATA
 from ltjax.methods.presets import PRESETS
 from ltjax.options import describe, nearest, options_of
 from ltjax.train.config import EngineOptions, ReplicaOptions
-from ltjax.train.sections import kinds
+from ltjax.train.sections import SECTIONS, kinds
 
 
 def _preset(values: dict) -> str:
@@ -46,6 +46,22 @@ def listing(kind: str = "") -> str:
             lines = [f"  {name:<{width}}  {about}" for name, about in entries.items()]
             blocks.append("\n".join([title, *lines]))
     return "\n\n".join(blocks)
+
+
+def option_names() -> list[str]:
+    """Every option that a config can have, by dotted name.
+
+    Example:
+        >>> names = option_names()
+        >>> "batch_size" in names, "loss.max_margin" in names
+        (True, True)
+    """
+    names = [*options_of(EngineOptions)]
+    names += [f"replicas.{name}" for name in options_of(ReplicaOptions)]
+    for path, section in SECTIONS.items():
+        for component in section.table.values():
+            names += [f"{path}.{name}" for name in options_of(component.options)]
+    return list(dict.fromkeys(names))
 
 
 def options_page(kind: str = "", name: str = "") -> str:

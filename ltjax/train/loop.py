@@ -105,7 +105,8 @@ def run(
         workdir: created if need be. Holds config.json, run.json, metrics.jsonl,
             checkpoints/, evaluation/ and TensorBoard files.
         tensorboard: whether to write TensorBoard files.
-        writers: further sinks with `write(record)` and `close()`.
+        writers: further sinks with `write(record)`, see `ltjax.train.trackers`. One
+            that fails is told of and left out; the run goes on.
 
     Returns:
         The `Result`.

@@ -14,7 +14,7 @@ from ltjax.models.class_scale import SCALE
 from ltjax.options import ConfigError, read
 from ltjax.train.evaluate import make_pass
 from ltjax.train.lanes import reading_lanes
-from ltjax.train.restore import judge_splits, restore_run, split_outputs
+from ltjax.train.restore import Judged, judge_splits, restore_run, split_outputs
 from ltjax.train.run import Run
 from ltjax.train.sections import OTHER_KINDS
 from ltjax.train.state import TrainState
@@ -47,6 +47,18 @@ def evaluate_classifier(
         ValueError: if there are no held-out examples to choose tau on.
         FileNotFoundError: if workdir holds no readable checkpoint.
     """
+    return judge_classifier(workdir, classifier, out=out, step=step, **options).values
+
+
+def judge_classifier(
+    workdir: str | os.PathLike,
+    classifier: str,
+    *,
+    out: str | os.PathLike | None = None,
+    step: int | str = "last",
+    **options: Any,
+) -> Judged:
+    """As `evaluate_classifier`, and what was evaluated."""
     table = OTHER_KINDS["classifiers"]
     chosen, faults = read("classifier", {**options, "name": classifier}, table)
     if chosen is None:
@@ -74,7 +86,7 @@ def evaluate_classifier(
             step,
             judgement.arrays,
         )
-    return values
+    return Judged(values, step, run.info.replicas)
 
 
 def _unadjusted(config: Any) -> dict[str, float]:

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from ltjax.train.config import to_dict
 from ltjax.train.lanes import Lanes
 from ltjax.train.run import Run
 from ltjax.train.state import NEVER
 from ltjax.train.step import empty_sums, make_batch
+from ltjax.train.trackers import Guarded, Opening
 from ltjax.train.writers import JsonLines, Progress, TensorBoard, Writers
 
 _LOG = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class Records:
         workdir: where metrics.jsonl lies.
         start: the step resumed from; later records of an interrupted attempt go.
         tensorboard: whether to write TensorBoard files.
-        writers: further sinks.
+        writers: further sinks, see `ltjax.train.trackers`.
     """
 
     def __init__(
@@ -54,7 +56,12 @@ class Records:
         if self._main:
             sinks.append(JsonLines(workdir / "metrics.jsonl", resume_step=start))
             sinks += [TensorBoard(workdir, resume_step=start)] if tensorboard else []
-            sinks += list(writers)
+            told = Opening(
+                workdir, run.info.name, to_dict(run.config), run.info.total_steps
+            )
+            for sink in map(Guarded, writers):
+                sink.open(told)
+                sinks.append(sink)
         self._writers = Writers(sinks)
         self._progress = Progress(
             run.info.total_steps if self._main else 0,

@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -183,9 +183,34 @@ def evaluate_run(
     Returns:
         "eval/<split>/<metric>" -> [R], NaN for replicas that diverged.
     """
-    run, state, _ = restore_run(workdir, changes=changes, step=step)
+    return judge_run(workdir, changes=changes, step=step).values
+
+
+class Judged(NamedTuple):
+    """Metrics of a checkpoint of a run.
+
+    Attributes:
+        values: "eval/<split>/<metric>" -> [R].
+        step: of the checkpoint.
+        replicas: {"seed", "hyper"} of each replica.
+    """
+
+    values: dict[str, np.ndarray]
+    step: int
+    replicas: tuple[dict, ...]
+
+
+def judge_run(
+    workdir: str | os.PathLike,
+    *,
+    changes: Changes | None = None,
+    step: int | str = "last",
+) -> Judged:
+    """As `evaluate_run`, and what was evaluated."""
+    run, state, found = restore_run(workdir, changes=changes, step=step)
     lost = np.asarray(state.diverged) != NEVER
-    return without_lost(judge_splits(run, run.method.predict, state), lost).values
+    judgement = without_lost(judge_splits(run, run.method.predict, state), lost)
+    return Judged(judgement.values, found, run.info.replicas)
 
 
 def judge_splits(

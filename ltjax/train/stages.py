@@ -56,7 +56,7 @@ def check_stages(config: Any) -> list[Stage]:
         ConfigError: with every fault of every stage.
     """
     entries = list(config.get("stages", ()))
-    if not entries:
+    if not all(hasattr(entry, "keys") for entry in entries) or not entries:
         return [Stage("", check(config))]
     faults, stages = _names(entries), []
     for k, entry in enumerate(entries):

@@ -22,7 +22,7 @@ from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
 from ltjax.train.checkpoint import Checkpoints, restore_params
 from ltjax.train.config import default_dict, to_dict
-from ltjax.train.identity import compare_runs, data_facts
+from ltjax.train.identity import compare_runs, data_facts, flatten
 from ltjax.train.run import Run
 from ltjax.train.state import TrainState, with_parameters
 
@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 STAGE = "stage:"  # what an `init_from` that names an earlier stage begins with
 
 # Changing these on a resumed run does not change what it computes.
-_FREE_TO_CHANGE = (
+FREE_TO_CHANGE = (
     "log_every",
     "eval_every",
     "eval_batch_size",
@@ -122,7 +122,7 @@ def check_continues(run: Run, record: Mapping, checkpoints: Checkpoints) -> None
     if found is None:
         return
     faults, notes = compare_runs(
-        found[0], record, defaults=default_dict(run.config), free=_FREE_TO_CHANGE
+        found[0], record, defaults=default_dict(run.config), free=FREE_TO_CHANGE
     )
     if faults:
         raise ConfigError(
@@ -186,7 +186,7 @@ def init_from(
         f"config.init_skip has {name!r}, unknown{nearest(name, state.params)}"
         for name in sorted(unknown)
     ]
-    loaded = _flatten({"params": params, "model_state": model_state})
+    loaded = flatten({"params": params, "model_state": model_state})
     used = 0
 
     def pick(path, leaf):
@@ -226,16 +226,6 @@ def init_from(
     )
     start = jax.jit(start, out_shardings=shardings)
     return start(state, placed["params"], placed["model_state"])
-
-
-def _flatten(tree, prefix: str = "") -> dict:
-    if isinstance(tree, dict):
-        return {
-            key: value
-            for name, sub in tree.items()
-            for key, value in _flatten(sub, f"{prefix}{name}.").items()
-        }
-    return {prefix[:-1]: tree}
 
 
 def read_json(path: pathlib.Path):

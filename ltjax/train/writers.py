@@ -57,6 +57,22 @@ def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record: means, and standard deviations under `<key>_std`.
+
+    Example:
+        >>> scalars(record(10, 0.5, {"train/loss": [1.0, 3.0]}))
+        {'train/loss': 2.0, 'train/loss_std': 1.4142135623730951}
+    """
+    means = {
+        key: value
+        for key, value in line.items()
+        if isinstance(value, float) and key != "epoch"
+    }
+    deviations = {f"{key}_std": value for key, value in line.get("std", {}).items()}
+    return means | {k: v for k, v in deviations.items() if v is not None}
+
+
 class JsonLines:
     """`metrics.jsonl`: one sealed record per line, flushed at once.
 
@@ -107,13 +123,8 @@ class TensorBoard:
 
     def write(self, line: dict) -> None:
         """Writes the means, and the standard deviations under `<key>_std`."""
-        step = line["step"]
-        for key, value in line.items():
-            if isinstance(value, float) and key != "epoch":
-                self._writer.add_scalar(key, value, step)
-        for key, value in line.get("std", {}).items():
-            if value is not None:
-                self._writer.add_scalar(f"{key}_std", value, step)
+        for key, value in scalars(line).items():
+            self._writer.add_scalar(key, value, line["step"])
 
     def close(self) -> None:
         """Flushes and closes the event file."""

@@ -73,7 +73,7 @@ def test_shape_and_dtype(row):
     for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
         values = jax.eval_shape(row, given(row, dtype=dtype))
         assert (values.shape, values.dtype) == ((BATCH,), jnp.float32)
-    with jax.enable_x64(True):
+    with double_precision():
         values = jax.eval_shape(row, given(row, dtype=np.float64))
         assert (values.shape, values.dtype) == ((BATCH,), jnp.float64)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax._numerics import double_precision
 from ltjax.losses import focal_nt_xent, info_nce, moclr, nt_xent, sup_con
 from ltjax.losses.contrastive import focus
 
@@ -81,7 +82,7 @@ def three():
             "moclr": moclr(first, second, first, second, **half),
         }
 
-    with jax.enable_x64(True):
+    with double_precision():
         return jax.device_get(all_of(FIRST, SECOND))
 
 

@@ -1,4 +1,5 @@
 import base64
+import json
 import os
 import re
 import shutil
@@ -228,3 +229,17 @@ def test_slugs_and_flattening():
         "a.c": {},
         "d": [2],
     }
+
+
+def test_the_workdirs_of_a_sweep_are_those_of_its_runs(workdir, tmp_path):
+    numbers = {"confusion": [np.eye(3)], "class_counts": (200, 50, 5)}
+    for name in ("00_tau=1", "01/1_crt", "01/0_first", "report"):
+        workdir(f"sweep/{name}", **numbers)
+    runs = [
+        {"folder": "00_tau=1", "last": ""},
+        {"folder": "01", "last": "1_crt"},
+        {"folder": "02", "last": ""},  # not begun
+    ]
+    sweep = tmp_path / "sweep"
+    (sweep / "sweep.json").write_text(json.dumps({"runs": runs}))
+    assert find_workdirs(sweep) == [sweep / "00_tau=1", sweep / "01" / "1_crt"]

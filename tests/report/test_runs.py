@@ -165,3 +165,10 @@ def test_facts_of_the_run_come_first(judged_workdir):
     path = judged_workdir("a", summary={"x": [1.0]}, many=50, few=5, shot_groups=None)
     run = read_run(path)
     assert run.backbone == "resnet18" and run.shot_limits == (50, 5)
+
+
+def test_folders_of_one_name_are_told_apart_by_those_above(workdir):
+    numbers = {"confusion": [np.eye(3)], "class_counts": (200, 50, 5)}
+    runs = [read_run(workdir(f"{name}/1_crt", **numbers)) for name in ("a", "b")]
+    ((_, named),) = group_runs(runs).items()
+    assert [run.name for run in named] == ["CE [a/1_crt]", "CE [b/1_crt]"]
