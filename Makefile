@@ -1,5 +1,9 @@
 # `make demo` and `make test` are all a fresh machine needs; both set up .venv first.
-PYTHON ?= python3.11
+# The first of these that runs; the versions of constraints.txt were tested on 3.11.
+PYTHONS := python3.11 python3.12 python3.13
+NO_PYTHON = none of $(PYTHONS) runs here: install one, or say which: make PYTHON=/path/to/python
+PYTHON ?= $(or $(shell for python in $(PYTHONS); do \
+	$$python -c '' 2> /dev/null && echo $$python && break; done),$(error $(NO_PYTHON)))
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed.stamp
