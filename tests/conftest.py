@@ -129,23 +129,6 @@ def devices():
     return limited
 
 
-@contextlib.contextmanager
-def _quickly():
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(scope="module")
-def compile_quickly():
-    """XLA compiles in a third of the time, for programs that run a few steps only."""
-    with _quickly():
-        yield
-
-
 @pytest.fixture(scope="session")
 def train(tiny, devices, tmp_path_factory):
     """`train(changes, count=1, workdir=..., edit=...) -> Result` of a tiny run.
@@ -157,7 +140,7 @@ def train(tiny, devices, tmp_path_factory):
         from ltjax.train import loop
         from ltjax.train.build import build
 
-        with devices(count), _quickly():
+        with devices(count):
             built = edit(build(tiny(changes)))
             workdir = workdir or tmp_path_factory.mktemp("run")
             return loop.run(built, workdir, tensorboard=False)

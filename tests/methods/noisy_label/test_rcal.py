@@ -8,7 +8,6 @@ import pytest
 from ltjax.pseudo_labels import calibrate_tail, class_gaussians, inliers_by_class
 from ltjax.train.state import step_key
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 REAL, B, K = 14, 16, 10
 CHANGES = ("model.norm=none", "method.beta=0.3")
 
