@@ -42,7 +42,10 @@ test: lint types unit build
 test-slow: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-# The suite against the newest allowed jax, in an environment of its own.
+# The suite against the newest allowed jax, in an environment of its own; compiled as
+# users compile, and not with the settings of tests/conftest.py.
+test-latest: export XLA_FLAGS =
+test-latest: export JAX_DISABLE_MOST_OPTIMIZATIONS = 0
 test-latest:
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade pip
