@@ -1,5 +1,9 @@
 # `make demo` and `make test` are all a fresh machine needs; both set up .venv first.
-PYTHON ?= python3.11
+# The first of these that runs; the versions of constraints.txt were tested on 3.11.
+PYTHONS := python3.11 python3.12 python3.13
+NO_PYTHON = none of $(PYTHONS) runs here: install one, or say which: make PYTHON=/path/to/python
+PYTHON ?= $(or $(shell for python in $(PYTHONS); do \
+	$$python -c '' 2> /dev/null && echo $$python && break; done),$(error $(NO_PYTHON)))
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed.stamp
@@ -38,7 +42,10 @@ test: lint types unit build
 test-slow: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-# The suite against the newest allowed jax, in an environment of its own.
+# The suite against the newest allowed jax, in an environment of its own; compiled as
+# users compile, and not with the settings of tests/conftest.py.
+test-latest: export XLA_FLAGS =
+test-latest: export JAX_DISABLE_MOST_OPTIMIZATIONS = 0
 test-latest:
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade pip

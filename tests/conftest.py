@@ -1,6 +1,7 @@
-"""Test settings: eight CPU devices, strict promotion of ranks, cached compilation."""
+"""Test settings: eight CPU devices, strict promotion of ranks, quick compilation."""
 
 import contextlib
+import ctypes
 import gc
 import importlib.util
 import json
@@ -8,20 +9,30 @@ import os
 import pathlib
 import warnings
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("LTJAX_SMOKE", "1")
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# For the tests and the processes that they start. A program runs a few steps only, so
+# XLA shall compile it fast, not well. Its emitters of fusions set up an MLIR context
+# for each program, which is half the work on a small one. However small, a program is
+# kept on disk for the other worker, and for this one after its memory was bounded.
+SETTINGS = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "LTJAX_SMOKE": "1",
+}
+for _name, _value in SETTINGS.items():
+    os.environ.setdefault(_name, _value)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def tfds_dir() -> pathlib.Path | None:
@@ -56,11 +67,14 @@ def _resident_gigabytes() -> float:
 @pytest.fixture(scope="module", autouse=True)
 def _bounded_memory():
     # Programs of a module serve no other one, but small operations do, so that they
-    # are kept as long as there is room.
+    # are kept as long as there is room. glibc keeps what was freed until it is told to
+    # trim; without that, there would never be room again.
     yield
-    if _resident_gigabytes() > 1.2:
+    if _resident_gigabytes() > 1.4:
         jax.clear_caches()
         gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)
 
 
 @pytest.fixture
@@ -117,23 +131,6 @@ def devices():
     return limited
 
 
-@contextlib.contextmanager
-def _quickly():
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(scope="module")
-def compile_quickly():
-    """XLA compiles in a third of the time, for programs that run a few steps only."""
-    with _quickly():
-        yield
-
-
 @pytest.fixture(scope="session")
 def train(tiny, devices, tmp_path_factory):
     """`train(changes, count=1, workdir=..., edit=...) -> Result` of a tiny run.
@@ -145,7 +142,7 @@ def train(tiny, devices, tmp_path_factory):
         from ltjax.train import loop
         from ltjax.train.build import build
 
-        with devices(count), _quickly():
+        with devices(count):
             built = edit(build(tiny(changes)))
             workdir = workdir or tmp_path_factory.mktemp("run")
             return loop.run(built, workdir, tensorboard=False)

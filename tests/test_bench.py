@@ -98,7 +98,7 @@ def test_refinement_is_measured_against_the_published_loop(bench):
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 
-def test_blocks_neighbors_and_probes_are_measured(bench, compile_quickly):
+def test_blocks_neighbors_and_probes_are_measured(bench):
     contrastive = bench("contrastive")
     blocked = contrastive.measure_losses(32, (8,), repeats=1)
     assert [row["subject"] for row in blocked] == ["nt_xent[8]", "sup_con[8]"]

@@ -7,8 +7,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 @pytest.fixture
 def auc(monkeypatch):

@@ -17,10 +17,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def bench(monkeypatch):
-    """Imports experiments.bench.<name>; its processes compile quickly."""
+    """Imports experiments.bench.<name>."""
     monkeypatch.syspath_prepend(ROOT)
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
     return lambda name: importlib.import_module(f"experiments.bench.{name}")
 
 

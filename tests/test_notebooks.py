@@ -66,10 +66,6 @@ def test_it_opens_the_way_every_notebook_does(notebook):
 
 
 def test_it_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
-    monkeypatch.setenv("LTJAX_SMOKE", "1")
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):
         (tmp_path / variable).mkdir()

@@ -11,8 +11,6 @@ from ltjax.train.loop import _dispatcher, _rows_of
 from ltjax.train.records import zero_sums
 from ltjax.train.refresh import make_refresher
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 SIZE, TOTAL = 3, 9
 LATE = {"late": "4 steps"}  # inside of the second chunk
 # Rule -> variants, each with options of the rule.

@@ -27,8 +27,6 @@ BATCH = table.BATCH
 KEEP = np.array([True, False, True, True, False, True, True, True])
 rows = pytest.mark.parametrize("row", table.ROWS, ids=lambda r: r.name)
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def value_and_grad(row):
     """[B] losses and the gradient of an unevenly weighted sum in "a", one program."""

@@ -37,9 +37,6 @@ ROWS += [
 ]
 
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
-
 def tail_options(gradient) -> dict:
     """Four of the tiny run's classes are tail; a stage of SSE-SAM ends with step 0."""
     wanted = {"switch": "1 steps", "eta": 10}

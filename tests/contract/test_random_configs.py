@@ -14,8 +14,6 @@ from ltjax.train.check import check
 from ltjax.train.config import default_config
 from ltjax.train.sections import AUTO, SECTIONS
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 # The data stay those of the tiny run; its options are drawn.
 COMPONENTS = [
     (path, name)

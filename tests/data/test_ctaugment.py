@@ -14,8 +14,6 @@ import pytest
 from ltjax.data import ctaugment
 from ltjax.data.ctaugment import OPS, Policy, Rates
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 SIDE = 16
 BINS = {name: 17 for name in OPS} | {"posterize": 8, "identity": 0}
 

@@ -13,8 +13,6 @@ import pytest
 
 from ltjax.data import _image_choice, _image_families, image_ops
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 SIZE = 32
 
 

@@ -11,8 +11,6 @@ from ltjax.data import image_ops, image_views, photometric, randaugment
 from ltjax.data.image_views import contrastive_view, shifted_view, strong_view
 from ltjax.data.randaugment import Change
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 SIDE = 24
 KEYS = jax.random.split(jax.random.key(0), 400)
 

@@ -11,8 +11,6 @@ import pytest
 
 from ltjax.data import photometric
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 KEYS = jax.random.split(jax.random.key(0), 3000)
 
 

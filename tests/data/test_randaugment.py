@@ -13,8 +13,6 @@ import pytest
 from ltjax.data import randaugment
 from ltjax.data.randaugment import BOOSTED, FIXMATCH, STANDARD, Change, rand_augment
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 SIDE = 16
 KEYS = jax.random.split(jax.random.key(3), 600)
 

@@ -9,8 +9,6 @@ import pytest
 
 from ltjax.data import signal_ops
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 LENGTH = 40
 COUNT = 4000
 KEYS = jax.random.split(jax.random.key(0), COUNT)

@@ -11,8 +11,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ltjax.data.randaugment import Change
 from ltjax.data.views import Boost, signal_view, two_views, weak_strong
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 KEY = jax.random.key(0)
 MEAN, STD = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.25, 0.3])
 

@@ -10,7 +10,6 @@ import pytest
 from ltjax.evaluators import EvaluatorSetting
 from ltjax.evaluators.registry import EVALUATORS
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 STATE = types.SimpleNamespace(params={}, model_state={})
 
 

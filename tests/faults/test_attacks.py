@@ -1,7 +1,6 @@
 """A few of the attacks of experiments/reliability; `make soak` makes many."""
 
 import csv
-import os
 import pathlib
 import subprocess
 import sys
@@ -25,7 +24,6 @@ def attack(tmp_path):
             text=True,
             timeout=PATIENCE,
             cwd=ROOT,
-            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")},
         )
         assert done.returncode == 0, done.stdout + done.stderr
         with (tmp_path / f"{arguments[0]}.csv").open() as file:

@@ -15,8 +15,6 @@ from ltjax.losses import (
     init_saddle_duals,
 )
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 SCORES = np.array([0.9, 0.4, 0.5, 0.1, 0.3])
 LABELS = np.array([1, 1, 0, 0, 0])
 DUALS = SaddleDuals(a=0.5, b=0.2, alpha=0.3)

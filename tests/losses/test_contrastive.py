@@ -256,7 +256,7 @@ def test_info_nce_against_an_orthogonal_queue(x64):
         np.testing.assert_allclose(found, expected, atol=5e-10)
 
 
-def test_blockwise_equals_dense(x64, compile_quickly):
+def test_blockwise_equals_dense(x64):
     """Ragged last blocks, masked rows and duplicated images included."""
     views = random_views(4)
     views[:2, 1] = views[:2, 0] * [[1], [1 + 1e-7]]

@@ -15,8 +15,6 @@ from ltjax.losses import (
     semi_variance,
 )
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 PRIOR = np.array([0.6, 0.3, 0.1])
 COUNTS = np.array([600, 300, 100])
 

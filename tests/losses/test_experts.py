@@ -16,8 +16,6 @@ from ltjax.losses import (
     sade,
 )
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 # Logits (2, 1, 0, -1), label 1, counts (100, 10, 5, 1).
 TOY = np.array([2.0, 1.0, 0.0, -1.0])
 COUNTS = np.array([100, 10, 5, 1])

@@ -15,8 +15,6 @@ from ltjax.losses import (
     sopa_s,
 )
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 ROWS, RATE = 12, 0.3
 LABELS = (np.arange(ROWS) % 3 == 0).astype(np.int32)
 KEEP = np.arange(ROWS) != 5

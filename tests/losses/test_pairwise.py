@@ -16,8 +16,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ltjax.losses import auc_exp, auc_hinge, auc_logistic, auc_square
 from ltjax.reduce import weighted_mean
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 ROWS, CLASSES = 24, 5
 
 

@@ -16,8 +16,6 @@ from ltjax.losses import (
 )
 from ltjax.metrics.partial_auc import share_count
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 ROWS = 24
 OPTIONS = {
     "relaxed": {"margin": 0.9, "gamma": 0.6},

@@ -15,8 +15,6 @@ from ltjax.losses import (
     refresh_pesg,
 )
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 RATE, MARGIN, DECAY, WEIGHT_DECAY = 0.2, 0.9, 0.05, 1e-3
 INPUTS = np.random.default_rng(0).normal(size=(4, 8, 3))
 LABELS = (np.arange(8) % 3 == 0).astype(np.int32)

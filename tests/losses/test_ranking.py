@@ -9,8 +9,6 @@ import pytest
 
 from ltjax.losses import autkc, distribution_balanced, tkpr
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 PHI = {
     "square": lambda t: (1 - t) ** 2,
     "exp": lambda t: np.exp(-t),

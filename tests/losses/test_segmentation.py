@@ -10,8 +10,6 @@ import pytest
 from ltjax.losses import auc_square, pixel_auc
 from ltjax.reduce import weighted_mean
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 CLASSES = 4
 
 

@@ -17,8 +17,6 @@ from ltjax.sharpness.compaction import default_buckets
 from ltjax.train.build import build
 from ltjax.train.check import check
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 SHORT = {"total": "8 steps", "eval_every": "0 steps", "log_every": "4 steps"}
 PLAIN_NET = {"model.norm": "none"}
 # Summation in another order, over a few steps.

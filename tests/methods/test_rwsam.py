@@ -9,7 +9,6 @@ from ltjax.train import loop
 from ltjax.train.build import build
 from ltjax.train.earlier import Said
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 SHORT = {
     "total": "4 steps",
     "eval_every": "0 steps",

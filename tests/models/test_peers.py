@@ -3,12 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from ltjax.models import build_model
 from ltjax.models.peers import with_peers
-
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 def test_each_network_keeps_to_its_own_part():

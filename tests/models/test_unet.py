@@ -7,8 +7,6 @@ import pytest
 
 from ltjax.models.unet import UNet
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def test_features_of_a_pixel_depend_on_its_neighbourhood():
     """Two levels reach 1 + 2 + 4 + 2 + 1 pixels and the poolings, not the corner."""

@@ -8,8 +8,6 @@ import pytest
 from ltjax.models import build_model, count_parameters
 from ltjax.models.wide_resnet import WideBlock, WideResNet
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def test_published_number_of_parameters():
     """Convolutions, two numbers per normalized channel, and the linear head.

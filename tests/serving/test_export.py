@@ -10,8 +10,6 @@ from ltjax.serving import export
 from ltjax.train.parts import make_model
 from ltjax.train.restore import read_config
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def read_safetensors(path):
     numpy = pytest.importorskip("safetensors.numpy")

@@ -9,8 +9,6 @@ import pytest
 
 import ltjax as library
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 @pytest.fixture(scope="module")
 def places(digits, tmp_path_factory):

@@ -10,8 +10,6 @@ import ltjax
 from ltjax._seal import sealed, unsealed
 from ltjax.serving import Predictor
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def softmax(logits):
     logits = np.asarray(logits, np.float64)

@@ -1,15 +1,10 @@
-"""What the tests of the engine share: quick compilation, interruptions."""
+"""What the tests of the engine share: interruptions, damaged checkpoints."""
 
 import gc
 import os
 import signal
 
 import pytest
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(compile_quickly):
-    pass
 
 
 @pytest.fixture

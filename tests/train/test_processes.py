@@ -33,12 +33,8 @@ LONG = {
 
 
 def environment(devices: int) -> dict[str, str]:
-    """Of a process with so many CPU devices, which compiles what no other has yet."""
-    return os.environ | {
-        "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-    }
+    """Of a process with so many CPU devices."""
+    return os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ltjax.train.build import build
 from ltjax.train.stages import check_stages, train_stages
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compile_quickly")]
+pytestmark = pytest.mark.slow
 
 
 def _golden():

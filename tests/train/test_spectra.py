@@ -16,8 +16,6 @@ from ltjax.train import spectra
 from ltjax.train.build import build, load_data
 from ltjax.train.spectra import run_spectra
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 # Trained and evaluated with adjusted logits, which the spectra must not see.
 CHANGES = {
     "total": "6 steps",

@@ -6,7 +6,6 @@ import pytest
 
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CONFIG = ("experts_lt", "method=ride")
 
 

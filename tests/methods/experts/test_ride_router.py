@@ -8,8 +8,6 @@ import pytest
 from ltjax.methods.experts.ride_router import route, routing_targets, running_means
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 # Three experts, two classes. Rows: right at once; right with the second; right only
 # with the third; never right.
 Z = jnp.array(

@@ -2,9 +2,7 @@
 
 import jax
 import numpy as np
-import pytest
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CHANGES = (
     "model.norm=none",
     "total=40 steps",

@@ -8,7 +8,6 @@ import pytest
 from ltjax.models.peers import with_peers
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 REAL = 14
 CONFIG = ("noisy_lt", "method=coteaching,rate=0.5")
 

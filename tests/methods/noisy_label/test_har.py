@@ -10,7 +10,6 @@ from ltjax.methods.noisy_label.har import row_norms
 from ltjax.options import ConfigError
 from ltjax.pseudo_labels import adaptive_strengths
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, K, REAL = 16, 10, 14
 # One hidden layer: what follows its only normalization layer can be done by hand.
 CHANGES = (

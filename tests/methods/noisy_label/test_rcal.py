@@ -14,7 +14,6 @@ from ltjax.pseudo_labels import (
 )
 from ltjax.train.state import step_key
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 REAL, B, K = 14, 16, 10
 CHANGES = ("model.norm=none", "method.beta=0.3")
 

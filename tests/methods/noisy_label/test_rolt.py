@@ -7,7 +7,6 @@ import pytest
 
 from ltjax.pseudo_labels import prototype_cleaning
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 REAL, K = 14, 10
 
 

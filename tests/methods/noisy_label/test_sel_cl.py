@@ -7,7 +7,6 @@ import pytest
 
 from ltjax.pseudo_labels import confident_examples, neighbor_votes, similarity_limit
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, K, Q = 16, 10, 32
 CHANGES = ("model.name=mlp", "model.hidden=(8,)", "method.neighbors=5")
 

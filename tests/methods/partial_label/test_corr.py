@@ -5,7 +5,6 @@ import pytest
 
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 REAL = 14
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 REAL = 14
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from ltjax.train.state import step_key
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, K, REAL = 16, 10, 14
 # Half risen: share 0.45, rate 0.4. The queue is full from the second step on.
 CHANGES = ("model.norm=none", "method.ramp=18 steps", "method.confident=0.5")

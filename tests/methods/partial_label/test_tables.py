@@ -5,7 +5,6 @@ import pytest
 
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 REAL = 14
 CHANGES = ("model.norm=none", "method.momentum=0.6", "method.warmup=1 steps")
 

@@ -8,7 +8,6 @@ import pytest
 from ltjax.methods.ranking.saddle import scores_of, targets_of
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CONFIG = ("auc_lt", "method=aucm,binary")
 
 

@@ -8,8 +8,6 @@ import pytest
 from ltjax.methods.ranking.drauc import DRAUCOptions, first_move
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def test_the_first_move_is_within_its_radius():
     radii = jnp.array([0.0, 0.5, 2.0])

@@ -11,7 +11,6 @@ from ltjax import losses
 from ltjax.methods.ranking.multi_label import multi_label
 from ltjax.options import ConfigError, NoOptions
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, K = 8, 8
 
 

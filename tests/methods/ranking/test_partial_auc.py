@@ -8,8 +8,6 @@ import pytest
 from ltjax import losses
 from ltjax.methods.ranking.losses import one_vs_rest
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def relaxed(scores, positives, where=None):
     return losses.partial_auc(scores, positives, where=where)

@@ -17,7 +17,6 @@ from ltjax.methods.segmentation.tail_memory import (
 )
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 TAIL = np.array([2, 4])
 H = 6
 

@@ -7,7 +7,6 @@ import pytest
 
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, K = 8, 6
 CONFIG = ("segmentation_scenes", "method=ce")
 

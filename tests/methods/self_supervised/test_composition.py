@@ -6,8 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 LEARNERS = {
     "simclr": (),
     "focal": ("method.focal_gamma=2.0",),

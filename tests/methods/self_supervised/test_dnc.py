@@ -17,7 +17,6 @@ from ltjax.train.earlier import Said
 from ltjax.train.restore import earlier_columns, restore_run, split_outputs
 from ltjax.train.stages import check_stages, train_stages
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CONFIG = pathlib.Path(__file__).resolve().parents[3] / "configs/selfsup_lt.py"
 REAL, EXPERTS, DIM = 13, 2, 64
 

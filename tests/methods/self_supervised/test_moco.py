@@ -11,7 +11,6 @@ from ltjax.options import ConfigError
 from ltjax.train.build import build
 from ltjax.train.check import check
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 SMOKE = "configs/selfsup_lt.py:method=moco,probe=false,smoke"
 OPTIONS = ("method.queue=32", "method.momentum=0.9", "model.norm=none")
 

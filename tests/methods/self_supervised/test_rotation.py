@@ -17,7 +17,6 @@ from ltjax.train.loop import _fresh
 from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.stages import check_stages, train_stages
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CONFIG = pathlib.Path(__file__).resolve().parents[3] / "configs/selfsup_lt.py"
 
 

@@ -4,8 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def test_a_step_minimizes_the_cosines_of_prediction_and_projection(
     smoked, pair_batch, unit_outputs

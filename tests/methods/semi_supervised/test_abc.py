@@ -8,7 +8,6 @@ import pytest
 from ltjax.methods.semi_supervised.abc import mask_rates
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, M, K = 16, 2, 10
 VIEWS = ("weak", "strong", "strong2")
 CONFIG = ("semi_lt", "method=abc")

@@ -3,13 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from ltjax.methods.method import Program
 from ltjax.methods.semi_supervised.class_queues import ClassQueues
 from ltjax.methods.semi_supervised.cossl import balanced_features
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, M, K = 16, 2, 10
 
 

@@ -10,7 +10,6 @@ from ltjax.methods.semi_supervised.crest import adopted
 from ltjax.options import ConfigError
 from ltjax.train.state import step_key
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, M, K = 16, 2, 10
 CONFIG = ("semi_lt", "method=crest_plus")
 CHANGES = ("model.norm=none", "method.generations=3", "method.threshold=0.3")

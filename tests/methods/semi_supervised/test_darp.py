@@ -7,7 +7,6 @@ import pytest
 
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, M, K = 16, 2, 10
 CONFIG = ("semi_lt", "method=darp")
 CHANGES = (

@@ -11,7 +11,6 @@ from ltjax.methods.semi_supervised.class_queues import ClassQueues, enqueue
 from ltjax.methods.semi_supervised.daso import prototypes
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, M, K = 16, 2, 10
 CONFIG = ("semi_lt", "method=daso")
 

@@ -9,7 +9,6 @@ from ltjax.methods.self_supervised.rotation import turned
 from ltjax.methods.semi_supervised.mixing import mixture
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 B, M, K = 16, 2, 10
 STEP = 2  # of 6: the weight has risen by a third
 

@@ -6,8 +6,6 @@ import pytest
 
 from ltjax.train.build import build
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 CC_SAM = {
     "total": "8 steps",
     "eval_every": "0 steps",

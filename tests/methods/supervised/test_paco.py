@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 REAL = 13
 
 

@@ -4,8 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def test_a_step_pulls_together_all_views_of_a_class(smoked, pair_batch, unit_outputs):
     changes = ("model.norm=none", "head.norm=none")
