@@ -92,6 +92,10 @@ def _member(
     from ltjax.train import stages
 
     jax.config.update("jax_num_cpu_devices", job.devices // job.processes)
+    jax.config.update("jax_disable_most_optimizations", True)  # for a few steps
+    if job.processes > 1:
+        # Gloo waits 30 seconds for a process that compiles what others have cached.
+        jax.config.update("jax_enable_compilation_cache", False)
     real = stages.build
 
     def build(*args, **options):
