@@ -1,0 +1,3 @@
+from typing import NamedTuple
+class Network(NamedTuple):
+    x: int = 0
