@@ -54,8 +54,11 @@ def _processes(args: argparse.Namespace, place: pathlib.Path) -> int:
 
 
 def _cost(args: argparse.Namespace, place: pathlib.Path) -> int:
-    from experiments.scale.compiled import PROGRAMS, compared, holds
+    import jax
 
+    from experiments.scale.compiled import DEVICES, PROGRAMS, compared, holds
+
+    jax.config.update("jax_num_cpu_devices", DEVICES)
     failed = False
     for name in args.only or PROGRAMS:
         for row in compared(name, place):

@@ -16,32 +16,25 @@ from experiments.scale.hlo import collective_bytes
 
 DEVICES = 8
 CLOSE = 0.10
+QUANTITIES = ("all-reduce", "all-gather", "arguments", "temporaries")
 
 
 class Subject(NamedTuple):
     """A program that is compiled.
 
     Attributes:
-        changes: of the default config, by dotted name; names of components first.
+        changes: of the default config, by dotted name.
         side: of the images.
         classes: K.
-        batch: of all devices together.
-        fsdp: devices that share one copy of the parameters.
-        network: what the cost model knows of it.
-        views: of an example that meet in the loss; 0 for a loss of each example.
-        features: width of what meets.
-        exclude: quantities that the model does not claim for this program.
+        step: what the cost model is told.
+        claims: quantities that the model estimates.
     """
 
     changes: Mapping[str, Any]
     side: int
     classes: int
-    batch: int
-    fsdp: int
-    network: cost.Network
-    views: int = 0
-    features: int = 0
-    exclude: tuple[str, ...] = ()
+    step: cost.Step
+    claims: tuple[str, ...] = QUANTITIES
 
 
 def _config(subject: Subject, folder: pathlib.Path):
@@ -50,7 +43,8 @@ def _config(subject: Subject, folder: pathlib.Path):
     from ltjax.train.check import check
     from ltjax.train.config import default_config
 
-    rng, count = np.random.default_rng(0), max(subject.classes, subject.batch)
+    rng, step = np.random.default_rng(0), subject.step
+    count = max(subject.classes, step.batch)
     shape = (count, subject.side, subject.side, 3)
     images = rng.integers(0, 256, shape, np.uint8)
     labels = np.arange(count) % subject.classes
@@ -60,8 +54,7 @@ def _config(subject: Subject, folder: pathlib.Path):
     config = default_config()
     config.data.name = f"npz:{folder}/{{split}}.npz"
     config.data.profile, config.data.feed, config.data.workers = "none", "streaming", 0
-    config.batch_size, config.fsdp = subject.batch, subject.fsdp
-    config.optimizer.momentum = 0.9
+    config.batch_size, config.fsdp = step.batch, step.fsdp
     apply_changes(config, subject.changes)
     return check(config)
 
@@ -115,6 +108,7 @@ def _abstract(tree: Any, shardings: Any) -> Any:
 def measured(compiled: Any) -> dict[str, float]:
     """Quantities of a compiled program, in bytes on one device."""
     moved, memory = collective_bytes(compiled.as_text()), compiled.memory_analysis()
+    # CPUs have no reduce-scatter: XLA writes an all-reduce, of which a part is taken.
     return {
         "all-reduce": moved["all-reduce"] + moved["reduce-scatter"],
         "all-gather": moved["all-gather"],
@@ -123,26 +117,81 @@ def measured(compiled: Any) -> dict[str, float]:
     }
 
 
-_IMAGENET = {
-    "augment": {
-        "name": "imagenet",
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "size": 224,
+def compared(name: str, place: pathlib.Path) -> Iterator[Mapping[str, str]]:
+    """The model's quantities of a program beside the compiled ones.
+
+    Args:
+        name: a key of `PROGRAMS`.
+        place: folder for its data.
+    """
+    subject = PROGRAMS[name]
+    found, guess = measured(compile_step(subject, place)), cost.estimated(subject.step)
+    for quantity in subject.claims:
+        yield {
+            "program": name,
+            "quantity": quantity,
+            "model": f"{guess[quantity]:.0f}",
+            "compiled": f"{found[quantity]:.0f}",
+            "ratio": f"{guess[quantity] / found[quantity]:.4f}",
+        }
+
+
+def holds(row: Mapping[str, str]) -> bool:
+    """Whether the model is within a tenth of the compiled program."""
+    return abs(float(row["ratio"]) - 1) <= CLOSE
+
+
+# ------------------------------------------------------------------------- programs
+
+_COLORS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_WITHOUT_GATHER = ("all-reduce", "arguments", "temporaries")
+# The images of the views are temporaries too, and no part of the model.
+_VIEWS = ("all-reduce", "all-gather", "arguments")
+
+
+def _images(side: int, **model: Any) -> dict[str, Any]:
+    """Changes for a network on cropped images."""
+    return {"augment": {"name": "imagenet", "size": side, **_COLORS}, "model": model}
+
+
+def _resnet50(fsdp: int) -> Subject:
+    network = cost.resnet(*cost.RESNET50, 1000, side=224)
+    step = cost.Step(network, 512, DEVICES, fsdp, cost.input_bytes(224))
+    claims = _WITHOUT_GATHER if fsdp == 1 else QUANTITIES
+    return Subject(_images(224, name="resnet50"), 224, 1000, step, claims)
+
+
+def _vit(side: int, batch: int, fsdp: int, **sizes: int) -> Subject:
+    network = cost.vit(side=side, **sizes)
+    step = cost.Step(network, batch, DEVICES, fsdp, cost.input_bytes(side))
+    model = {k: v for k, v in sizes.items() if k not in ("heads", "classes")}
+    changes = _images(side, name="vit", num_heads=sizes["heads"], **model)
+    return Subject(changes, side, sizes["classes"], step)
+
+
+def _simclr(batch: int, hidden: int, width: int, features: int, block: int) -> Subject:
+    """SimCLR of a perceptron on images of 32 x 32, all views against each other."""
+    backbone = cost.mlp(32 * 32 * 3, hidden)
+    network = cost.projecting(backbone, hidden, width, features)
+    changes = {
+        "augment": {"name": "two_views", "recipe": "simclr_cifar", **_COLORS},
+        "method": {"name": "simclr", "block": block},
+        "model": {"name": "mlp", "hidden": (hidden,)},
+        "head": {"name": "projection", "width": width, "dim": features},
     }
+    step = cost.Step(
+        *(network, batch, DEVICES, 1, cost.input_bytes(32)), views=2, features=features
+    )
+    return Subject(changes, 32, 10, step, _VIEWS)
+
+
+_VIT_B = {"patch": 16, "width": 768, "depth": 12, "heads": 12, "classes": 1000}
+_SMALL_VIT = {"patch": 4, "width": 128, "depth": 1, "heads": 2, "classes": 10}
+PROGRAMS = {
+    "ResNet-50, batch 512, fsdp 1": _resnet50(1),
+    "ResNet-50, batch 512, fsdp 2": _resnet50(2),
+    "ViT-B/16, batch 512, fsdp 2": _vit(224, 512, 2, **_VIT_B),
+    "SimCLR, 16384 views": _simclr(8192, 512, 512, 128, 2048),
+    "a small ViT, fsdp 2": _vit(32, 512, 2, **_SMALL_VIT),
+    "SimCLR, 256 views": _simclr(128, 64, 64, 32, 32),
 }
-if __name__ == "__main__":
-    import sys, tempfile, time, json
-    jax.config.update("jax_num_cpu_devices", 8)
-    which, fsdp = sys.argv[1], int(sys.argv[2])
-    cifar = {"augment": {"name": "two_views", "recipe": "simclr_cifar", "mean": (0.5,)*3, "std": (0.2,)*3}}
-    S = {
-      "resnet50": Subject(_IMAGENET | {"model": {"name": "resnet50"}}, 224, 1000, 512, fsdp, None),
-      "vit": Subject(_IMAGENET | {"model": {"name": "vit", "patch": 16, "width": 768, "num_heads": 12}}, 224, 1000, 512, fsdp, None),
-      "simclr": Subject(cifar | {"method": {"name": "simclr", "block": 2048}, "model": {"name": "mlp", "hidden": (512,)}, "head": {"name": "projection", "dim": 128}}, 32, 10, 8192, fsdp, None),
-    }[which]
-    t=time.time()
-    with tempfile.TemporaryDirectory() as d:
-        c = compile_step(S, pathlib.Path(d))
-    open(f"/tmp/hlo_{which}_{fsdp}.txt","w").write(c.as_text())
-    print(json.dumps({"t": time.time()-t, **measured(c), **collective_bytes(c.as_text())}), c.memory_analysis())
