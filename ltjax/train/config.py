@@ -84,6 +84,9 @@ class EngineOptions:
     watchdog_minutes: float = option(
         30.0, "a run without a sign of life for so long ends; 0 = off", low=0
     )
+    peer_seconds: float = option(
+        60.0, "without a sign of one of its processes a run ends; 0 = off", low=0
+    )
     many: int = option(100, "more training examples: a many-shot class", low=0)
     few: int = option(20, "fewer training examples: a few-shot class", low=0)
     stages: tuple[Mapping, ...] = option(

@@ -128,7 +128,7 @@ def make_pass(
     local = layout.local_rows(batch_size)
 
     def run(state, extra=None):
-        sums = layout.put(empty, sums_sharding)
+        sums = layout.place(empty, sums_sharding)
         if extra is not None:
             extra = _placed(extra, lanes)
         for done, rows in enumerate(split.feed.iterate(plan, 0, steps, local=local)):
@@ -197,10 +197,7 @@ def make_collector(
 
 def _placed(extra: Any, lanes: Lanes) -> Any:
     """Whole host arrays [R, ...] on every device (or each replica's on its own)."""
-    sharding = lanes.sums_sharding(extra)
-    if not isinstance(sharding, jax.sharding.Sharding):
-        return lanes.layout.place(extra, sharding)
-    return lanes.layout.place(extra, jax.tree.map(lambda _: sharding, extra))
+    return lanes.layout.place(extra, lanes.sums_sharding(extra))
 
 
 def _batches(split: EvalSet, lanes: Lanes) -> tuple[int, int]:

@@ -90,9 +90,10 @@ class Lanes:
         )
 
     def sums_sharding(self, sums: Any) -> Any:
-        """Sharding of accumulators with a leading replica axis."""
-        devices = self.mode == "devices"
-        return self.layout.state(sums) if devices else self.layout.replicated
+        """Shardings of a tree of accumulators with a leading replica axis."""
+        if self.mode == "devices":
+            return self.layout.state(sums)
+        return jax.tree.map(lambda _: self.layout.replicated, sums)
 
 
 def replica_mode(layout: str, count: int) -> str:

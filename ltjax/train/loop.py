@@ -24,6 +24,7 @@ from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.guards import StopRequest, Watchdog
 from ltjax.train.lanes import Lanes, training_lanes
 from ltjax.train.lock import workdir_lock
+from ltjax.train.peers import Peers
 from ltjax.train.programs import compiled
 from ltjax.train.records import Records, zero_sums
 from ltjax.train.refresh import make_refresher
@@ -134,6 +135,7 @@ def run(
     with (
         StopRequest() as stop,  # also while the first programs are compiled
         workdir_lock(path, primary=jax.process_index() == 0),
+        Peers(run.config.peer_seconds),
     ):
         return _train(run, path, lanes, every, stop, tensorboard, writers)
 
@@ -246,8 +248,8 @@ def _train(
 
     # 5. The loop. A record is fetched one interval late, when the device has long
     # finished it, so that its queue never runs dry.
-    sums = layout.put(zeros, sums_sharding)
-    rows_of = _rows_of(run, size)
+    sums = layout.place(zeros, sums_sharding)
+    rows_of = _rows_of(run, size, layout.local_replicas(lanes.count))
     local = layout.local_rows(config.batch_size)
     try:
         with (
@@ -265,7 +267,7 @@ def _train(
                 if every.logs(step):
                     checkpoints.check()  # a full disk ends the run at once
                     records.interval(step, sums)
-                    sums = layout.put(zeros, sums_sharding)
+                    sums = layout.place(zeros, sums_sharding)
                 judging, saving = every.judges(step), every.saves(step)
                 stopping = stop(step, checkpoints)
                 if not (judging or saving or stopping):
@@ -358,10 +360,26 @@ def _fresh(run: Run, shardings: Any, workdir: pathlib.Path) -> TrainState:
     return init_from(state, run, shardings, workdir)
 
 
-def _rows_of(run: Run, size: int) -> Callable[[int], Any]:
-    """Plan of the feed: step (or dispatch of `size` steps) -> (indices, mask)."""
+def _rows_of(run: Run, size: int, own: slice) -> Callable[[int], Any]:
+    """Plan of the feed: step (or dispatch of `size` steps) -> (indices, mask).
+
+    Of the replicas of `own` only, whose batches this process holds.
+    """
     plan = run.plan
+    if own != slice(0, len(run.info.replicas)):
+        plan = _Own(plan, own)
     return plan if size == 1 else _Chunks(plan, size)
+
+
+class _Own:
+    """The plan of some of the replicas; can be pickled."""
+
+    def __init__(self, plan: Callable[[int], Any], own: slice):
+        self._plan, self._own = plan, own
+
+    def __call__(self, step: int):
+        indices, mask = self._plan(step)
+        return indices[self._own], mask[self._own]
 
 
 class _Chunks:

@@ -134,11 +134,21 @@ class Layout:
 
     def local_rows(self, batch_size: int) -> slice:
         """The slice of the global batch whose rows this process holds."""
-        if self.replicas == "devices" or jax.process_count() == 1:
-            return slice(0, batch_size)
+        whole = self.replicas == "devices"
+        return slice(0, batch_size) if whole else self._local(batch_size)
+
+    def local_replicas(self, count: int) -> slice:
+        """The slice of the replicas whose batches this process holds."""
+        whole = self.replicas != "devices"
+        return slice(0, count) if whole else self._local(count)
+
+    def _local(self, size: int) -> slice:
+        """This process's part of an axis that all devices share."""
+        if jax.process_count() == 1:
+            return slice(0, size)
         spec = self.sharding(BATCH_AXES)
-        index = spec.addressable_devices_indices_map((batch_size,)).values()
-        bounds = [s[0].indices(batch_size)[:2] for s in index if s is not None]
+        index = spec.addressable_devices_indices_map((size,)).values()
+        bounds = [s[0].indices(size)[:2] for s in index if s is not None]
         return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
 
     def put(self, tree: Any, sharding: NamedSharding) -> Any:

@@ -41,6 +41,7 @@ FREE_TO_CHANGE = (
     "keep_best",
     "judged",
     "watchdog_minutes",
+    "peer_seconds",
     "fsdp",
     "label",
     "data.data_dir",

@@ -61,6 +61,13 @@ def test_weights_follow_the_features_at_the_start_and_pads_are_even(own):
     assert run.method.tables == ("rule",)
 
 
+def test_eight_devices_equal_one(own, train, assert_same):
+    eight = train(SHORT | ONCE, count=8)
+    table = eight.state.method_state["rule"]["weights"]
+    assert table.sharding.num_devices == 8 and not table.is_fully_replicated
+    assert_same(eight.state, own[2].state, rtol=1e-4, atol=2e-6)
+
+
 def test_a_table_is_the_same_as_a_file_and_as_a_column(
     own, train, tiny, devices, tmp_path, assert_same
 ):

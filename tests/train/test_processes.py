@@ -146,21 +146,25 @@ SHARED = {
 }
 
 
+@pytest.fixture
+def launch_pair(launch):
+    """`launch_pair(changes, workdir) -> [Popen, Popen]`: one run on 2 x 2 devices."""
+
+    def go(changes, workdir):
+        flags = ["--multihost", "--coordinator", f"localhost:{free_port()}"]
+        flags += ["--num-processes", "2", "--process-id"]
+        return [
+            launch(changes, workdir, devices=2, flags=[*flags, str(i)]) for i in (0, 1)
+        ]
+
+    return go
+
+
 def test_two_processes_train_as_one_and_stop_together(
-    launch, train, tmp_path, assert_same, records
+    launch_pair, train, tmp_path, assert_same, records
 ):
     workdir = tmp_path / "run"
-    flags = ["--multihost", "--coordinator", f"localhost:{free_port()}"]
-    flags += ["--num-processes", "2", "--process-id"]
-    pair = [
-        launch(
-            SHARED | {"data.feed": "streaming"},
-            workdir,
-            devices=2,
-            flags=[*flags, str(i)],
-        )
-        for i in (0, 1)
-    ]
+    pair = launch_pair(SHARED | {"data.feed": "streaming"}, workdir)
     wait_for(lambda: logged_step(workdir) >= 13, pair[0])
     pair[1].send_signal(signal.SIGTERM)
     for process in pair:
@@ -189,6 +193,24 @@ def test_two_processes_train_as_one_and_stop_together(
     assert resumed.start_step == step
     assert int(resumed.state.step[0]) == 400
     assert {line["step"] for line in records(workdir)} == set(range(1, 401))
+
+
+def test_where_one_process_is_killed_all_end_and_the_run_goes_on(
+    launch_pair, train, tmp_path, assert_same
+):
+    own = {"replicas.layout": "devices", "replicas.seeds": [0, 1, 2, 3]}
+    changes = SHARED | own | {"peer_seconds": 4.0, "checkpoint_every": "20 steps"}
+    workdir = tmp_path / "run"
+    pair = launch_pair(changes, workdir)
+    wait_for((workdir / "checkpoints" / "20").is_dir, pair[0])
+    pair[1].kill()
+    assert pair[0].wait(PATIENCE) == 1, pair[0].log.read_text()
+    assert "process 1 of this run gives no sign of life" in pair[0].log.read_text()
+    # Its replicas were on the devices of both; here they are on those of one.
+    resumed = train(changes, count=4, workdir=workdir)
+    assert 20 <= resumed.start_step < 400
+    whole = train(changes, count=4, workdir=tmp_path / "whole")
+    assert_same(resumed.state.params, whole.state.params, rtol=1e-3, atol=2e-5)
 
 
 STUCK = """

@@ -14,6 +14,7 @@ from ltjax.train import loop
 from ltjax.train.build import build
 from ltjax.train.check import check
 from ltjax.train.earlier import Said
+from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.restore import earlier_columns, restore_run, split_outputs
 from ltjax.train.stages import check_stages, train_stages
 
@@ -125,6 +126,19 @@ def test_a_step_regresses_normalized_targets(distilled):
     moved = np.abs(new.params["head"]["regressors"]["kernel2"] - weights["kernel2"])
     assert np.all(moved.max(axis=(1, 2)) > 1e-3)
     assert run.predict(new, batch["view1"])["projection"].shape == (16, DIM)
+
+
+def test_eight_devices_take_the_step_of_one(distilled, assert_same):
+    run, state, batch, metrics, new = distilled
+    layout = Layout(make_mesh())
+    state = layout.put(state, layout.replicated)
+    batch = layout.put(batch, layout.shared_rows)
+    with jax.set_mesh(layout.mesh):
+        found, said = jax.jit(run.step)(state, batch)
+    kernel = found.params["head"]["regressors"]["kernel2"]
+    assert kernel.sharding.num_devices == 8
+    assert_same(found.params, new.params, rtol=1e-4, atol=2e-6)
+    assert float(said["loss"][0]) == pytest.approx(float(metrics["loss"][0]), rel=1e-5)
 
 
 def test_too_few_experts_are_refused(distilled):
