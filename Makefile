@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed.stamp
 
-.PHONY: env demo test test-slow test-latest soak bench-gpu gpu-wheels lint types unit build clean
+.PHONY: env demo test browser test-slow test-latest soak bench-gpu gpu-wheels lint types unit build clean
 
 env: $(STAMP)
 
@@ -28,7 +28,16 @@ lint: env
 types: env
 	$(BIN)/basedpyright --level error
 
-unit: env
+# The report page is tested in Chromium. Debian's is fetched where that is possible;
+# elsewhere those tests are skipped and say so.
+browser:
+	@command -v chromium chromium-headless-shell chromium-browser google-chrome \
+		> /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends \
+		chromium-headless-shell > /dev/null; } || \
+		echo "no Chromium, and none can be installed: the page's tests are skipped"
+
+unit: env browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 build: env

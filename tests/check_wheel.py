@@ -54,7 +54,11 @@ def check_contents(wheel: pathlib.Path) -> str:
     strays += sorted(n for n in names if "__pycache__" in n or "/tests/" in n)
     if strays:
         raise Refused(f"{wheel.name} holds {strays[0]!r} ({len(strays)} strays)")
-    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "ltjax").rglob("*.py")}
+    modules = {
+        str(path.relative_to(ROOT))
+        for kind in ("py", "css", "js")
+        for path in (ROOT / "ltjax").rglob(f"*.{kind}")
+    }
     missing = sorted(modules - names)
     if missing:
         raise Refused(f"{wheel.name} lacks {missing[0]!r} ({len(missing)} modules)")

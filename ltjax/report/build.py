@@ -1,25 +1,21 @@
 """From workdirs to a folder with tables, figures and one HTML page."""
 
-import io
 import os
 import pathlib
-import re
 from collections.abc import Iterable
 
-import numpy as np
-
 from ltjax.report import html, tables
-from ltjax.report.cells import csv_grid
-from ltjax.report.collapse import PANELS, plot_collapse
-from ltjax.report.confusions import confused_pairs, plot_many_confusions
-from ltjax.report.diagrams import NAMED_CLASSES, plot_confusion, plot_reliability
-from ltjax.report.plots import plot_class_accuracy, plot_training_curves
+from ltjax.report.cells import csv_grid, slug
+from ltjax.report.charts import all_charts
+from ltjax.report.confusions import confused_pairs
+from ltjax.report.figures import all_pictures
+from ltjax.report.page_tables import differences_csv
 from ltjax.report.reading import TRAIN, ReportError, read_facts, read_run
 from ltjax.report.runs import LeftOut, Run, group_runs, is_reference
-from ltjax.report.style import DPI, LineStyle, method_styles
+from ltjax.report.series import confusion_of
+from ltjax.report.style import method_styles
 
 SWEEP = "sweep.json"  # of a sweep's folder: its runs
-_BINS = {"bin_count", "bin_confidence", "bin_correct"}
 
 
 def find_workdirs(path: str | os.PathLike) -> list[pathlib.Path]:
@@ -54,214 +50,11 @@ def find_workdirs(path: str | os.PathLike) -> list[pathlib.Path]:
     return found
 
 
-def slug(text: str) -> str:
-    """`text` as part of a file name.
-
-    Example:
-        >>> slug("LA + SAM (rho=0.05)")
-        'la_sam_rho_0.05'
-    """
-    return re.sub(r"[^a-z0-9.]+", "_", text.lower()).strip("_.") or "run"
-
-
-def _png(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
-
-
-def _rarest_group(run: Run) -> str | None:
-    """few, else medium: the group to look at beside all classes; None if it is all."""
-    for name in ("few", "medium"):
-        members = run.groups[name]
-        if members.any() and not members.all():
-            return name
-    return None
-
-
-def _judged_label(runs: list[Run]) -> tuple[str, str, float] | None:
-    """(key, axis label, factor) of the metric that most tells about these runs."""
-    columns = {column.key: column for column in tables.columns_of(runs)}
-    for run in runs:
-        column = columns.get(run.judged or "")
-        if column is None:
-            continue
-        name = {"balanced_accuracy": "balanced accuracy"}.get(column.key, column.title)
-        split, unit = run.split, " (%)" if column.percent else ""
-        factor = 100.0 if column.percent else 1.0
-        return f"eval/{split}/{column.key}", f"{name}, {split}{unit}", factor
-    return None
-
-
-def _curves(runs: list[Run], styles: dict[str, LineStyle], reference: str | None):
-    """The training-curve figure, or None if nothing was logged twice."""
-    rarest, split = _rarest_group(runs[0]), runs[0].split
-    wanted = {"training loss (nats)": ("train/loss", 1.0)}
-    judged = _judged_label(runs)
-    if judged:
-        key, label, factor = judged
-        wanted[label] = (key, factor)
-    if rarest:
-        label = f"{rarest}-shot accuracy, {split} (%)"
-        wanted[label] = (f"eval/{split}/{rarest}", 100.0)
-    panels = {}
-    for label, (key, scale) in wanted.items():
-        lines = {run.name: run.curve(key) for run in runs}
-        lines = {n: (x, scale * y) for n, (x, y) in lines.items() if len(x) > 1}
-        if lines:
-            panels[label] = lines
-    if not panels:
-        return None
-    return plot_training_curves(panels, reference=reference, styles=styles)
-
-
-def _collapse(runs: list[Run], styles: dict[str, LineStyle], reference: str | None):
-    """The figure of neural collapse, or None if no run logged it twice."""
-    curves = {
-        metric: {
-            run.name: curve
-            for run in runs
-            if len((curve := run.curve(f"eval/train/{metric}"))[0]) > 1
-        }
-        for metric in PANELS
-    }
-    # A metric may be undefined, as the cosines of fewer than two few-shot classes are.
-    curves = {
-        metric: lines
-        for metric, lines in curves.items()
-        if any(np.isfinite(values).any() for _, values in lines.values())
-    }
-    if not curves:
-        return None
-    num_classes = len(runs[0].class_counts)
-    return plot_collapse(
-        curves, num_classes=num_classes, reference=reference, styles=styles
-    )
-
-
-def _reliability(runs: list[Run], styles: dict[str, LineStyle], reference: str | None):
-    """The reliability figure, or None without calibration bins."""
-    from ltjax.metrics import class_bins, pool_classes
-
-    binned = {
-        run.name: class_bins({k: run.arrays[k][~run.diverged] for k in _BINS})
-        for run in runs
-        if _BINS <= set(run.arrays) and not run.diverged.all()
-    }
-    if not binned:
-        return None
-    panels = {"all classes": {n: pool_classes(b) for n, b in binned.items()}}
-    rarest = _rarest_group(runs[0])
-    if rarest:
-        members = runs[0].groups[rarest]
-        pooled = {n: pool_classes(b, members) for n, b in binned.items()}
-        panels[f"{rarest}-shot classes"] = pooled
-    return plot_reliability(panels, reference=reference, styles=styles)
-
-
-def _class_accuracy(
-    runs: list[Run], styles: dict[str, LineStyle], reference: str | None
-):
-    """The figure of accuracy over classes, or None if no run classifies."""
-    recalls = {run.name: run.recall for run in runs}
-    recalls = {name: recall for name, recall in recalls.items() if recall is not None}
-    if not recalls:
-        return None
-    return plot_class_accuracy(
-        recalls,
-        runs[0].class_counts,
-        reference=reference,
-        groups=runs[0].groups,
-        class_names=runs[0].class_names,
-        styles=styles,
-    )
-
-
-def _pictures(runs: list[Run], *, reference: str) -> dict[str, html.Picture]:
-    """File stem -> figure of a group of comparable runs."""
-    grey = runs[0].name if is_reference(runs[0], reference) else None
-    styles = method_styles([run.name for run in runs], grey)
-    spread = (
-        "; bands are one standard deviation over seeds"
-        if any(len(run.members) > 1 for run in runs)
-        else ""
-    )
-    figures = {
-        "class_accuracy": (
-            _class_accuracy(runs, styles, grey),
-            "Accuracy of each class against its number of training examples (bars,"
-            f" logarithmic){spread}.",
-        ),
-        "training_curves": (
-            _curves(runs, styles, grey),
-            "Over training. Losses of different methods have different scales; compare"
-            f" a loss with itself only{spread}.",
-        ),
-        "collapse": (
-            _collapse(runs, styles, grey),
-            "Neural collapse of the training set (evaluation mode, no augmentation;"
-            " classes weighted equally). All but the last panel go to 0 under complete"
-            " collapse; in the last the dotted line is a simplex, and 1 means that the"
-            f" few-shot classes' vectors have merged{spread}.",
-        ),
-        "reliability": (
-            _reliability(runs, styles, grey),
-            "Accuracy against confidence; below the diagonal a network is"
-            " over-confident. Confidence is that of the logits the prediction is made"
-            " from. Bins are pooled over seeds; the expected calibration error is the"
-            " mean of the seeds' own.",
-        ),
-    }
-    pictures = {
-        stem: html.Picture(_png(figure), caption)
-        for stem, (figure, caption) in figures.items()
-        if figure is not None
-    }
-    for run in runs:
-        confusion = _confusion(run)
-        if confusion is None:
-            continue
-        if len(run.class_counts) > NAMED_CLASSES:
-            figure = plot_many_confusions(
-                confusion,
-                groups=run.groups,
-                class_names=run.class_names,
-                title=run.name,
-            )
-            caption = (
-                f"{run.name}: where the examples of each class group go, and the pairs"
-                " that are confused most (at least two examples), mean over seeds."
-            )
-        else:
-            figure = plot_confusion(
-                confusion,
-                class_counts=run.class_counts,
-                class_names=run.class_names,
-                title=run.name,
-            )
-            caption = (
-                f"{run.name}: where the examples of each class go, mean over seeds."
-            )
-        stem = f"confusion_{slug(run.name)}"
-        while stem in pictures:
-            stem += "_"
-        pictures[stem] = html.Picture(_png(figure), caption, folded=True)
-    return pictures
-
-
-def _confusion(run: Run) -> np.ndarray | None:
-    """[R, K, K] of the replicas that did not diverge; None if there is nothing."""
-    if "confusion" not in run.arrays or run.diverged.all():
-        return None
-    confusion = run.arrays["confusion"][~run.diverged]
-    return confusion if np.any(confusion) else None
-
-
 def _pairs_csv(runs: list[Run]) -> str | None:
     """The pairs of classes that each run confuses most; None if none classifies."""
     rows = []
     for run in runs:
-        confusion = _confusion(run)
+        confusion = confusion_of(run)
         if confusion is None:
             continue
         names = run.class_names or tuple(map(str, range(len(run.class_counts))))
@@ -277,6 +70,17 @@ def _pairs_csv(runs: list[Run]) -> str | None:
         ]
     head = ["method", "true class", "predicted class", "share (%)", "examples"]
     return csv_grid([head, *rows]) if rows else None
+
+
+def _section_files(runs: list[Run]) -> list[tuple[str, str]]:
+    """Name and text of the CSV files about comparable runs."""
+    classes = tables.class_table(runs)
+    found = {
+        "classes.csv": csv_grid([classes[0], *classes[1]]) if classes else None,
+        "confused.csv": _pairs_csv(runs),
+        "differences.csv": differences_csv(runs),
+    }
+    return [(name, text) for name, text in found.items() if text]
 
 
 def _markdown(groups: dict[str, list[Run]], left_out: list[LeftOut]) -> str:
@@ -372,23 +176,24 @@ def write_report(
 
     out_dir = pathlib.Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    contents: dict[str, str | bytes] = {
-        "table.md": _markdown(groups, left_out),
+    shared = {
         "table.csv": tables.csv_table(ordered),
         "results.csv": tables.results_csv(ordered, relative_to=out_dir),
     }
+    contents: dict[str, str | bytes] = {"table.md": _markdown(groups, left_out)}
     sections = []
     for title, members in groups.items():
-        pictures = _pictures(members, reference=reference)
+        grey = members[0].name if is_reference(members[0], reference) else None
+        styles = method_styles([run.name for run in members], grey)
+        pictures = all_pictures(members, styles, grey)
         prefix = f"{slug(title)}_" if len(groups) > 1 else ""
         contents |= {f"{prefix}{stem}.png": p.png for stem, p in pictures.items()}
-        classes = tables.class_table(members)
-        if classes:
-            contents[f"{prefix}classes.csv"] = csv_grid([classes[0], *classes[1]])
-        pairs = _pairs_csv(members)
-        if pairs:
-            contents[f"{prefix}confused.csv"] = pairs
-        sections.append(html.Section(title, members, list(pictures.values())))
+        files = {f"{prefix}{name}": text for name, text in _section_files(members)}
+        contents |= files
+        charts = all_charts(members)
+        files = shared | files
+        sections.append(html.Section(title, members, styles, pictures, charts, files))
+    contents |= shared
     contents["report.html"] = html.render(sections, left_out=left_out)
 
     paths = {}

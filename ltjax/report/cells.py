@@ -8,6 +8,7 @@ import csv
 import io
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
@@ -57,6 +58,16 @@ def cell_text(value: Cell, digits: int = 2) -> str:
         return UNKNOWN
     spread = "" if value.std is None else f" ± {value.std:.{digits}f}"
     return f"{value.mean:.{digits}f}{spread}"
+
+
+def slug(text: str) -> str:
+    """`text` as part of a file name.
+
+    Example:
+        >>> slug("LA + SAM (rho=0.05)")
+        'la_sam_rho_0.05'
+    """
+    return re.sub(r"[^a-z0-9.]+", "_", text.lower()).strip("_.") or "run"
 
 
 # ---------------------------------------------------------------------------- Markdown

@@ -19,7 +19,7 @@ from ltjax.report.style import (
 # Up to this many classes have their names on the axes of a confusion matrix.
 NAMED_CLASSES = 30
 # An accuracy of fewer examples is noise and not drawn.
-_MIN_EXAMPLES = 10
+FEWEST = 10
 
 
 def plot_confusion(
@@ -169,7 +169,7 @@ def plot_reliability(
                 count, confidence, correct = (
                     x.sum(0) for x in (count, confidence, correct)
                 )
-                used = count >= _MIN_EXAMPLES
+                used = count >= FEWEST
                 style = styles[name]
                 (handles[name],) = axes.plot(
                     confidence[used] / count[used],

@@ -1,80 +1,62 @@
-"""One self-contained HTML page: tables, figures and how to reproduce them."""
+"""One self-contained HTML page: tables, charts, pictures and how to reproduce them.
 
-import base64
-import json
+The page carries its style, its script, its data and its CSV files, and its content
+security policy forbids the network. Without scripts it shows the same tables, and
+pictures in place of charts.
+"""
+
+import importlib.resources
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from ltjax.report.runs import LeftOut, Run
-from ltjax.report.tables import (
-    best_rows,
-    class_table,
-    columns_of,
-    group_rule,
-    hardware_text,
-    legend,
-    notes,
-    shows_groups,
-    table_rows,
-    table_texts,
+from ltjax.report.cells import slug
+from ltjax.report.charts import chart_styles
+from ltjax.report.figures import Picture, captions
+from ltjax.report.markup import data_uri, file_links, json_script, note
+from ltjax.report.page_tables import (
+    classes_table,
+    costs_table,
+    differences_table,
+    pairs_table,
+    provenance_table,
+    results_table,
+    settings_tables,
 )
-
-# A table of more classes than that is for programs: classes.csv.
-_LISTED_CLASSES = 1000
-
-
-class Picture(NamedTuple):
-    """A figure of the page: PNG bytes, its caption, whether it is folded away."""
-
-    png: bytes
-    caption: str
-    folded: bool = False
+from ltjax.report.runs import LeftOut, Run
+from ltjax.report.style import LineStyle
+from ltjax.report.tables import columns_of, group_rule, legend, notes, shows_groups
 
 
 class Section(NamedTuple):
-    """Comparable runs and their figures."""
+    """Comparable runs and what there is to see of them.
+
+    Attributes:
+        title: of their data.
+        runs: in the order of tables.
+        styles: look of each run.
+        pictures: file stem -> figure; one that is named as a chart stands in for it.
+        charts: name -> chart, see `ltjax.report.charts`.
+        files: name -> CSV text.
+    """
 
     title: str
     runs: Sequence[Run]
-    pictures: Sequence[Picture]
+    styles: Mapping[str, LineStyle]
+    pictures: Mapping[str, Picture]
+    charts: Mapping[str, dict]
+    files: Mapping[str, str]
+
+    @property
+    def identity(self) -> str:
+        """Of the HTML element."""
+        return f"s-{slug(self.title).replace('.', '-')}"
 
 
-_CSS = """
-:root { color-scheme: light dark; --ink: #1f2933; --soft: #616e7c; --line: #d9dfe6;
-  --paper: #ffffff; --panel: #f5f7fa; --best: #d8f0e3; --best-ink: #0b5137; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b1;
-  --line: #3a4450; --paper: #14181d; --panel: #1d232a; --best: #174b36;
-  --best-ink: #d3f5e4; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1080px; padding: 2.5rem 1.25rem 4rem;
-  color: var(--ink); background: var(--paper);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.25rem; margin: 2.8rem 0 .8rem; padding-bottom: .3rem;
-  border-bottom: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.8rem 0 .5rem; }
-p.note { color: var(--soft); font-size: .875rem; margin: .6rem 0; }
-div.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; width: 100%;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-table.results th, table.results td { text-align: right; white-space: nowrap;
-  padding: .4rem .5rem; }
-table.results th:first-child, table.results td:first-child { text-align: left; }
-thead th { color: var(--soft); font-weight: 600; }
-td.best { background: var(--best); color: var(--best-ink); font-weight: 600; }
-figure { margin: 1.6rem 0; }
-figure img { display: block; width: 100%; height: auto; background: #fff;
-  border: 1px solid var(--line); border-radius: 8px; padding: .6rem; }
-figure.half img { max-width: 620px; }
-figcaption { color: var(--soft); font-size: .875rem; margin-top: .45rem; }
-details { margin: .8rem 0; } summary { cursor: pointer; font-weight: 600; }
-pre { background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
-  padding: .8rem 1rem; overflow-x: auto; font-size: .8125rem; line-height: 1.45; }
-code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-"""
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+    " script-src 'unsafe-inline'"
+)
 
 _GROUPS = """A long-tailed problem is judged class by class. "All" is the mean accuracy
 over classes, however many examples each has. Many, medium and few are the same mean
@@ -90,188 +72,184 @@ from ltjax.train.workdir import read_json
 config = check(read_json(pathlib.Path("WORKDIR/config.json")))
 run(build(config), "NEW_WORKDIR")"""
 
+_ALWAYS_TOLD = ("method", "loss")  # of a glossary, even if all runs have the same
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table of cells that are already HTML."""
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    name = f' class="{kind}"' if kind else ""
-    return (
-        f'<div class="wide"><table{name}><thead><tr>{top}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+# Charts in the order of the page; the rest are points of evaluators.
+_LEADING = ("class_accuracy", "training_curves", "reported", "collapse", "reliability")
 
 
-def _td(text: object, kind: str = "") -> str:
-    return f'<td class="{kind}">{text}</td>' if kind else f"<td>{text}</td>"
+def _asset(name: str) -> str:
+    return importlib.resources.files("ltjax.report").joinpath(name).read_text("utf-8")
 
 
-def _results(runs: Sequence[Run]) -> str:
-    columns = columns_of(runs)
-    rows = table_rows(runs, columns)
-    best = best_rows(rows, columns)
-    lines = []
-    for i, (row, texts) in enumerate(
-        zip(rows, table_texts(rows, columns), strict=True)
-    ):
-        line = [_td(escape(row.name)), _td(row.seeds)]
-        for j, text in enumerate(texts):
-            line.append(_td(text, "best" if i in best[j] else ""))
-        lines.append(line)
-    head = ["Method", "Seeds", *(escape(column.title) for column in columns)]
-    return _table(head, lines, "results")
-
-
-def _classes(runs: Sequence[Run]) -> str:
-    """The recall of every class, folded away; "" if no run classifies."""
-    found = class_table(runs)
-    if found is None or len(found[1]) > _LISTED_CLASSES:
-        return ""
-    head, rows = found
-    lines = [[_td(escape(text)) for text in row] for row in rows]
-    table = _table([escape(text) for text in head], lines, "results")
-    return (
-        "<details><summary>Accuracy of each class in percent"
-        f" ({len(rows)})</summary>{table}</details>"
-    )
-
-
-def flatten(config: Mapping, prefix: str = "") -> dict[str, object]:
-    """A nested config as dotted names -> values.
-
-    Example:
-        >>> flatten({"loss": {"name": "la", "tau": 1.0}})
-        {'loss.name': 'la', 'loss.tau': 1.0}
-    """
-    flat: dict[str, object] = {}
-    for name, value in config.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
-
-
-def _settings(runs: Sequence[Run]) -> str:
-    """What differs between the configs, then what they share."""
-    flats = [flatten(run.config) for run in runs]
-    names = list(dict.fromkeys(name for flat in flats for name in flat))
-    texts = {n: [json.dumps(f[n]) if n in f else "–" for f in flats] for n in names}
-    code = lambda text: f"<code>{escape(text)}</code>"  # noqa: E731
-    varied = [name for name in names if len(set(texts[name])) > 1]
-    shared = [name for name in names if len(set(texts[name])) == 1]
-    parts = []
-    if varied:
-        rows = [[_td(code(n)), *(_td(code(t)) for t in texts[n])] for n in varied]
-        head = ["Setting", *(escape(run.name) for run in runs)]
-        parts.append("<h3>What differs</h3>" + _table(head, rows))
-    if shared:
-        rows = [[_td(code(n)), _td(code(texts[n][0]))] for n in shared]
-        table = _table(["Setting", "Value"], rows)
-        count = f"{len(shared)} settings"
-        whose = "that all runs share" if len(runs) > 1 else "of the run"
-        parts.append(f"<details><summary>{count} {whose}</summary>{table}</details>")
-    return "\n".join(parts)
-
-
-def duration_text(hours: float | None) -> str:
-    """A duration in the unit that fits it, empty if unknown.
-
-    Example:
-        >>> [duration_text(hours) for hours in (0.0001, 0.005, 0.25, 3.0)]
-        ['0.4 s', '18 s', '15 min', '3.0 h']
-    """
-    if hours is None:
-        return ""
-    seconds = 3600 * hours
-    if seconds < 90:
-        return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
-    return f"{seconds / 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h"
-
-
-def _provenance(runs: Sequence[Run]) -> str:
-    """Seeds, code, versions, hardware and training set of each run."""
-    rows = []
-    for run in runs:
-        versions = run.info.get("versions") or {}
-        known = ", ".join(f"{name} {number}" for name, number in versions.items())
-        facts = (
-            run.name,
-            ", ".join(map(str, run.seeds)),
-            run.step,
-            run.info.get("code", ""),
-            known,
-            hardware_text(run),
-            duration_text(run.hours).replace(" ", "\u00a0"),
-            run.info.get("subset", ""),
+def _methods(section: Section) -> str:
+    """Boxes that show and hide runs; with their lines, the legend of all charts."""
+    styles, boxes = chart_styles(section.styles), []
+    for run in section.runs:
+        name, look = escape(run.name), styles[run.name]
+        swatch = (
+            '<svg viewBox="0 0 26 12" aria-hidden="true"><line x1="1" x2="25" y1="6"'
+            f' y2="6" stroke="{look["color"]}" stroke-width="3"'
+            f' stroke-dasharray="{look["dash"]}"></line></svg>'
         )
-        rows.append([_td(escape(str(fact))) for fact in facts])
-    head = (
-        "Method",
-        "Seeds",
-        "Steps",
-        "Code",
-        "Versions",
-        "Hardware",
-        "Time",
-        "Subset",
+        box = f'<input type="checkbox" value="{name}" checked>'
+        boxes.append(f"<label>{box}{swatch}<span>{name}</span></label>")
+    return (
+        '<fieldset class="methods"><legend>Methods shown</legend>'
+        f"{''.join(boxes)}</fieldset>"
     )
-    return _table(head, rows)
 
 
 def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode("ascii")
     caption = escape(picture.caption)
-    image = f'<img src="data:image/png;base64,{data}" alt="{caption}">'
-    kind = ' class="half"' if picture.folded else ""
-    return f"<figure{kind}>{image}<figcaption>{caption}</figcaption></figure>"
+    image = f'<img src="{data_uri(picture.png, "image/png")}" alt="{caption}">'
+    kind = {"confusions": ' class="half"', "pixels": ' class="pixels"'}
+    of = f' data-method="{escape(picture.method)}"' if picture.method else ""
+    return (
+        f"<figure{kind.get(picture.place, '')}{of}>{image}"
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
 
 
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
+def _chart(section: Section, name: str, caption: str) -> str:
+    """A chart, or until the script has drawn it the picture of the same name."""
+    picture = section.pictures.get(name)
+    if name not in section.charts:
+        return _figure(picture) if picture else ""
+    stand_in = "<noscript><p>A script draws this chart.</p></noscript>"
+    if picture:
+        uri = data_uri(picture.png, "image/png")
+        stand_in = f'<img src="{uri}" alt="{escape(caption)}">'
+    key = escape(f"{section.identity} {name}")
+    return (
+        f'<figure data-chart="{key}">{stand_in}'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
-def _section(section: Section) -> str:
-    open_ones = [p for p in section.pictures if not p.folded]
-    folded = [p for p in section.pictures if p.folded]
-    columns = columns_of(section.runs)
-    told = [group_rule(section.runs[0])] if shows_groups(columns) else []
-    told.append(f"{legend(columns)} The best mean of a column is highlighted.")
-    parts = [
-        f"<h2>{escape(section.title)}</h2>",
-        _results(section.runs),
-        *(_note(text) for text in (*told, *notes(section.runs))),
-        *(_figure(picture) for picture in open_ones),
-        _classes(section.runs),
-    ]
-    if folded:
-        figures = "\n".join(_figure(picture) for picture in folded)
-        parts.append(
-            f"<details><summary>Confusion matrices ({len(folded)})</summary>"
-            f"{figures}</details>"
-        )
-    parts += [
-        "<h3>Configuration</h3>",
-        _settings(section.runs),
-        "<h3>Provenance</h3>",
-        _provenance(section.runs),
-    ]
+def _confusions(section: Section) -> str:
+    figures = [p for p in section.pictures.values() if p.place == "confusions"]
+    if not figures:
+        return ""
+    shown = "\n".join(map(_figure, figures))
+    return (
+        f"<details><summary>Confusion matrices ({len(figures)})</summary>"
+        f"{pairs_table(section.runs)}{shown}</details>"
+    )
+
+
+def _points(section: Section) -> str:
+    parts = []
+    for name in section.charts:
+        kind, _, title = name.partition(": ")
+        if kind == "points":
+            caption = f"{title}, first replica; colors are class groups."
+            parts.append(_chart(section, name, caption))
     return "\n".join(parts)
 
 
-def render(
-    sections: Sequence[Section],
-    *,
-    left_out: Sequence[LeftOut] = (),
-    title: str = "Long-tailed runs",
-) -> str:
+def _section(section: Section) -> str:
+    runs, told = section.runs, captions(list(section.runs))
+    columns = columns_of(runs)
+    rule = [group_rule(runs[0])] if shows_groups(columns) else []
+    rule.append(f"{legend(columns)} The best mean of a column is highlighted.")
+    logged = _chart(section, "logged", told["logged"])
+    parts = [
+        f'<section id="{section.identity}">',
+        f"<h2>{escape(section.title)}</h2>",
+        _methods(section),
+        results_table(runs),
+        file_links(section.files),
+        *map(note, (*rule, *notes(runs))),
+        differences_table(runs) if len(runs) > 1 else "",
+        costs_table(runs),
+        _chart(section, "cost", told["cost"]),
+        "<h3>Figures</h3>" if section.charts or section.pictures else "",
+        *(_chart(section, name, told[name]) for name in _LEADING),
+        _points(section),
+        *(_figure(p) for p in section.pictures.values() if p.place == "pixels"),
+        classes_table(runs, section.identity),
+        _confusions(section),
+        f"<details><summary>Other logged numbers</summary>{logged}</details>"
+        if logged
+        else "",
+        "<h3>Configuration</h3>",
+        settings_tables(runs),
+        "<h3>Provenance</h3>",
+        provenance_table(runs),
+        "</section>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _glossary(sections: Sequence[Section]) -> str:
+    """What each method is made of, with the papers; "" if no run says."""
+    runs = [run for section in sections for run in section.runs if run.components]
+    kinds = dict.fromkeys(kind for run in runs for kind in run.components)
+    chosen = {kind: {_component(run, kind) for run in runs} for kind in kinds}
+    entries = {
+        run.method: "<br>".join(
+            _component(run, kind)
+            for kind in run.components
+            if kind in _ALWAYS_TOLD or len(chosen[kind]) > 1
+        )
+        for run in runs
+    }
+    if not entries:
+        return ""
+    terms = "\n".join(
+        f"<dt>{escape(name)}</dt><dd>{text}</dd>" for name, text in entries.items()
+    )
+    return (
+        '<h2 id="glossary">What the methods are</h2>'
+        f'<dl class="glossary">{terms}</dl>'
+        + note("The components in which these runs differ.")
+    )
+
+
+def _component(run: Run, kind: str) -> str:
+    part = run.components.get(kind)
+    if part is None:
+        return ""
+    name, about = escape(part["name"]), escape(part["about"])
+    return f"{escape(kind.replace('_', ' '))} <code>{name}</code>: {about}"
+
+
+def _contents(sections: Sequence[Section], *, glossary: bool) -> str:
+    entries = [(section.identity, section.title) for section in sections]
+    entries += [("glossary", "What the methods are")] if glossary else []
+    entries.append(("reproduce", "How to reproduce"))
+    items = "".join(
+        f'<li><a href="#{identity}">{escape(title)}</a></li>'
+        for identity, title in entries
+    )
+    return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
+
+
+def title_of(sections: Sequence[Section]) -> str:
+    """A title that says which runs the page is about.
+
+    Args:
+        sections: of the page, at least one.
+
+    Returns:
+        Their data, and the method if there is one run only.
+    """
+    runs = [run for section in sections for run in section.runs]
+    names = dict.fromkeys(run.data or "data" for run in runs)
+    if len(runs) == 1:
+        return f"{runs[0].name} on {sections[0].title}"
+    if len(sections) == 1:
+        return f"{len(runs)} runs on {sections[0].title}"
+    return f"{len(runs)} runs on {', '.join(names)}"
+
+
+def render(sections: Sequence[Section], *, left_out: Sequence[LeftOut] = ()) -> str:
     """The page.
 
     Args:
         sections: one per group of comparable runs.
         left_out: runs that could not be read.
-        title: of the page.
 
     Returns:
         HTML text that needs no other file and no network.
@@ -279,30 +257,46 @@ def render(
     count = sum(len(section.runs) for section in sections)
     runs = f"{count} run{'s' if count > 1 else ''}"
     data = f"{len(sections)} data set{'s' if len(sections) > 1 else ''}"
-    body = "\n".join(_section(section) for section in sections)
+    title, glossary = escape(title_of(sections)), _glossary(sections)
+    body = "\n".join(map(_section, sections))
     grouped = any(shows_groups(columns_of(section.runs)) for section in sections)
     intro = f"<p>{_GROUPS}</p>" if grouped else ""
-    missing = "".join(_note(text) for text in notes((), left_out))
+    missing = "".join(note(text) for text in notes((), left_out))
+    page_data = {
+        "methods": {s.identity: chart_styles(s.styles) for s in sections},
+        "charts": {
+            f"{s.identity} {name}": chart
+            for s in sections
+            for name, chart in s.charts.items()
+        },
+    }
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{_CSS}</style>
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title}</title>
+<style>{_asset("page.css")}</style>
 </head>
 <body>
-<h1>{escape(title)}</h1>
+<main>
+<h1>{title}</h1>
 <p class="note">{runs} on {data}, each as it was last evaluated.</p>
 {missing}
+{_contents(sections, glossary=bool(glossary)) if len(sections) > 1 else ""}
 {intro}
 {body}
-<h2>How to reproduce</h2>
+{glossary}
+<h2 id="reproduce">How to reproduce</h2>
 <p>Every run keeps its full configuration. With the versions above and the same data
 (equal "subset" fingerprints mean equal training examples), this trains it again:</p>
 <pre><code>{escape(_REPRODUCE)}</code></pre>
 <p class="note">The same kind and number of devices give the same numbers up to
 rounding; otherwise expect differences of the size of the spread over seeds.</p>
+</main>
+{json_script("page-data", page_data)}
+<script>{_asset("page.js")}</script>
 </body>
 </html>
 """

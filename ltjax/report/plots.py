@@ -28,7 +28,7 @@ def _styles(series: Mapping, reference: str | None, styles) -> dict[str, LineSty
     return styles or method_styles(list(series), reference)
 
 
-def _mean_std(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def mean_std(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Over the last axis (replicas), leaving NaN out; no spread for one replica."""
     known = ~np.isnan(values)
     count = known.sum(-1)
@@ -42,7 +42,7 @@ def _mean_std(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 def line_and_band(axes, x, values, style: LineStyle, *, marked: bool):
     """Mean over the last axis as a line, one standard deviation as a band around it."""
-    mean, std = _mean_std(values)
+    mean, std = mean_std(values)
     (line,) = axes.plot(
         x,
         mean,

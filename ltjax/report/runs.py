@@ -79,6 +79,11 @@ class Run:
         return str(self.info.get("backbone") or model.get("name", ""))
 
     @property
+    def components(self) -> dict[str, Mapping[str, str]]:
+        """Section of the config -> "name" and "about" of what was chosen there."""
+        return dict(self.info.get("components") or {})
+
+    @property
     def total_steps(self) -> int | None:
         """Length of the run, if known."""
         return self.info.get("total_steps")

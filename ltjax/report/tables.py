@@ -38,6 +38,7 @@ __all__ = [
     "columns_of",
     "csv_table",
     "csv_text",
+    "digits_of",
     "group_rule",
     "hardware_text",
     "legend",
@@ -91,8 +92,8 @@ def columns_of(runs: Sequence[Run]) -> tuple["Column", ...]:
     return tuple(found.values())
 
 
-def _digits(column: "Column") -> int:
-    """Shown behind the point."""
+def digits_of(column: "Column") -> int:
+    """Digits of a metric that are shown behind the point."""
     return 2 if column.percent else 3
 
 
@@ -133,7 +134,7 @@ def best_rows(rows: Sequence[Row], columns: Sequence["Column"]) -> list[set[int]
     result = []
     for j, column in enumerate(columns):
         known = {i: row.cells[j].mean for i, row in enumerate(rows)}
-        digits = _digits(column)
+        digits = digits_of(column)
         shown = {i: round(v, digits) for i, v in known.items() if v is not None}
         top = (max if column.best == "max" else min)(shown.values(), default=None)
         winners = {i for i, value in shown.items() if value == top}
@@ -147,7 +148,7 @@ def table_texts(
     """The cells of a table as they are shown, row by row."""
     return [
         tuple(
-            cell_text(value, _digits(column))
+            cell_text(value, digits_of(column))
             for value, column in zip(row.cells, columns, strict=True)
         )
         for row in rows
@@ -251,7 +252,7 @@ def csv_table(runs: Sequence[Run], columns: Sequence["Column"] | None = None) ->
     rows = [head]
     for run, row in zip(runs, table_rows(runs, columns), strict=True):
         numbers = [
-            _number(value, _digits(column) + 2)
+            _number(value, digits_of(column) + 2)
             for column, c in zip(columns, row.cells, strict=True)
             for value in c
         ]
@@ -267,8 +268,8 @@ def class_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]] | None
         runs: comparable ones, in order.
 
     Returns:
-        (head, rows) of texts: class, training examples, then a column per run that has
-        recalls, in percent; None if none has.
+        (head, rows) of texts: class, group, training examples, then a column per run
+        that has recalls, in percent; None if none has.
     """
     recalls = {run.name: run.recall for run in runs}
     known = {name: value for name, value in recalls.items() if value is not None}
@@ -276,11 +277,14 @@ def class_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]] | None
         return None
     counts = runs[0].class_counts
     names = runs[0].class_names or tuple(map(str, range(len(counts))))
+    group_of = np.full(len(counts), "", dtype=object)
+    for name, members in runs[0].groups.items():
+        group_of[members] = name
     rows = []
     for k in np.argsort(-counts, kind="stable"):
         texts = [cell_text(cell(recall[:, k]), 1) for recall in known.values()]
-        rows.append([names[k], str(counts[k]), *texts])
-    return ["Class", "Training examples", *known], rows
+        rows.append([names[k], group_of[k], str(counts[k]), *texts])
+    return ["Class", "Group", "Training examples", *known], rows
 
 
 def hardware_text(run: Run) -> str:
@@ -335,7 +339,7 @@ def results_csv(runs: Sequence[Run], *, relative_to: str | os.PathLike = ".") ->
         for column in run.columns:
             if column.key == run.judged:
                 ((found,),) = (row.cells for row in table_rows([run], [column]))
-                values["judged_mean"] = _number(found.mean, _digits(column))
-                values["judged_std"] = _number(found.std, _digits(column))
+                values["judged_mean"] = _number(found.mean, digits_of(column))
+                values["judged_std"] = _number(found.std, digits_of(column))
         rows.append([values[field] for field in RESULT_FIELDS])
     return csv_grid(rows)

@@ -187,6 +187,8 @@ def _metrics(out, grads) -> dict[str, tuple]:
         "loss": (out.loss, 1.0),
         **out.aux.get("metrics", {}),
         "grad_norm": (optax.tree.norm(grads), 1.0),
+        # The one at theta, and one for every term that is taken elsewhere.
+        "passes": (1.0 + sum(rise is not None for rise in out.rises), 1.0),
     }
     for k, term in enumerate(out.terms):
         active = jnp.asarray(term["active"], jnp.float32)

@@ -92,6 +92,10 @@ def facts_of(run: Run) -> dict[str, Any]:
             for column in evaluator.columns
         ],
         "judged": run.judged,
+        "components": {
+            section: {"name": chosen.name, "about": chosen.component.about}
+            for section, chosen in run.config.sections.items()
+        },
         **provenance.versions(),
         **provenance.hardware(),
     }

@@ -1,6 +1,7 @@
 """Workdirs as the training loop writes them, without training anything."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -150,3 +151,17 @@ def la(workdir):
     return workdir(
         "la", method="LA", confusion=ONE_SEED, class_counts=COUNTS, records=records
     )
+
+
+@pytest.fixture
+def toy():
+    """The confusions and counts of `ce` and `la`, for other workdirs."""
+    return types.SimpleNamespace(
+        counts=COUNTS, two_seeds=TWO_SEEDS, one_seed=ONE_SEED, record=train_record
+    )
+
+
+@pytest.fixture(scope="session")
+def write_runs():
+    """`write_workdir`, for fixtures that outlive a test."""
+    return write_workdir

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ltjax.report import ReportError, write_report
-from ltjax.report.build import find_workdirs, slug
-from ltjax.report.html import flatten
+from ltjax.report.build import find_workdirs
+from ltjax.report.cells import slug
+from ltjax.report.page_tables import flatten
 
 
 class Page(HTMLParser):
@@ -36,8 +37,9 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
-        if self.open and self.open[-1][0] == "td":
-            self.cells.append((data, self.open[-1][1].get("class")))
+        tag, attributes = self.open[-1] if self.open else ("", {})
+        if tag == "td" or attributes.get("scope") == "row":
+            self.cells.append((data, attributes.get("class")))
 
 
 @pytest.fixture(scope="module")
@@ -78,22 +80,39 @@ def test_the_page_is_well_formed_and_needs_nothing_else(report):
     text = report["report.html"].read_text()
     page = Page(text)
     links = [(t, k, v) for t, k, v in page.attributes if k in ("src", "href", "srcset")]
-    assert len(links) == 5 and all(tag == "img" for tag, _, _ in links)
-    for _, _, source in links:
+    pictures = [source for tag, _, source in links if tag == "img"]
+    files = [source for tag, _, source in links if tag == "a"]
+    assert len(pictures) == 5 and len(links) == len(pictures) + len(files)
+    for source in pictures:
         kind, _, data = source.partition(",")
         assert kind == "data:image/png;base64"
         assert base64.b64decode(data, validate=True).startswith(b"\x89PNG")
-    assert not re.search(r"https?://|url\(|@import|<script|<link", text)
+    assert all(source.startswith("data:text/csv;base64,") for source in files)
+    assert not re.search(r"https?://|url\(|@import|<link|<script[^>]*src", text)
+    assert "default-src 'none'" in text  # the browser refuses the network
     assert all(value for tag, key, value in page.attributes if key == "alt")
     assert "prefers-color-scheme: dark" in text
 
 
+def test_the_page_carries_its_files(report):
+    page = report["report.html"].read_text()
+    links = re.findall(r'download="([^"]+)" href="data:text/csv;base64,([^"]+)"', page)
+    assert {name for name, _ in links} == {
+        "table.csv",
+        "results.csv",
+        "classes.csv",
+        "confused.csv",
+    }
+    for name, data in links:
+        assert base64.b64decode(data).decode() == report[name].read_text()
+
+
 def test_the_page_shows_the_numbers_and_marks_the_best(report):
     page = Page(report["report.html"].read_text())
-    cells = dict(page.cells)
-    assert cells["58.33 ± 2.36"] is None and cells["70.00"] == "best"
-    assert cells["95.00 ± 7.07"] == "best" and cells["5.00"] == "best"
-    assert "LA <b>" in cells  # escaped, not a tag
+    shown = set(page.cells)
+    assert {("58.33 ± 2.36", None), ("70.00", "best")} <= shown
+    assert {("95.00 ± 7.07", "best"), ("5.00", "best")} <= shown
+    assert ("LA <b>", None) in shown  # escaped, not a tag
     text = "".join(page.text)
     assert "jax 0.10.2" in text and "abc1234" in text and "9f2c" in text
     assert '"WORKDIR/config.json"' in text
@@ -208,9 +227,9 @@ def test_class_names_reach_files_and_page(workdir, tmp_path):
     )
     paths = write_report(path, tmp_path / "out")
     assert paths["classes.csv"].read_text().splitlines() == [
-        "Class,Training examples,CE",
-        "bee & co,200,50.0",
-        "ant,10,75.0",
+        "Class,Group,Training examples,CE",
+        "bee & co,many,200,50.0",
+        "ant,few,10,75.0",
     ]
     cells = dict(Page(paths["report.html"].read_text()).cells)
     assert "bee & co" in cells and "ant" in cells

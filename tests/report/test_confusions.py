@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from ltjax.report import write_report
-from ltjax.report.build import _pictures
 from ltjax.report.confusions import (
     confused_pairs,
     group_confusion,
     plot_many_confusions,
 )
+from ltjax.report.figures import all_pictures
 from ltjax.report.reading import read_run
+from ltjax.report.style import method_styles
 
 # Classes 0 and 1 are many, 2 is few. Rows sum to 10, 20 and 4.
 MATRIX = np.array([[8, 2, 0], [5, 10, 5], [3, 0, 1]])
@@ -77,5 +78,6 @@ def test_a_report_of_many_classes(workdir, tmp_path):
         "share (%)": "30.8",
         "examples": "4",
     }
-    pictures = _pictures([read_run(path)], reference="CE")
+    run = read_run(path)
+    pictures = all_pictures([run], method_styles([run.name]), None)
     assert "each class group go" in pictures["confusion_ce"].caption

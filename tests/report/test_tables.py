@@ -221,7 +221,7 @@ def test_runs_judged_by_different_metrics_share_a_table(ce, other):
     assert lines[2].endswith("| – | – |") and lines[3].count("–") == 7
     assert class_table([simclr]) is None
     head, _ = class_table([ce_run, simclr])
-    assert head == ["Class", "Training examples", "CE"]
+    assert head == ["Class", "Group", "Training examples", "CE"]
 
 
 def test_a_column_that_nobody_computed_is_not_shown(judged_workdir):
@@ -251,11 +251,11 @@ def test_classes_have_their_names_and_come_from_frequent_to_rare(workdir):
         class_names=["ant", "bee", "cat"],
     )
     head, rows = class_table([read_run(path)])
-    assert head == ["Class", "Training examples", "CE"]
+    assert head == ["Class", "Group", "Training examples", "CE"]
     assert rows == [
-        ["bee", "200", "50.0"],
-        ["cat", "50", "75.0"],
-        ["ant", "10", "25.0"],
+        ["bee", "many", "200", "50.0"],
+        ["cat", "medium", "50", "75.0"],
+        ["ant", "few", "10", "25.0"],
     ]
 
 
