@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from ltjax._numerics import double_precision
+
 
 def _load_table():
     name = "ltjax_features_table"
