@@ -15,7 +15,9 @@ import tomllib
 import pytest
 
 from ltjax import cli, config_file, train_arguments
+from ltjax.commands import sweep
 from ltjax.methods import presets
+from ltjax.sweeps import open_sweep, read_grid
 from ltjax.train.config import default_config
 from ltjax.train.stages import check_stages
 
@@ -96,6 +98,11 @@ def _check_make(words):
 
 def _check_ltjax(words):
     args, rest = cli._parser().parse_known_args(words)
+    if args.command == "sweep":
+        with tempfile.TemporaryDirectory() as place:
+            make, grid = sweep.config_maker(args, rest), read_grid(args.grid)
+            assert open_sweep(grid, make, place).waiting
+        return
     if args.command != "train":
         assert rest == []
         return
@@ -123,7 +130,8 @@ def _data_of(folder):
 def _check_pip(words):
     assert words[0] == "install"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for extras in re.findall(r"\[([\w,]+)\]", words[-1]):
+    own = [word for word in words if word.strip("'").startswith((".", "ltjax"))]
+    for extras in re.findall(r"\[([\w,]+)\]", " ".join(own)):
         assert set(extras.split(",")) <= set(project["optional-dependencies"])
 
 

@@ -68,7 +68,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         )
     grid = read_grid(args.grid)
     trackers = trackers_of(args)
-    sweep = open_sweep(grid, _maker(args, rest), args.workdir, limit=args.replicas)
+    sweep = open_sweep(
+        grid, config_maker(args, rest), args.workdir, limit=args.replicas
+    )
     if args.dry_run:
         print(_plan(sweep))
         return 0
@@ -118,7 +120,7 @@ def _report(workdir: str, folders: list) -> None:
         print(f"{name:<24} {path}")
 
 
-def _maker(args: argparse.Namespace, rest: list[str]) -> Any:
+def config_maker(args: argparse.Namespace, rest: list[str]) -> Any:
     """What makes the config of a run from what the grid fixes."""
     spec, overrides = split_config(rest)
 
