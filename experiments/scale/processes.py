@@ -253,8 +253,8 @@ def holds(row: Mapping[str, str]) -> bool:
 
 # Check -> (function, its cases).
 CHECKS = {
-    "alike": (alike, [f"{layout}, {feed}" for layout in LAYOUTS for feed in FEEDS]),
-    "restored": (restored, list(CHAINS)),
-    "killed": (killed, list(VICTIMS)),
     "preempted": (preempted, list(SUBJECTS)),
+    "killed": (killed, list(VICTIMS)),
+    "restored": (restored, list(CHAINS)),
+    "alike": (alike, [f"{layout}, {feed}" for layout in LAYOUTS for feed in FEEDS]),
 }
