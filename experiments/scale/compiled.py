@@ -144,7 +144,6 @@ def holds(row: Mapping[str, str]) -> bool:
 # ------------------------------------------------------------------------- programs
 
 _COLORS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_WITHOUT_GATHER = ("all-reduce", "arguments", "temporaries")
 # The images of the views are temporaries too, and no part of the model.
 _VIEWS = ("all-reduce", "all-gather", "arguments")
 
@@ -154,10 +153,10 @@ def _images(side: int, **model: Any) -> dict[str, Any]:
     return {"augment": {"name": "imagenet", "size": side, **_COLORS}, "model": model}
 
 
-def _resnet50(fsdp: int) -> Subject:
+def _resnet50() -> Subject:
     network = cost.resnet(*cost.RESNET50, 1000, side=224)
-    step = cost.Step(network, 512, DEVICES, fsdp, cost.input_bytes(224))
-    claims = _WITHOUT_GATHER if fsdp == 1 else QUANTITIES
+    step = cost.Step(network, 512, DEVICES, 1, cost.input_bytes(224))
+    claims = ("all-reduce", "arguments", "temporaries")  # nothing is gathered
     return Subject(_images(224, name="resnet50"), 224, 1000, step, claims)
 
 
@@ -188,8 +187,7 @@ def _simclr(batch: int, hidden: int, width: int, features: int, block: int) -> S
 _VIT_B = {"patch": 16, "width": 768, "depth": 12, "heads": 12, "classes": 1000}
 _SMALL_VIT = {"patch": 4, "width": 128, "depth": 1, "heads": 2, "classes": 10}
 PROGRAMS = {
-    "ResNet-50, batch 512, fsdp 1": _resnet50(1),
-    "ResNet-50, batch 512, fsdp 2": _resnet50(2),
+    "ResNet-50, batch 512, fsdp 1": _resnet50(),
     "ViT-B/16, batch 512, fsdp 2": _vit(224, 512, 2, **_VIT_B),
     "SimCLR, 16384 views": _simclr(8192, 512, 512, 128, 2048),
     "a small ViT, fsdp 2": _vit(32, 512, 2, **_SMALL_VIT),

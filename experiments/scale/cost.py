@@ -318,14 +318,6 @@ def estimated(step: Step) -> dict[str, float]:
 # ---------------------------------------------------------------------------- plans
 
 
-class Plan(NamedTuple):
-    """A training that the README's table lists: its batch grows with the chips."""
-
-    name: str
-    step: Step
-    batch_per_chip: int = 0  # 0: the batch is that of the step, on any number of chips
-
-
 CHIPS = (8, 64, 512)
 RESNET50 = ((3, 4, 6, 3), (64, 128, 256, 512))
 

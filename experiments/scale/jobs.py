@@ -108,7 +108,10 @@ def _member(
         command += ["--multihost", "--coordinator", place]
         command += ["--num-processes", str(job.processes)]
         command += ["--process-id", str(process)]
-    return cli.main(command)
+    code = cli.main(command)
+    if job.processes > 1:  # a fork ends without the exit handler that does this
+        jax.distributed.shutdown()
+    return code
 
 
 def ended(team: Sequence[Command]) -> list[int]:

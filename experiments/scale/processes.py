@@ -42,9 +42,10 @@ FEEDS = ("resident", "streaming")
 
 # What a preempted job consists of: state of every kind, parameters in two parts.
 _PAIR = STEPS | FSDP | {"replicas.seeds": "(0, 1)", "total": "20 steps"}
+_EARLY = {"pseudo_labels.start": "2 steps", "pseudo_labels.every": "4 steps"}
 SUBJECTS = {
     "sse_sam": Job("mnist1d_lt.py:method=la,gradient=sse_sam,smoke", _PAIR | SMALL),
-    "fixmatch, darp": Job("semi_lt.py:method=darp,smoke", _PAIR | SMALL),
+    "fixmatch, darp": Job("semi_lt.py:method=darp,smoke", _PAIR | SMALL | _EARLY),
     "moco": Job("selfsup_lt.py:method=moco,probe=false,smoke", _PAIR | SMALL),
 }
 
@@ -253,8 +254,8 @@ def holds(row: Mapping[str, str]) -> bool:
 
 # Check -> (function, its cases).
 CHECKS = {
-    "alike": (alike, [f"{layout}, {feed}" for layout in LAYOUTS for feed in FEEDS]),
-    "restored": (restored, list(CHAINS)),
-    "killed": (killed, list(VICTIMS)),
     "preempted": (preempted, list(SUBJECTS)),
+    "killed": (killed, list(VICTIMS)),
+    "restored": (restored, list(CHAINS)),
+    "alike": (alike, [f"{layout}, {feed}" for layout in LAYOUTS for feed in FEEDS]),
 }
