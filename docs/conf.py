@@ -26,7 +26,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 default_role = "code"
-autodoc_member_order = "groupwise"
+autodoc_member_order = "alphabetical"
 autodoc_typehints = "none"  # the docstrings say shapes, which types do not
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -44,10 +44,10 @@ def _name_files_elsewhere(app, docname: str, source: list[str]) -> None:
     folder = (pathlib.Path(app.srcdir) / docname).parent
 
     def named(link: re.Match) -> str:
-        path = os.path.relpath(folder / link[2], ROOT)
-        return link[0] if path.startswith("docs") else f"{link[1]} (`{path}`)"
+        path = os.path.relpath(folder / link[1], ROOT)
+        return link[0] if path.startswith("docs") else f"`{path}`"
 
-    source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)\)", named, source[0])
+    source[0] = re.sub(r"\[[^\]]+\]\((\.\./[^)#]+)\)", named, source[0])
 
 
 def _is_elsewhere(app, what, name: str, found, skip: bool, options) -> bool:

@@ -142,7 +142,8 @@ def _table(head: list[str], rows: list[list[str]]) -> nodes.table:
         group += part
         for line in lines:
             row = nodes.row()
-            row += [nodes.entry("", nodes.paragraph("", text)) for text in line]
+            whole = [text.replace(" ± ", "\u00a0±\u00a0") for text in line]
+            row += [nodes.entry("", nodes.paragraph("", text)) for text in whole]
             part += row
     return table
 
