@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed.stamp
 
-.PHONY: env demo test browser test-slow test-latest soak bench-gpu gpu-wheels lint types unit build clean
+.PHONY: env demo docs test browser test-slow test-latest soak bench-gpu gpu-wheels lint types unit build clean
 
 env: $(STAMP)
 
@@ -40,12 +40,16 @@ browser:
 unit: env browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
+# The site of the documentation, in docs/_build; warnings are errors.
+docs: env
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 build: env
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 	$(BIN)/python tests/check_wheel.py dist
 
-test: lint types unit build
+test: lint types docs unit build
 
 # What takes too long for every push: more combinations, every shipped method, attacks.
 test-slow: env
@@ -90,4 +94,4 @@ gpu-wheels: env
 	du -sh .whl
 
 clean:
-	rm -rf $(VENV) .venv-latest dist .jax_cache .whl
+	rm -rf $(VENV) .venv-latest dist docs/_build .jax_cache .whl

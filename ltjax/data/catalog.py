@@ -15,7 +15,7 @@ class Dataset(NamedTuple):
     """An entry of `DATASETS`.
 
     Attributes:
-        open: (split, **options) -> Contents.
+        open: `(split, **options) -> Contents`.
         options: values for `open` that belong to this data set.
         num_classes: K.
         mean: per channel of inputs in [0, 1], or None.

@@ -55,7 +55,7 @@ class Source:
         num_classes: K.
         shape: shape of one input.
         dtype: of the inputs, uint8 (images) or float32.
-        reader: positions in the stored split [n] -> inputs [n, *shape].
+        reader: positions in the stored split [n] -> inputs `[n, *shape]`.
         split: which part of the data set, for messages.
         class_names: K names, or None.
         mean: per channel, of inputs scaled to [0, 1], or None if nothing is known.
@@ -154,7 +154,7 @@ class Source:
             indices: [n] int in [0, N), repetitions allowed.
 
         Returns:
-            [n, *shape] of `dtype`.
+            `[n, *shape]` of `dtype`.
 
         Raises:
             IndexError: if an index lies outside [0, N).

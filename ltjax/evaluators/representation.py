@@ -44,10 +44,10 @@ class FeatureOptions:
     )
 
 
-def _features_of(
+def feature_function(
     caller: str, options: FeatureOptions, setting: EvaluatorSetting
 ) -> Callable[[Any, Mapping], jax.Array]:
-    """(state, batch) -> features [B, D] in evaluation mode."""
+    """(state, batch) -> features [B, D] of the network "main", in evaluation mode."""
     network = setting.networks["main"]
 
     def features_of(state, batch):
@@ -63,7 +63,7 @@ def _features_of(
     return features_of
 
 
-def _gathered(features_of: Callable) -> Sweep:
+def gathered(features_of: Callable) -> Sweep:
     """A pass that keeps (features, true labels) of every example."""
 
     def gather(state, batch, extra):
@@ -162,7 +162,7 @@ def knn(options: KNNOptions, setting: EvaluatorSetting) -> Evaluator:
     """
     num_classes = len(setting.class_counts)
     k = min(options.k, setting.num_train)
-    features_of = _features_of("knn", options, setting)
+    features_of = feature_function("knn", options, setting)
 
     def votes(state, batch, bank):
         found = knn_predict(
@@ -182,7 +182,7 @@ def knn(options: KNNOptions, setting: EvaluatorSetting) -> Evaluator:
         "knn",
         votes,
         setting,
-        bank=_gathered(features_of),
+        bank=gathered(features_of),
     )
 
 
@@ -212,7 +212,7 @@ def _probe(
     solve: Callable[..., LinearProbe],
 ) -> Evaluator:
     """The accuracy of a linear classifier that `solve(features, labels)` finds."""
-    features_of = _features_of(prefix.rstrip("_"), options, setting)
+    features_of = feature_function(prefix.rstrip("_"), options, setting)
 
     def digest(found):
         solved = [solve(*one) for one in zip(*map(np.asarray, found), strict=True)]
@@ -228,7 +228,7 @@ def _probe(
         title.lower(),
         logits_of,
         setting,
-        bank=_gathered(features_of),
+        bank=gathered(features_of),
         digest=digest,
     )
 
@@ -330,7 +330,7 @@ def sphere(options: SphereOptions, setting: EvaluatorSetting) -> Evaluator:
         "neighborhood_uniformity" and "class_tightness" (distances within a class).
     """
     num_classes = len(setting.class_counts)
-    features_of = _features_of("sphere", options, setting)
+    features_of = feature_function("sphere", options, setting)
 
     def of_one(features, labels):
         features = features / np.maximum(
@@ -385,7 +385,7 @@ def sphere(options: SphereOptions, setting: EvaluatorSetting) -> Evaluator:
         ),
     )
     return Evaluator(
-        judge=_gathered(features_of),
+        judge=gathered(features_of),
         arrays=arrays,
         summarize=summarize,
         columns=columns,

@@ -200,7 +200,7 @@ def drauc_radii(
         ratio: k; 1 gives both classes the same.
 
     Returns:
-        (epsilon_+, epsilon_-), float32.
+        :math:`(\epsilon_+, \epsilon_-)`, float32.
 
     Raises:
         ValueError: if a readable share is outside (0, 1), or a number is negative.

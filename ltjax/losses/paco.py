@@ -95,7 +95,7 @@ def paco(
         [0.1054 2.3026]
 
     Limits: alpha = gamma = 0 is `balanced_softmax`; at the optimum a center has
-    probability beta / (beta + alpha |P|).
+    probability `beta / (beta + alpha |P|)`.
 
     References:
         Cui, Zhong, Liu, Yu, Jia, "Parametric Contrastive Learning", ICCV 2021, eq. 6

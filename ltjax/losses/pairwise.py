@@ -221,8 +221,8 @@ def auc_logistic(
     .. math:: \phi(t) = \log(1 + e^{-g t})
 
     It has no form faster than the sum over pairs: B^2 terms (not B^2 K, an anchor reads
-    only its own column; N_+ N_- for a binary problem), of which block^2 are held at a
-    time, in the gradient as well.
+    only its own column; :math:`N_+ N_-` for a binary problem), of which block^2 are
+    held at a time, in the gradient as well.
 
     Args:
         scores: [B, K] float, or [B] for a binary problem.

@@ -136,9 +136,9 @@ class Predictor:
         r"""The probability of each class.
 
         Args:
-            inputs: [N, *input_shape] of `input_dtype`, as the data set delivers them:
-                neither scaled nor normalized. Or the path of an image, or a list of
-                them, which are decoded, turned upright and brought to size as the
+            inputs: `[N, *input_shape]` of `input_dtype`, as the data set delivers
+                them: neither scaled nor normalized. Or the path of an image, or a list
+                of them, which are decoded, turned upright and brought to size as the
                 training images were.
             prior: of the classes where the network is used. None: as the run predicts,
                 without a correction. "uniform", "train", [K] numbers or a mapping from

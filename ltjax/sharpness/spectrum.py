@@ -237,8 +237,8 @@ def nonconvexity(lambda_min: float, lambda_max: float) -> float:
         (0.25, 0.0)
 
     References:
-        Rangwani et al., NeurIPS 2022, use |lambda_min / lambda_max|, which is the same
-        at a saddle but not zero where the Hessian is positive definite.
+        Rangwani et al., NeurIPS 2022, use `|lambda_min / lambda_max|`, which is the
+        same at a saddle but not zero where the Hessian is positive definite.
     """
     negative = max(0.0, -lambda_min)
     if negative == 0.0:

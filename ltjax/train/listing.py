@@ -7,7 +7,8 @@ from ltjax.train.config import EngineOptions, ReplicaOptions
 from ltjax.train.sections import SECTIONS, kinds
 
 
-def _preset(values: dict) -> str:
+def preset_text(values: dict) -> str:
+    """The label of a preset and the components that it chooses, in one line."""
     chosen = [
         f"{path}={value['name'] if isinstance(value, dict) else value}"
         for path, value in values.items()
@@ -33,7 +34,7 @@ def listing(kind: str = "") -> str:
         >>> print(listing("presets").splitlines()[0])
         presets
     """
-    sections = {"presets": {name: _preset(v) for name, v in PRESETS.items()}}
+    sections = {"presets": {name: preset_text(v) for name, v in PRESETS.items()}}
     for name, table in kinds().items():
         sections[name] = {key: table[key].about for key in table}
     sections["datasets"] |= DATA.forms

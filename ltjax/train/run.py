@@ -89,7 +89,7 @@ class Run(NamedTuple):
 
     Attributes:
         init: (seed, hyper) -> TrainState of one replica; jit- and vmap-able.
-        step: (state, batch, *, program) -> (state, metrics) of one replica.
+        step: `(state, batch, *, program) -> (state, metrics)` of one replica.
         plan: step -> (indices int32, mask bool), both [R, B] (with companions [R, B,
             C]); pure, host only.
         program: step -> `Program`, the static key of the compiled program of that step.

@@ -1,7 +1,7 @@
 """Runs that follow each other: each starts from named parts of an earlier one.
 
 A config with `stages` is several runs. Each entry has a name and says what is different
-in that run, by dotted option or by section:
+in that run, by dotted option or by section::
 
     stages = (
         {"name": "first"},

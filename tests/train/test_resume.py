@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax.methods.registry import LOSSES
 from ltjax.options import ConfigError
 from ltjax.train.checkpoint import restore_params
 from ltjax.train.loop import Preempted
@@ -343,6 +344,7 @@ def test_files_of_a_finished_run(plain):
     assert facts["num_params"] == 40 * 16 + 32 + 160 + 10
     assert facts["hardware"]["devices"] == 1
     assert facts["versions"]["jax"] == jax.__version__
+    assert facts["components"]["loss"] == {"name": "ce", "about": LOSSES["ce"].about}
     with np.load(workdir / "evaluation" / "test_24.npz") as arrays:
         assert arrays["confusion"].shape == (1, 10, 10)
         # Every test example once, although the last batch is padded.

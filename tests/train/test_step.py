@@ -73,6 +73,7 @@ def test_whole_steps_of_the_engine_by_hand(tiny, devices):
         for i, g in enumerate(gradient):
             velocity[i] = 0.9 * velocity[i] + g + 2e-4 * params[i]
             params[i] = params[i] - lr * velocity[i]
+        assert float(metrics["passes"][0]) == 1
         assert float(metrics["lr"][0]) == pytest.approx(lr, rel=1e-6)
         assert float(metrics["loss"][0]) == pytest.approx(loss, rel=1e-4)
     for found, expected in zip(leaves(state.params), params, strict=True):
@@ -292,7 +293,8 @@ def test_what_a_method_prepares_is_seen_by_every_pass(tiny, devices, assert_same
         )
 
     start = states[0].replace(method_state={"count": jnp.zeros((), jnp.int32)})
-    new = step_with(run, prepare=prepare, loss=loss)(start, batches)[0]
+    new, metrics = step_with(run, prepare=prepare, loss=loss)(start, batches)
+    assert float(metrics["passes"][0]) == 2  # the gradient, and that of the moved point
     assert len(seen) == 1 and int(new.method_state["count"]) == 1
     assert np.isfinite(jax.tree.leaves(new.params)[0]).all()
 
