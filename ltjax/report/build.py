@@ -154,7 +154,8 @@ def write_report(
 
     Returns:
         File name -> path: "table.md", "table.csv", "results.csv", "report.html" and,
-        where they make sense, "classes.csv", "confused.csv" and the figures, PNG.
+        where they make sense, "classes.csv", "confused.csv", "differences.csv" and the
+        figures, PNG.
 
     Raises:
         ReportError: for a path that is not a folder, or if none of the runs can be

@@ -72,7 +72,11 @@ from ltjax.train.workdir import read_json
 config = check(read_json(pathlib.Path("WORKDIR/config.json")))
 run(build(config), "NEW_WORKDIR")"""
 
-_ALWAYS_TOLD = ("method", "loss")  # of a glossary, even if all runs have the same
+_ALWAYS_TOLD = (
+    "method",
+    "loss",
+    "gradient",
+)  # of a glossary, even if all runs have the same
 
 # Charts in the order of the page; the rest are points of evaluators.
 _LEADING = ("class_accuracy", "training_curves", "reported", "collapse", "reliability")
@@ -143,7 +147,7 @@ def _points(section: Section) -> str:
     for name in section.charts:
         kind, _, title = name.partition(": ")
         if kind == "points":
-            caption = f"{title}, first replica; colors are class groups."
+            caption = f"Points of {title}, first replica; colors are class groups."
             parts.append(_chart(section, name, caption))
     return "\n".join(parts)
 

@@ -7,6 +7,7 @@ PARTS = {
     "method": {"name": "supervised", "about": "labelled examples"},
     "loss": {"name": "la", "about": "logit <adjustment> (Menon 2021)"},
     "gradient": {"name": "plain", "about": "one gradient"},
+    "model": {"name": "mlp", "about": "a perceptron"},
 }
 SAM = PARTS | {"gradient": {"name": "sam", "about": "SAM (Foret 2021)"}}
 
@@ -31,7 +32,7 @@ def test_a_glossary_says_in_what_the_methods_differ(workdir, tmp_path, toy):
         "gradient <code>sam</code>: SAM (Foret 2021)",
     ]
     one = page_of(write_report(workdirs[:1], tmp_path / "one"))
-    assert "<code>la</code>" in one and "one gradient" not in one
+    assert "<code>la</code>" in one and "a perceptron" not in one
 
 
 def test_titles_and_contents(workdir, tmp_path, ce, la, toy):
