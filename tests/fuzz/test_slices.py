@@ -22,7 +22,16 @@ def thin(count):
     )
 
 
-@pytest.mark.parametrize("module", MODULES)
+SLOW = ("losses",)  # which compile the most
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in MODULES
+    ],
+)
 def test_public_functions(module):
     @thin(10)
     @hypothesis.given(functions.calls(module))
