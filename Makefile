@@ -69,7 +69,7 @@ test-latest:
 soak: export JAX_PLATFORMS = cpu
 soak: export JAX_COMPILATION_CACHE_DIR = .jax_cache
 soak: env
-	for attack in kills flips pairs disk table; do \
+	for attack in kills flips pairs disk fuzz table; do \
 		$(BIN)/python -m experiments.reliability $$attack || exit 1; \
 	done
 	$(BIN)/python -m pytest -n 2 -m slow tests/faults

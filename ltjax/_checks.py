@@ -18,14 +18,18 @@ def is_concrete(*values) -> bool:
 
 
 def shape_of(x) -> tuple[int, ...]:
-    return tuple(np.shape(x))
+    """The shape; of a nested list that is not rectangular its length only."""
+    try:
+        return tuple(np.shape(x))
+    except ValueError:
+        return (len(x),)
 
 
 def dtype_of(caller: str, name: str, x) -> np.dtype:
     """The dtype that JAX gives `x`; lists are read as numpy reads them.
 
     Raises:
-        TypeError: naming the argument, if it is not an array of numbers.
+        TypeError: naming the argument, if it is not an array of real numbers.
     """
     if not isinstance(x, (jax.Array, np.ndarray, np.generic)):
         try:
@@ -36,12 +40,15 @@ def dtype_of(caller: str, name: str, x) -> np.dtype:
                 " rectangular, expected an array of numbers"
             ) from None
     try:
-        return jnp.result_type(x)
+        dtype = jnp.result_type(x)
     except TypeError:
         what = f"dtype {x.dtype}" if x.shape else repr(x.item())
         raise TypeError(
             f"{caller}: {name} is {what}, expected an array of numbers"
         ) from None
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"{caller}: {name} is dtype {dtype}, expected real numbers")
+    return dtype
 
 
 def check_floating(caller: str, name: str, x) -> None:
@@ -58,6 +65,23 @@ def check_integers(caller: str, name: str, x) -> None:
         raise TypeError(f"{caller}: {name} have dtype {given}, expected integers")
 
 
+def check_compared(caller: str, name: str, labels) -> None:
+    """Checks that integers which are only compared keep their differences in int32.
+
+    JAX would cut 2^32 + 1 to 1 without a word, and make two classes one.
+    """
+    check_integers(caller, name, labels)
+    if isinstance(labels, jax.Array):  # as wide as JAX can hold, or traced
+        return
+    known = np.asarray(labels)
+    wide = known[(known < -(2**31)) | (known >= 2**31)]
+    if wide.size:
+        raise ValueError(
+            f"{caller}: {name} hold {wide[0]}, expected integers that int32 holds;"
+            " number the classes"
+        )
+
+
 def class_axis(caller: str, name: str, x) -> int:
     """K, the length of the last axis of predictions [..., K] of numbers."""
     dtype_of(caller, name, x)
@@ -69,6 +93,7 @@ def class_axis(caller: str, name: str, x) -> int:
 
 
 def check_rank(caller: str, name: str, x, rank: int, letters: str) -> None:
+    dtype_of(caller, name, x)
     if len(shape_of(x)) != rank:
         raise ValueError(
             f"{caller}: {name} has shape {shape_of(x)}, expected {rank} axes {letters}"
@@ -104,13 +129,15 @@ def check_logits_labels(caller: str, logits, labels, *, soft: bool = False) -> N
         )
 
 
-def check_class_vector(caller: str, name: str, values, num_classes: int) -> None:
-    """Checks that `values` is one number per class, [K]."""
+def check_class_vector(
+    caller: str, name: str, values, num_classes: int, what: str = "classes"
+) -> None:
+    """Checks that `values` is one number per class (or per `what`), [K]."""
     dtype_of(caller, name, values)
     if shape_of(values) != (num_classes,):
         raise ValueError(
             f"{caller}: {name} has shape {shape_of(values)},"
-            f" but there are {num_classes} classes, expected ({num_classes},)"
+            f" but there are {num_classes} {what}, expected ({num_classes},)"
         )
 
 
@@ -124,14 +151,20 @@ def check_class_matrix(caller: str, name: str, values, num_classes: int) -> None
         )
 
 
-def check_counts(caller: str, class_counts, num_classes: int | None = None) -> None:
+def check_counts(
+    caller: str,
+    class_counts,
+    num_classes: int | None = None,
+    *,
+    name: str = "class_counts",
+) -> None:
     """Checks `class_counts` [K]: the length, and the numbers where readable."""
-    dtype_of(caller, "class_counts", class_counts)
+    dtype_of(caller, name, class_counts)
     if num_classes is None:
-        check_rank(caller, "class_counts", class_counts, 1, "[K]")
+        check_rank(caller, name, class_counts, 1, "[K]")
     elif shape_of(class_counts) != (num_classes,):
         raise ValueError(
-            f"{caller}: class_counts has shape {shape_of(class_counts)},"
+            f"{caller}: {name} has shape {shape_of(class_counts)},"
             f" but logits have {num_classes} classes (last axis)"
         )
     if is_concrete(class_counts):
@@ -139,21 +172,23 @@ def check_counts(caller: str, class_counts, num_classes: int | None = None) -> N
         bad = np.flatnonzero(~((counts >= 0) & np.isfinite(counts)))
         if bad.size:
             raise ValueError(
-                f"{caller}: class_counts must be finite and >= 0, but class {bad[0]}"
+                f"{caller}: {name} must be finite and >= 0, but class {bad[0]}"
                 f" has {counts[bad[0]]}"
             )
 
 
-def check_where(caller: str, where, shape: tuple[int, ...]) -> None:
+def check_where(
+    caller: str, where, shape: tuple[int, ...], *, name: str = "where"
+) -> None:
     if where is None:
         return
+    dtype = dtype_of(caller, name, where)
     if shape_of(where) != shape:
         raise ValueError(
-            f"{caller}: where has shape {shape_of(where)}, expected {shape}"
+            f"{caller}: {name} has shape {shape_of(where)}, expected {shape}"
         )
-    dtype = dtype_of(caller, "where", where)
     if dtype != jnp.bool_:
-        raise TypeError(f"{caller}: where has dtype {dtype}, expected bool")
+        raise TypeError(f"{caller}: {name} has dtype {dtype}, expected bool")
 
 
 def check_range(
@@ -182,6 +217,16 @@ def check_range(
         interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
         raise ValueError(
             f"{caller}: {name} is {value}, expected a number in {interval}"
+        )
+
+
+def check_whole(caller: str, name: str, value, *, low: int = 0) -> None:
+    """Checks a size, a number of classes or of steps: an integer from `low`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{caller}: {name} is {value!r}, expected an integer")
+    if value < low:
+        raise ValueError(
+            f"{caller}: {name} is {value}, expected an integer of at least {low}"
         )
 
 

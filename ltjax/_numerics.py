@@ -182,7 +182,7 @@ def mask_values(values, where) -> jax.Array:
     """Per-example values with exactly 0 where `where` is False."""
     if where is None:
         return values
-    return jnp.where(where, values, jnp.zeros((), values.dtype))
+    return jnp.where(jnp.asarray(where), values, jnp.zeros((), values.dtype))
 
 
 def safe_norm(x, axis=-1, *, floor: float = 1e-12, keepdims: bool = False):

@@ -50,7 +50,7 @@ def unsealed(text: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenSeal(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise BrokenSeal(f"a JSON {type(value).__name__}, expected an object")

@@ -20,6 +20,7 @@ from ltjax._checks import (
     check_range,
     check_rank,
     check_where,
+    check_whole,
     is_concrete,
     shape_of,
 )
@@ -60,6 +61,7 @@ def count_labels(labels: ArrayLike, num_classes: int) -> Array:
     """
     check_integers("count_labels", "labels", labels)
     check_rank("count_labels", "labels", labels, 1, "[N]")
+    check_whole("count_labels", "num_classes", num_classes)
     if not is_concrete(labels):
         classes = jnp.arange(num_classes, dtype=jnp.int32)
         one_hot = class_indices(labels)[:, None] == classes[None]
@@ -78,7 +80,7 @@ def count_labels(labels: ArrayLike, num_classes: int) -> Array:
 _CLASSES_TO_INFER = 2**20
 
 
-def infer_num_classes(caller: str, labels: ArrayLike) -> int:
+def infer_num_classes(caller: str, labels: ArrayLike, *, name: str = "labels") -> int:
     """The number of classes: the largest label + 1.
 
     A label that is not a class index (an identifier, a fill value such as 2^31 - 1)
@@ -87,22 +89,25 @@ def infer_num_classes(caller: str, labels: ArrayLike) -> int:
     Args:
         caller: who asks, for messages.
         labels: [N] int, concrete.
+        name: what `caller` calls them.
 
     Returns:
         K; 0 without labels.
 
     Raises:
         ValueError: if the largest label is far beyond the number of examples.
+        TypeError: if labels are not integers.
 
     Example:
         >>> infer_num_classes("count", [0, 2, 0])
         3
     """
+    check_integers(caller, name, labels)
     known = np.asarray(host(labels))
     largest = int(known.max()) if known.size else -1
     if largest >= max(_CLASSES_TO_INFER, known.size):
         raise ValueError(
-            f"{caller}: labels[{int(np.argmax(known))}] is {largest}, but there are"
+            f"{caller}: {name}[{int(np.argmax(known))}] is {largest}, but there are"
             f" {known.size} examples; expected class indices 0 ... K - 1 (number the"
             " classes, or pass num_classes if this is their number)"
         )
@@ -307,6 +312,7 @@ def batch_balanced_weights(
     check_integers("batch_balanced_weights", "labels", labels)
     check_rank("batch_balanced_weights", "labels", labels, 1, "[B]")
     check_where("batch_balanced_weights", where, shape_of(labels))
+    check_whole("batch_balanced_weights", "num_classes", num_classes)
     classes = jnp.arange(num_classes, dtype=jnp.int32)
     present = classes[None] == class_indices(labels)[:, None]
     if where is not None:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_where, shape_of
+from ltjax._checks import check_choice, check_where, dtype_of, shape_of
 from ltjax._numerics import at_least_float32, mask_values
 
 
@@ -35,6 +35,7 @@ def weighted_mean(
 
     Raises:
         ValueError: if shapes disagree or `normalize` is unknown.
+        TypeError: if values or weights are not numbers.
 
     Example:
         >>> print(weighted_mean(jnp.array([1.0, 3.0]), jnp.array([3.0, 1.0])))
@@ -48,12 +49,16 @@ def weighted_mean(
         (weights).
     """
     check_choice("weighted_mean", "normalize", normalize, ("examples", "weights"))
+    dtype_of("weighted_mean", "values", values)
     shape = shape_of(values)
     check_where("weighted_mean", where, shape)
-    if weights is not None and shape_of(weights) != shape:
-        raise ValueError(
-            f"weighted_mean: weights have shape {shape_of(weights)}, expected {shape}"
-        )
+    if weights is not None:
+        dtype_of("weighted_mean", "weights", weights)
+        if shape_of(weights) != shape:
+            raise ValueError(
+                f"weighted_mean: weights have shape {shape_of(weights)}, expected"
+                f" {shape}"
+            )
     values = mask_values(at_least_float32(values), where)
     ones = mask_values(jnp.ones(shape, values.dtype), where)
     if weights is None:

@@ -185,3 +185,23 @@ def test_good_arguments_pass_in_silence():
     assert checks.class_axis("f", "logits", LOGITS) == 3
     assert checks.dtype_of("f", "x", [1.0, 2.0]) == jnp.result_type(1.0)
     checks.check_choice("f", "x", "a", ("a", "b"))
+
+
+def test_numbers_of_things_are_integers():
+    for whole in (1, np.int64(2), True + 1):
+        checks.check_whole("f", "num_classes", whole, low=1)
+    for wrong in (1.0, np.nan, True, None, "3"):
+        with pytest.raises(TypeError, match="f: num_classes is .*expected an integer"):
+            checks.check_whole("f", "num_classes", wrong)
+    with pytest.raises(ValueError, match="f: num_classes is 0, expected .*at least 1"):
+        checks.check_whole("f", "num_classes", 0, low=1)
+
+
+def test_what_is_no_array_of_real_numbers_is_named():
+    ragged = [[1.0], [1.0, 2.0]]
+    assert checks.shape_of(ragged) == (2,)
+    for wrong in (ragged, np.array([1j]), np.array(["a"]), np.array([object()])):
+        with pytest.raises(TypeError, match="f: x is"):
+            checks.check_rank("f", "x", wrong, 1, "[N]")
+        with pytest.raises(TypeError, match="f: kept is"):
+            checks.check_where("f", wrong, (2,), name="kept")

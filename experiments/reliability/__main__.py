@@ -4,6 +4,7 @@ python -m experiments.reliability kills --count 10
 python -m experiments.reliability flips --count 1000
 python -m experiments.reliability pairs --count 20
 python -m experiments.reliability disk
+python -m experiments.reliability fuzz
 python -m experiments.reliability table
 """
 
@@ -13,6 +14,7 @@ import sys
 import tempfile
 
 from experiments.reliability import disk, flips, kills, pairs, processes, table
+from experiments.reliability.fuzz import attack as fuzz
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,6 +49,7 @@ ATTACKS = {
     "flips": (flips.torment, tuple(flips.FILES), 250),
     "pairs": (pairs.torment, ("two at once",), 20),
     "disk": (disk.torment, disk.CASES, 5),
+    "fuzz": (fuzz.torment, fuzz.NAMES, 0),
 }
 
 if __name__ == "__main__":

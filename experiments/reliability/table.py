@@ -8,7 +8,7 @@ from experiments.reliability.processes import start
 
 HERE = pathlib.Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-KINDS = ("kills", "flips", "pairs", "disk")
+KINDS = ("kills", "flips", "pairs", "disk", "fuzz")
 README = HERE / "README.md"
 HEAD = ("Attack", "Number", "Survived", "")
 

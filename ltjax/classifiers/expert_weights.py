@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_floating, check_range, shape_of
+from ltjax._checks import (
+    check_class_vector,
+    check_floating,
+    check_range,
+    check_rank,
+    check_whole,
+    shape_of,
+)
 from ltjax._numerics import at_least_float32
 
 
@@ -24,6 +31,10 @@ def prediction_stability(
     Returns:
         [N] float32 in (0, 1].
 
+    Raises:
+        ValueError: if shapes disagree.
+        TypeError: if logits are not floating point.
+
     Example:
         >>> z = jnp.array([[[1.0, 0.0], [0.0, 0.0]]])
         >>> print(prediction_stability(z, z, jnp.array([0.5, 0.5]))[0].round(4))
@@ -32,12 +43,26 @@ def prediction_stability(
     References:
         Zhang et al., NeurIPS 2022 (SADE), eq. 6.
     """
+    _check_views("prediction_stability", first, second)
+    check_class_vector(
+        "prediction_stability", "weights", weights, shape_of(first)[1], "experts"
+    )
     p, q = (
         jax.nn.softmax(jnp.einsum("e,nek->nk", jnp.asarray(weights), z))
         for z in (at_least_float32(first), at_least_float32(second))
     )
     norms = jnp.linalg.norm(p, axis=-1) * jnp.linalg.norm(q, axis=-1)
     return jnp.sum(p * q, axis=-1) / norms
+
+
+def _check_views(caller: str, first: ArrayLike, second: ArrayLike) -> None:
+    check_floating(caller, "first", first)
+    check_floating(caller, "second", second)
+    if len(shape_of(first)) != 3 or shape_of(second) != shape_of(first):
+        raise ValueError(
+            f"{caller}: first has shape {shape_of(first)} and second"
+            f" {shape_of(second)}, expected [N, E, K] twice"
+        )
 
 
 def stable_expert_weights(
@@ -91,21 +116,19 @@ def stable_expert_weights(
         Batches are drawn with replacement here.
     """
     caller = "stable_expert_weights"
-    check_floating(caller, "first", first)
-    check_floating(caller, "second", second)
+    _check_views(caller, first, second)
     shape = shape_of(first)
-    if len(shape) != 3 or shape_of(second) != shape:
-        raise ValueError(
-            f"{caller}: first has shape {shape} and second {shape_of(second)}, expected"
-            " [N, E, K] twice"
-        )
-    if example_weights is not None and shape_of(example_weights) != shape[:1]:
-        raise ValueError(
-            f"{caller}: example_weights has shape {shape_of(example_weights)}, expected"
-            f" {shape[:1]}"
-        )
-    check_range(caller, "epochs", epochs, low=1)
-    check_range(caller, "batch_size", batch_size, low=1)
+    if not shape[0]:
+        raise ValueError(f"{caller}: first has shape {shape}, expected examples")
+    if example_weights is not None:
+        check_rank(caller, "example_weights", example_weights, 1, "[N]")
+        if shape_of(example_weights) != shape[:1]:
+            raise ValueError(
+                f"{caller}: example_weights has shape {shape_of(example_weights)},"
+                f" expected {shape[:1]}"
+            )
+    check_whole(caller, "epochs", epochs, low=1)
+    check_whole(caller, "batch_size", batch_size, low=1)
     check_range(caller, "least", least, low=0, high=1)
     first, second = jnp.asarray(first), jnp.asarray(second)
     size = shape[0]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, is_concrete
+from ltjax._checks import check_choice, check_whole, is_concrete
 from ltjax._numerics import as_key, double_precision, host, l2_normalize
 
 Array = np.ndarray | jax.Array
@@ -42,10 +42,8 @@ class Frame(NamedTuple):
 
 
 def _check_sizes(caller: str, num_classes: int, dim: int) -> None:
-    if num_classes < 2:
-        raise ValueError(f"{caller}: num_classes is {num_classes}, expected at least 2")
-    if dim < 1:
-        raise ValueError(f"{caller}: dim is {dim}, expected at least 1")
+    check_whole(caller, "num_classes", num_classes, low=2)
+    check_whole(caller, "dim", dim, low=1)
 
 
 def orthonormal_columns(key: ArrayLike, rows: int, columns: int) -> Array:
@@ -74,6 +72,8 @@ def orthonormal_columns(key: ArrayLike, rows: int, columns: int) -> Array:
         Mezzadri, "How to generate random matrices from the classical compact groups",
         Notices of the AMS 2007, section 5.
     """
+    check_whole("orthonormal_columns", "rows", rows)
+    check_whole("orthonormal_columns", "columns", columns)
     if columns > rows:
         raise ValueError(
             f"orthonormal_columns: {columns} columns do not fit into {rows} rows"

@@ -23,10 +23,17 @@ from ltjax._checks import (
     check_range,
     check_rank,
     check_where,
+    check_whole,
     is_concrete,
     shape_of,
 )
-from ltjax._numerics import class_lookup, host, l2_normalize, mask_rows
+from ltjax._numerics import (
+    class_indices,
+    class_lookup,
+    host,
+    l2_normalize,
+    mask_rows,
+)
 from ltjax.class_stats import count_labels
 from ltjax.classifiers._newton import newton_cg
 
@@ -57,11 +64,12 @@ class LinearProbe(NamedTuple):
 
 def _checked(caller, features, labels, class_weights, num_classes, where):
     """Features, labels, and weights w / N [N], zero for rows that do not count."""
+    check_whole(caller, "num_classes", num_classes, low=1)
     check_rank(caller, "features", features, 2, "[N, D]")
     check_logits_labels(caller, features, labels)
     check_where(caller, where, shape_of(labels))
     dtype = jnp.result_type(jnp.float32, features)
-    labels = jnp.asarray(labels)
+    labels = class_indices(labels)
     keep = (labels >= 0) & (labels < num_classes)
     keep = keep if where is None else keep & jnp.asarray(where)
     features = mask_rows(keep, jnp.asarray(features).astype(dtype))

@@ -20,6 +20,7 @@ from ltjax._checks import (
     check_integers,
     check_rank,
     check_where,
+    check_whole,
     shape_of,
 )
 from ltjax._numerics import (
@@ -77,6 +78,8 @@ def init_class_sums(num_classes: int, dim: int) -> ClassSums:
         >>> init_class_sums(3, 2).total.shape
         (3, 2)
     """
+    check_whole("init_class_sums", "num_classes", num_classes)
+    check_whole("init_class_sums", "dim", dim)
     return ClassSums(
         jnp.zeros((num_classes, dim), jnp.float32), jnp.zeros(num_classes, jnp.int32)
     )

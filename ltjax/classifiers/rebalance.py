@@ -21,6 +21,7 @@ from ltjax._checks import (
     check_class_vector,
     check_floating,
     check_rank,
+    check_whole,
     shape_of,
 )
 from ltjax._numerics import as_key, at_least_float32, safe_norm
@@ -237,11 +238,8 @@ def fresh_linear_head(
         Kang et al., ICLR 2020: the published classifier re-training skips the stage-1
         head, so the layer's default initialization (PyTorch's, this one) stays.
     """
-    if dim < 1 or num_classes < 1:
-        raise ValueError(
-            f"fresh_linear_head: dim is {dim} and num_classes {num_classes}, expected"
-            " at least 1 each"
-        )
+    check_whole("fresh_linear_head", "dim", dim, low=1)
+    check_whole("fresh_linear_head", "num_classes", num_classes, low=1)
     bound = 1 / math.sqrt(dim)
     kernel_key, bias_key = jax.random.split(as_key("fresh_linear_head", key))
 

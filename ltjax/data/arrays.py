@@ -3,6 +3,7 @@
 import math
 import pathlib
 import zipfile
+from typing import IO
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -210,6 +211,33 @@ def read_npz(
         raise DataError(f"npz: {file} is damaged: {reason}") from error
 
 
+def read_npy(file: pathlib.Path) -> np.ndarray:
+    """Reads the array of a .npy file.
+
+    Raises:
+        DataError: naming the file, if it is damaged in any way or holds objects.
+    """
+    try:
+        with file.open("rb") as opened:
+            shape, dtype = _header(opened)
+            present = file.stat().st_size - opened.tell()
+            if math.prod(shape) * dtype.itemsize > present:
+                raise ValueError(f"it claims {dtype} {shape}, but has {present} bytes")
+        return np.load(file, allow_pickle=False)
+    except Exception as error:  # of numpy's header parser, the tokenizer, ...
+        raise DataError(f"{file} is not a .npy file: {error}") from error
+
+
+def _header(opened: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """What the header of an array says: shape and dtype."""
+    version = np.lib.format.read_magic(opened)
+    read = np.lib.format.read_array_header_2_0
+    if version == (1, 0):
+        read = np.lib.format.read_array_header_1_0
+    shape, _, dtype = read(opened)
+    return shape, dtype
+
+
 # Deflate makes at most 1032 bytes of one.
 _MOST_PER_BYTE = 1032
 
@@ -221,11 +249,7 @@ def _check_member(file: pathlib.Path, archive: zipfile.ZipFile, name: str) -> No
     """
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_2_0
-        if version == (1, 0):
-            read = np.lib.format.read_array_header_1_0
-        shape, _, dtype = read(member)
+        shape, dtype = _header(member)
         start = member.tell()
     if dtype.hasobject:
         raise DataError(

@@ -9,6 +9,8 @@ import numpy as np
 from ltjax.data.readers import DataError
 from ltjax.options import nearest
 
+_LONGEST = 1000  # characters of a class's name
+
 
 def natural_key(text: str) -> tuple:
     """Sorts numbers within names by value: "class2" comes before "class10".
@@ -96,6 +98,11 @@ def _word(caller: str, row: int, value: Any) -> str:
         word = str(int(value))
     else:  # a date, a category, ...
         word = str(value)
+    if len(word) > _LONGEST:
+        raise DataError(
+            f"{caller}: label {row} has {len(word)} characters, expected a class: a"
+            " word or an integer"
+        )
     if not word:
         raise DataError(
             f"{caller}: label {row} is missing; drop the row or name its class"

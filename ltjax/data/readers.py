@@ -126,7 +126,7 @@ class FileReader:
                 f"image {path} does not exist, but entry {position} (0-based) of the"
                 " image list names it"
             ) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:  # or a name that no file can have
             raise DataError(f"image {path} cannot be read: {error}") from error
         try:
             return decode_image(data, self.sizing)

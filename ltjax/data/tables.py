@@ -310,13 +310,14 @@ def _read_parquet(file: pathlib.Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         table = parquet.read_table(file)
-    except (pa.ArrowException, OSError) as error:
+        columns = [_decoded(pa, column) for column in table.columns]
+    except Exception as error:  # of pyarrow, and of words that are not UTF-8
         raise DataError(f"{file} is not a Parquet file, or damaged: {error}") from None
     _check_header(str(file), table.column_names)
-    columns = {}
-    for name in table.column_names:
-        column = table.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        columns[name] = column.to_numpy(zero_copy_only=False)
-    return columns
+    return dict(zip(table.column_names, columns, strict=True))
+
+
+def _decoded(pa: Any, column: Any) -> np.ndarray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.to_numpy(zero_copy_only=False)

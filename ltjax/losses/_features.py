@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_floating, check_rank, shape_of
+from ltjax._checks import check_floating, check_integers, check_rank, shape_of
 from ltjax._numerics import class_rows, l2_normalize, mask_rows, mask_values
 from ltjax._similarity_blocks import everywhere
 
@@ -28,10 +28,7 @@ def check_same_rows(caller: str, **features: ArrayLike) -> None:
 
 def check_labels(caller: str, name: str, labels: ArrayLike, size: int) -> None:
     """Checks that `labels` are [size] integers."""
-    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise TypeError(
-            f"{caller}: {name} have dtype {jnp.result_type(labels)}, expected integer"
-        )
+    check_integers(caller, name, labels)
     if shape_of(labels) != (size,):
         raise ValueError(
             f"{caller}: {name} have shape {shape_of(labels)}, expected ({size},)"

@@ -21,11 +21,13 @@ import numpy as np
 from ltjax._checks import (
     check_choice,
     check_floating,
+    check_integers,
     check_where,
+    dtype_of,
     is_concrete,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, host, mask_rows
+from ltjax._numerics import at_least_float32, class_indices, host, mask_rows
 
 
 class Pairs(NamedTuple):
@@ -81,7 +83,7 @@ def split_binary(caller, scores, labels, where):
         raise ValueError(f"{caller}: scores have shape {shape}, expected [B]")
     check_binary_labels(caller, labels, shape, where)
     check_where(caller, where, shape)
-    scores, labels = mask_rows(where, at_least_float32(scores), jnp.asarray(labels))
+    scores, labels = mask_rows(where, at_least_float32(scores), class_indices(labels))
     keep = jnp.ones(shape, bool) if where is None else jnp.asarray(where)
     up, down = keep & (labels == 1), keep & (labels == 0)
     return scores, up, down, keep & ~up & ~down
@@ -89,7 +91,7 @@ def split_binary(caller, scores, labels, where):
 
 def check_binary_labels(caller, labels, shape, where=None) -> None:
     """Checks labels of the given shape: bool, or integers 0 and 1 where readable."""
-    dtype = jnp.result_type(labels)
+    dtype = dtype_of(caller, "labels", labels)
     if dtype != jnp.bool_ and not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(
             f"{caller}: labels have dtype {dtype}, expected bool or integers 0 and 1"
@@ -137,19 +139,14 @@ def binary_pairs(caller, scores, labels, where) -> Pairs:
 
 def _classes(caller, scores, labels, where, pairs) -> Pairs:
     shape = shape_of(scores)
-    dtype = jnp.result_type(labels)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(
-            f"{caller}: labels have dtype {dtype}, expected class indices [B] (integer)"
-        )
+    check_integers(caller, "labels", labels)
     if shape_of(labels) != shape[:1]:
         raise ValueError(
             f"{caller}: labels have shape {shape_of(labels)}, expected {shape[:1]}"
             f" (scores {shape} without the class axis)"
         )
     check_where(caller, where, shape[:1])
-    scores, labels = mask_rows(where, at_least_float32(scores), jnp.asarray(labels))
-    labels = labels.astype(jnp.int32)
+    scores, labels = mask_rows(where, at_least_float32(scores), class_indices(labels))
     num_classes, dtype = shape[1], scores.dtype
     keep = jnp.ones(shape[:1], bool) if where is None else jnp.asarray(where)
     valid = keep & (labels >= 0) & (labels < num_classes)

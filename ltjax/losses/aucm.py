@@ -27,7 +27,7 @@ from ltjax._checks import (
     check_where,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, mask_rows
+from ltjax._numerics import at_least_float32, class_indices, mask_rows
 from ltjax.losses._pairs import check_binary_labels, reciprocal
 
 
@@ -240,7 +240,7 @@ def _labels(caller, scores, labels, where):
         raise ValueError(f"{caller}: scores have shape {shape}, expected [B] or [B, L]")
     check_binary_labels(caller, labels, shape, where)
     check_where(caller, where, shape[:1])
-    scores, labels = mask_rows(where, at_least_float32(scores), jnp.asarray(labels))
+    scores, labels = mask_rows(where, at_least_float32(scores), class_indices(labels))
     keep = jnp.ones(shape[:1], bool) if where is None else jnp.asarray(where)
     if len(shape) == 1:
         scores, labels = scores[:, None], labels[:, None]

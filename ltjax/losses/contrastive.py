@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import (
     check_choice,
+    check_compared,
     check_floating,
     check_range,
     check_where,
@@ -236,6 +237,7 @@ def sup_con(
     check_block(name, block)
     size = shape_of(features)[0]
     check_labels(name, "labels", labels, size)
+    check_compared(name, "labels", labels)
     check_where(name, where, (size,))
     (units,) = unit_rows(where, features)
     units = units[:, None] if units.ndim == 2 else units

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from ltjax._checks import (
     check_class_vector,
     check_floating,
+    check_integers,
     check_range,
     check_where,
     is_concrete,
@@ -20,6 +21,7 @@ from ltjax._checks import (
 )
 from ltjax._numerics import (
     at_least_float32,
+    class_indices,
     class_lookup,
     host,
     mask_rows,
@@ -83,17 +85,13 @@ def prepare_experts(caller, expert_logits, labels, where):
         raise ValueError(
             f"{caller}: expert_logits have shape {shape}, expected [B, E, K]"
         )
-    dtype = jnp.result_type(labels)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(
-            f"{caller}: labels have dtype {dtype}, expected class indices [B] (integer)"
-        )
+    check_integers(caller, "labels", labels)
     if shape_of(labels) != shape[:1]:
         raise ValueError(
             f"{caller}: labels have shape {shape_of(labels)}, expected {shape[:1]}"
         )
     check_where(caller, where, shape[:1])
-    return mask_rows(where, at_least_float32(expert_logits), jnp.asarray(labels))
+    return mask_rows(where, at_least_float32(expert_logits), class_indices(labels))
 
 
 def expert_cross_entropy(logits, labels) -> jax.Array:

@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, check_where, shape_of
+from ltjax._checks import (
+    check_choice,
+    check_compared,
+    check_range,
+    check_where,
+    shape_of,
+)
 from ltjax._numerics import mask_rows, mask_values
 from ltjax._similarity_blocks import Side, check_block, cross_log_sum_exp, everywhere
 from ltjax.losses._features import (
@@ -84,8 +90,10 @@ def kcl(
     check_same_rows(name, queries=queries, keys=keys)
     size, dim = shape_of(queries)
     check_labels(name, "labels", labels, size)
+    check_compared(name, "labels", labels)
     check_queue(name, queue, dim)
     check_labels(name, "queue_labels", queue_labels, shape_of(queue)[0])
+    check_compared(name, "queue_labels", queue_labels)
     check_range(name, "temperature", temperature, low=0.0, open_low=True)
     check_range(name, "k", k, low=0)
     check_choice(name, "unchosen", unchosen, ("masked", "negatives"))

@@ -13,6 +13,7 @@ from ltjax._checks import (
 )
 from ltjax._numerics import (
     at_least_float32,
+    class_indices,
     class_lookup,
     class_rows,
     mask_rows,
@@ -123,7 +124,7 @@ def paco(
     check_block(name, block)
     queries, keys = unit_rows(where, queries, keys)
     dtype = queries.dtype
-    z, y = mask_rows(where, at_least_float32(logits), jnp.asarray(labels))
+    z, y = mask_rows(where, at_least_float32(logits), class_indices(labels))
     samples = everywhere(keys), everywhere(jnp.asarray(queue).astype(dtype))
     samples = jax.lax.stop_gradient(jnp.concatenate(samples))
     scale = 1 / jnp.asarray(temperature).astype(dtype)
@@ -150,7 +151,7 @@ def paco(
     own = jnp.where(keep, y, num_classes)
     rows = jnp.concatenate([everywhere(queries), samples])
     rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], axis=1)
-    known = jnp.asarray(queue_labels).astype(own.dtype)
+    known = class_indices(queue_labels)
     known = jnp.where(known < 0, num_classes, known)
     place = jnp.concatenate([everywhere(own)] * 2 + [everywhere(known)])
     sums = jnp.zeros((num_classes, dim + 1), dtype).at[place].add(rows, mode="drop")

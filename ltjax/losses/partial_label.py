@@ -15,6 +15,7 @@ from ltjax._checks import (
     check_floating,
     check_range,
     check_where,
+    dtype_of,
     shape_of,
 )
 from ltjax._numerics import at_least_float32, mask_rows, mask_values
@@ -285,7 +286,7 @@ def _prepare(caller, logits, where, **tables) -> tuple[jax.Array, list[jax.Array
 def _prepare_candidates(caller, logits, where, candidates, **tables):
     """`_prepare`, and the candidates as bool."""
     z, rows = _prepare(caller, logits, where, **tables)
-    dtype = jnp.result_type(candidates)
+    dtype = dtype_of(caller, "candidates", candidates)
     if not (dtype == jnp.bool_ or jnp.issubdtype(dtype, jnp.integer)):
         raise TypeError(
             f"{caller}: candidates have dtype {dtype}, expected bool or integers 0/1"

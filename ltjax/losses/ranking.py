@@ -17,13 +17,16 @@ from ltjax._checks import (
     check_choice,
     check_counts,
     check_floating,
+    check_integers,
     check_range,
     check_where,
+    dtype_of,
     is_concrete,
     shape_of,
 )
 from ltjax._numerics import (
     at_least_float32,
+    class_indices,
     class_lookup,
     host,
     mask_rows,
@@ -93,17 +96,13 @@ def autkc(
     check_choice(caller, "surrogate", surrogate, tuple(SURROGATES))
     check_choice(caller, "competitors", competitors, ("all", "negatives"))
     shape = _check_scores(caller, scores, where)
-    dtype = jnp.result_type(labels)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(
-            f"{caller}: labels have dtype {dtype}, expected class indices [B] (integer)"
-        )
+    check_integers(caller, "labels", labels)
     if shape_of(labels) != shape[:1]:
         raise ValueError(
             f"{caller}: labels have shape {shape_of(labels)}, expected {shape[:1]}"
         )
     lengths, longest = _list_length(caller, k, shape)
-    s, y = mask_rows(where, at_least_float32(scores), jnp.asarray(labels))
+    s, y = mask_rows(where, at_least_float32(scores), class_indices(labels))
     own = class_lookup(s, y)
     pool = s
     if competitors == "negatives":
@@ -316,7 +315,7 @@ def _check_scores(caller, scores, where, name="scores") -> tuple[int, ...]:
 
 
 def _check_relevant(caller, relevant, shape, where) -> None:
-    dtype = jnp.result_type(relevant)
+    dtype = dtype_of(caller, "relevant", relevant)
     if dtype != jnp.bool_ and not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(
             f"{caller}: relevant has dtype {dtype}, expected bool or integers 0 and 1"

@@ -17,7 +17,7 @@ from ltjax._checks import (
     check_where,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, class_lookup
+from ltjax._numerics import at_least_float32, class_indices, class_lookup
 from ltjax.losses._pairs import reciprocal
 
 
@@ -80,7 +80,7 @@ def pixel_auc(
     check_where(caller, where, shape[:-1])
     num_classes = shape[-1]
     z = jnp.reshape(jnp.asarray(logits), (-1, num_classes))
-    y = jnp.ravel(jnp.asarray(labels)).astype(jnp.int32)
+    y = jnp.ravel(class_indices(labels))
     keep = jnp.ones(y.shape, bool) if where is None else jnp.ravel(jnp.asarray(where))
     dtype = jnp.promote_types(z.dtype, jnp.float32)
     if not y.size:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ltjax._checks import check_where
+from ltjax._checks import check_where, dtype_of
 
 
 def binary_rows(caller, scores, labels, where):
@@ -14,7 +14,7 @@ def binary_rows(caller, scores, labels, where):
         )
     scores, labels = scores[where], labels[where]
     _check_finite_order(caller, scores)
-    return scores, _is_one(caller, labels)
+    return scores, _is_one(caller, "a label", labels)
 
 
 def class_rows(caller, scores, labels, where):
@@ -41,20 +41,23 @@ def class_rows(caller, scores, labels, where):
     return scores, labels
 
 
-def label_rows(caller, scores, relevant, where=None):
+def label_rows(caller, scores, relevant, where=None, *, name="relevant"):
     """Scores [N, K] float64 and relevance [N, K] bool of the rows that count."""
+    dtype_of(caller, name, relevant)
     scores, relevant, where = _rows(caller, scores, relevant, where, 2, "[N, K]")
     if relevant.shape != scores.shape:
         raise ValueError(
-            f"{caller}: relevant has shape {relevant.shape}, expected {scores.shape}"
+            f"{caller}: {name} has shape {relevant.shape}, expected {scores.shape}"
             " (multi-hot)"
         )
     scores, relevant = scores[where], relevant[where]
     _check_finite_order(caller, scores)
-    return scores, _is_one(caller, relevant)
+    return scores, _is_one(caller, f"an entry of {name}", relevant)
 
 
 def _rows(caller, scores, labels, where, rank, letters):
+    dtype_of(caller, "scores", scores)
+    dtype_of(caller, "labels", labels)
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != rank:
         raise ValueError(
@@ -75,13 +78,13 @@ def _check_finite_order(caller, scores) -> None:
         )
 
 
-def _is_one(caller, labels) -> np.ndarray:
+def _is_one(caller, what, labels) -> np.ndarray:
     if labels.dtype == bool:
         return labels
     bad = ~((labels == 0) | (labels == 1))
     if bad.any():
         raise ValueError(
-            f"{caller}: a label is {labels[bad][0]}, expected 0 or 1 (two classes)"
+            f"{caller}: {what} is {labels[bad][0]}, expected 0 or 1 (two classes)"
         )
     return labels == 1
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice
+from ltjax._checks import check_choice, check_rank
 from ltjax.metrics._ranks import (
     binary_rows,
     class_rows,
@@ -265,7 +265,9 @@ def average_precision(
         scores, labels = class_rows("average_precision", scores, labels, where)
         positive = labels[:, None] == np.arange(scores.shape[1])
     else:
-        scores, positive = label_rows("average_precision", scores, labels, where)
+        scores, positive = label_rows(
+            "average_precision", scores, labels, where, name="labels"
+        )
     return np.array(
         [_average_precision(s, y) for s, y in zip(scores.T, positive.T, strict=True)]
     )
@@ -307,6 +309,8 @@ def open_auc(
         Wang et al., "OpenAUC: Towards AUC-Oriented Open-Set Recognition", NeurIPS 2022.
         Ties count half, as in the other areas; the paper's indicator is strict.
     """
+    check_rank("open_auc", "known_scores", known_scores, 1, "[N_k]")
+    check_rank("open_auc", "unknown_scores", unknown_scores, 1, "[N_u]")
     known_scores, correct = binary_rows("open_auc", known_scores, correct, None)
     unknown_scores, _ = binary_rows(
         "open_auc", unknown_scores, np.zeros(np.shape(unknown_scores), bool), None

@@ -33,6 +33,7 @@ from ltjax._checks import (
     check_range,
     check_rank,
     check_where,
+    check_whole,
     shape_of,
 )
 from ltjax._numerics import (
@@ -69,12 +70,13 @@ def init_min_scores(num_classes: int) -> jax.Array:
         num_classes: K.
 
     Returns:
-        [K] float32.
+        [K] float32, all inf.
 
     Example:
         >>> init_min_scores(2).tolist()
         [inf, inf]
     """
+    check_whole("init_min_scores", "num_classes", num_classes)
     return jnp.full(num_classes, jnp.inf, jnp.float32)
 
 

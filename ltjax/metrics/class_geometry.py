@@ -23,6 +23,17 @@ def _columns(caller: str, vectors: ArrayLike) -> np.ndarray:
     return np.asarray(vectors, np.float64)
 
 
+def _several(caller: str, vectors: ArrayLike) -> np.ndarray:
+    """Class vectors [..., D, K] of at least two classes."""
+    columns = _columns(caller, vectors)
+    if columns.shape[-1] < 2:
+        raise ValueError(
+            f"{caller}: vectors have shape {columns.shape}, expected [..., D, K] with"
+            " K >= 2"
+        )
+    return columns
+
+
 def class_cosines(vectors: ArrayLike) -> np.ndarray:
     """Cosine of every pair of class vectors.
 
@@ -72,7 +83,7 @@ def equinorm_deviation(vectors: ArrayLike) -> np.ndarray:
         >>> print(equinorm_deviation([[3.0, 0.0], [4.0, 5.0]]))
         0.0
     """
-    norms = np.linalg.norm(_columns("equinorm_deviation", vectors), axis=-2)
+    norms = np.linalg.norm(_several("equinorm_deviation", vectors), axis=-2)
     return norms.std(axis=-1, ddof=1) / norms.mean(axis=-1)
 
 
@@ -92,7 +103,7 @@ def equiangle_deviation(vectors: ArrayLike) -> np.ndarray:
         >>> print(equiangle_deviation([[1.0, -1.0], [0.0, 0.0]]))
         0.0
     """
-    vectors = _columns("equiangle_deviation", vectors)
+    vectors = _several("equiangle_deviation", vectors)
     return _pair_mean(np.abs(class_cosines(vectors) + 1 / (vectors.shape[-1] - 1)))
 
 

@@ -13,12 +13,14 @@ from jax.typing import ArrayLike
 from ltjax._checks import (
     check_choice,
     check_floating,
+    check_integers,
     check_range,
     check_rank,
     check_where,
+    check_whole,
     shape_of,
 )
-from ltjax._numerics import l2_normalize, mask_rows
+from ltjax._numerics import class_indices, l2_normalize, mask_rows
 from ltjax._similarity_blocks import check_block, everywhere, split
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -82,7 +84,8 @@ def nearest_neighbors(
             f"{name}: queries have shape {shape_of(queries)} and the bank"
             f" {shape_of(bank)}, expected equally many features"
         )
-    if isinstance(k, bool) or k != int(k) or not 1 <= int(k) <= count:
+    check_whole(name, "k", k, low=1)
+    if k > count:
         raise ValueError(f"{name}: k is {k}, expected an integer in [1, {count}]")
     check_choice(name, "metric", metric, ("cosine", "euclidean"))
     check_where(f"{name} (bank)", bank_where, (count,))
@@ -158,6 +161,9 @@ def neighbor_votes(
         >>> neighbor_votes(found, jnp.array([0, 1, 1]), num_classes=2).tolist()
         [[1.0, 1.0]]
     """
+    check_whole("neighbor_votes", "num_classes", num_classes, low=1)
+    check_integers("neighbor_votes", "bank_labels", bank_labels)
+    check_rank("neighbor_votes", "bank_labels", bank_labels, 1, "[N]")
     similarities, indices = neighbors
     missing = indices < 0
     if temperature is None:
@@ -167,7 +173,7 @@ def neighbor_votes(
         # Only the ratios count, and the nearest has the largest weight.
         nearest = jnp.where(missing[:, :1], 0.0, similarities[:, :1])
         weights = jnp.exp((similarities - nearest) / jnp.asarray(temperature))
-    labels = jnp.take(jnp.asarray(bank_labels), jnp.maximum(indices, 0))
+    labels = jnp.take(class_indices(bank_labels), jnp.maximum(indices, 0))
     labels = jnp.where(missing, -1, labels)
     classes = jax.nn.one_hot(labels, num_classes, dtype=similarities.dtype)
     return jnp.sum(weights[:, :, None] * classes, axis=1)

@@ -17,7 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_counts, shape_of
+from ltjax._checks import (
+    check_choice,
+    check_counts,
+    check_integers,
+    check_where,
+    check_whole,
+    dtype_of,
+    shape_of,
+)
+from ltjax._numerics import class_indices
 from ltjax.metrics.averages import balanced_accuracy
 from ltjax.metrics.classification import GroupAccuracy, accuracy, group_means
 from ltjax.metrics.confusion import Counts, class_totals
@@ -55,20 +64,18 @@ def pixel_confusion(
         [[1, 0], [1, 0]]
     """
     caller = "pixel_confusion"
-    for name, x in (("labels", labels), ("predictions", predictions)):
-        if not jnp.issubdtype(jnp.result_type(x), jnp.integer):
-            raise TypeError(
-                f"{caller}: {name} have dtype {jnp.result_type(x)}, expected class"
-                " indices (integer)"
-            )
+    check_integers(caller, "labels", labels)
+    check_integers(caller, "predictions", predictions)
+    check_whole(caller, "num_classes", num_classes)
     shape = shape_of(labels)
-    for name, x in (("predictions", predictions), ("where", where)):
-        if x is not None and shape_of(x) != shape:
-            raise ValueError(
-                f"{caller}: {name} have shape {shape_of(x)}, expected {shape}"
-            )
-    true = jnp.ravel(jnp.asarray(labels)).astype(jnp.int32)
-    predicted = jnp.ravel(jnp.asarray(predictions)).astype(jnp.int32)
+    if shape_of(predictions) != shape:
+        raise ValueError(
+            f"{caller}: predictions have shape {shape_of(predictions)}, expected"
+            f" {shape}"
+        )
+    check_where(caller, where, shape)
+    true = jnp.ravel(class_indices(labels))
+    predicted = jnp.ravel(class_indices(predictions))
     keep = (true >= 0) & (true < num_classes)
     keep &= (predicted >= 0) & (predicted < num_classes)
     if ignore_label is not None:
@@ -177,7 +184,8 @@ def pixel_groups(pixel_counts: ArrayLike, *, tail: ArrayLike) -> dict[str, np.nd
         NeurIPS 2024, for the lists of tail classes. The border between head and middle
         is not published; this one is our choice.
     """
-    check_counts("pixel_groups", pixel_counts)
+    check_counts("pixel_groups", pixel_counts, name="pixel_counts")
+    dtype_of("pixel_groups", "tail", tail)
     counts = np.asarray(pixel_counts)
     given = np.asarray(tail)
     if given.dtype == bool:

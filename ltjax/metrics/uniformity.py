@@ -16,9 +16,10 @@ from ltjax._checks import (
     check_range,
     check_rank,
     check_where,
+    check_whole,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, l2_normalize, mask_rows
+from ltjax._numerics import at_least_float32, class_indices, l2_normalize, mask_rows
 from ltjax._similarity_blocks import Side, check_block, cross_log_sum_exp
 from ltjax.reduce import weighted_mean
 
@@ -111,6 +112,8 @@ def uniformity(
     check_block("uniformity", block)
     x = mask_rows(where, at_least_float32(features))
     size = x.shape[0]
+    if not size:
+        return jnp.asarray(-jnp.inf, x.dtype)
     t = jnp.asarray(t).astype(x.dtype)
     # -t |x - y|^2 as a product of two longer vectors, norms and all: a feature off the
     # sphere is pulled along its radius too.
@@ -200,15 +203,17 @@ def category_uniformity(
     check_logits_labels(name, features, labels)
     check_where(name, where, shape_of(labels))
     check_block(name, block)
-    if not 1 <= neighbors <= num_classes - 1:
+    check_whole(name, "num_classes", num_classes, low=2)
+    check_whole(name, "neighbors", neighbors, low=1)
+    if neighbors > num_classes - 1:
         raise ValueError(
             f"{name}: neighbors is {neighbors}, expected 1 to {num_classes - 1}"
         )
-    labels = jnp.asarray(labels)
+    labels = class_indices(labels)
     keep = (labels >= 0) & (labels < num_classes)
     keep = keep if where is None else keep & jnp.asarray(where)
     units = l2_normalize(mask_rows(keep, at_least_float32(features)))
-    row = jnp.where(keep, labels, num_classes).astype(jnp.int32)
+    row = jnp.where(keep, labels, num_classes)
     counts = jnp.zeros((num_classes,), units.dtype).at[row].add(1.0, mode="drop")
     sums = jnp.zeros((num_classes, units.shape[1]), units.dtype)
     centers = l2_normalize(sums.at[row].add(units, mode="drop"))

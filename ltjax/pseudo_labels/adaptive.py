@@ -3,7 +3,15 @@ r"""How strongly each class is regularized: rare classes with many errors most (
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_class_vector, check_rank
+from ltjax._checks import (
+    check_class_vector,
+    check_counts,
+    check_integers,
+    check_rank,
+    check_where,
+    shape_of,
+)
+from ltjax.class_stats import count_labels
 
 
 def held_out_half(labels: ArrayLike, *, seed: int = 0) -> np.ndarray:
@@ -23,6 +31,7 @@ def held_out_half(labels: ArrayLike, *, seed: int = 0) -> np.ndarray:
         >>> held_out_half([0, 0, 0, 0, 1, 2, 2]).sum()
         np.int64(3)
     """
+    check_integers("held_out_half", "labels", labels)
     check_rank("held_out_half", "labels", labels, 1, "[N]")
     labels = np.asarray(labels)
     held, rng = np.zeros(labels.shape, bool), np.random.default_rng(seed)
@@ -46,17 +55,30 @@ def held_out_errors(
     Returns:
         float64 [K] in [0, 1]; 1 for a class without held-out examples.
 
+    Raises:
+        ValueError: if shapes disagree or a held-out label is K or more.
+        TypeError: if labels or predictions are not integers.
+
     Example:
         >>> held = [True, True, False]
         >>> held_out_errors([0, 1, 0], [0, 0, 0], held, 2).tolist()
         [0.5, 1.0]
     """
+    caller = "held_out_errors"
+    check_rank(caller, "labels", labels, 1, "[N]")
+    check_integers(caller, "predicted", predicted)
+    check_integers(caller, "labels", labels)
+    if shape_of(predicted) != shape_of(labels):
+        raise ValueError(
+            f"{caller}: predicted has shape {shape_of(predicted)}, expected"
+            f" {shape_of(labels)}, one per label"
+        )
+    check_where(caller, held, shape_of(labels), name="held")
     predicted, labels = np.asarray(predicted), np.asarray(labels)
     held = np.asarray(held) & (labels >= 0)
-    size = np.bincount(labels[held], minlength=num_classes)
-    right = labels[held & (predicted == labels)]
-    hits = np.bincount(right, minlength=num_classes)
-    return 1 - hits / np.maximum(size, 1)
+    size = count_labels(labels[held], num_classes)
+    hits = count_labels(labels[held & (predicted == labels)], num_classes)
+    return 1 - np.asarray(hits) / np.maximum(size, 1)
 
 
 def adaptive_strengths(
@@ -92,7 +114,7 @@ def adaptive_strengths(
         Learning with Adaptive Regularization", ICLR 2021.
     """
     caller = "adaptive_strengths"
-    check_rank(caller, "class_counts", class_counts, 1, "[K]")
+    check_counts(caller, class_counts)
     counts = np.asarray(class_counts, np.float64)
     check_class_vector(caller, "errors", errors, len(counts))
     errors = np.asarray(errors, np.float64)

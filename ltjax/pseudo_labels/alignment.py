@@ -18,6 +18,7 @@ from ltjax._checks import (
     check_floating,
     check_range,
     check_rank,
+    check_whole,
     shape_of,
 )
 from ltjax._numerics import at_least_float32
@@ -154,8 +155,8 @@ def init_distribution_buffer(
         The released codes of the papers named above.
     """
     caller = "init_distribution_buffer"
-    check_range(caller, "num_classes", num_classes, low=1)
-    check_range(caller, "size", size, low=1)
+    check_whole(caller, "num_classes", num_classes, low=1)
+    check_whole(caller, "size", size, low=1)
     check_choice(caller, "start", start, ("uniform", "empty"))
     means = jnp.full((size, num_classes), 1.0 / num_classes, jnp.float32)
     uniform = jnp.asarray(start == "uniform", jnp.float32)

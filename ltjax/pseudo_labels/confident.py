@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range, check_rank, shape_of
+from ltjax._checks import check_range, check_rank, check_where, check_whole, shape_of
+from ltjax.class_stats import count_labels
 
 CHUNK = 1024
 BINS = 100_000  # of cosines in `similarity_limit`, 2e-5 wide
@@ -55,6 +56,8 @@ def neighbor_votes(
     """
     caller = "neighbor_votes"
     check_rank(caller, "features", features, 2, "[N, D]")
+    check_whole(caller, "k", k, low=1)
+    count_labels(labels, num_classes)  # refuses what is no class
     units, labels = _units(features), np.asarray(labels)
     if labels.shape != units.shape[:1] or len(labels) < 2:
         raise ValueError(
@@ -112,6 +115,8 @@ def confident_examples(
             f" {shape_of(shares)[:1]}"
         )
     num_classes = shares.shape[1]
+    count_labels(labels, num_classes)  # refuses what is no class
+    labels = labels.astype(np.int64)  # an empty list is of floats
     own = np.clip(shares[np.arange(len(labels)), labels], 0.01, 0.99)
     agree = shares.argmax(axis=1) == labels
     agreeing = np.bincount(labels[agree], minlength=num_classes)
@@ -138,12 +143,25 @@ def similarity_limit(
     Returns:
         The cosine, to within 2e-5; infinity if there is no such pair.
 
+    Raises:
+        ValueError: if shapes disagree or the quantile is out of range.
+        TypeError: if kept is not bool.
+
     Example:
         >>> x = [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]
         >>> round(similarity_limit(x, [0, 0, 1], [True] * 3), 3)
         0.6
     """
-    check_range("similarity_limit", "quantile", quantile, low=0, high=1)
+    caller = "similarity_limit"
+    check_range(caller, "quantile", quantile, low=0, high=1)
+    check_rank(caller, "features", features, 2, "[N, D]")
+    check_rank(caller, "labels", labels, 1, "[N]")
+    if shape_of(labels) != shape_of(features)[:1]:
+        raise ValueError(
+            f"{caller}: labels have shape {shape_of(labels)}, expected"
+            f" {shape_of(features)[:1]}, one per row of features"
+        )
+    check_where(caller, kept, shape_of(labels), name="kept")
     units, labels = _units(features), np.asarray(labels)
     found = np.zeros(BINS, np.int64)
     for c in np.unique(labels):

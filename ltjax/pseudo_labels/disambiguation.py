@@ -15,6 +15,7 @@ from ltjax._checks import (
     check_floating,
     check_rank,
     check_where,
+    dtype_of,
     shape_of,
 )
 from ltjax._numerics import at_least_float32
@@ -125,7 +126,7 @@ def masked_softmax(logits: ArrayLike, where: ArrayLike) -> jax.Array:
     caller = "masked_softmax"
     check_floating(caller, "logits", logits)
     check_where(caller, where, shape_of(logits))
-    kept = jnp.where(where, at_least_float32(logits), -jnp.inf)
+    kept = jnp.where(jnp.asarray(where), at_least_float32(logits), -jnp.inf)
     top = jnp.max(kept, axis=-1, keepdims=True)
     lifted = jnp.exp(kept - jnp.where(top > -jnp.inf, top, 0))
     total = jnp.sum(lifted, axis=-1, keepdims=True)
@@ -208,7 +209,7 @@ def write_confidences(
 
 
 def _checked_candidates(caller, candidates) -> jax.Array:
-    dtype = jnp.result_type(candidates)
+    dtype = dtype_of(caller, "candidates", candidates)
     if not (dtype == jnp.bool_ or jnp.issubdtype(dtype, jnp.integer)):
         raise TypeError(
             f"{caller}: candidates have dtype {dtype}, expected bool or integers 0/1"

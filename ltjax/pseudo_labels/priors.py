@@ -209,8 +209,8 @@ def update_prior(
     caller = "update_prior"
     check_range(caller, "decay", decay, low=0, high=1)
     check_range(caller, "pseudo_count", pseudo_count, low=0)
+    check_rank(caller, "prior", prior, 1, "[K]")
     old = at_least_float32(prior)
-    check_rank(caller, "prior", old, 1, "[K]")
     check_class_vector(caller, "evidence", evidence, old.shape[0])
     counts = jnp.asarray(evidence).astype(old.dtype)
     total = jnp.sum(counts) + jnp.asarray(pseudo_count).astype(old.dtype)

@@ -69,13 +69,13 @@ def soft_confusion(
     caller = "soft_confusion"
     check_rank(caller, "probabilities", probabilities, 2, "[N, K]")
     rows = np.asarray(probabilities, np.float64)
-    labels = np.asarray(labels)
+    counts = np.asarray(count_labels(labels, num_classes))
+    labels = np.asarray(labels, np.int64)
     if rows.shape != (labels.size, num_classes):
         raise ValueError(
             f"{caller}: probabilities has shape {rows.shape}, expected"
             f" ({labels.size}, {num_classes}), one row per label"
         )
-    counts = np.asarray(count_labels(labels, num_classes))
     sums = np.zeros((num_classes, num_classes))
     np.add.at(sums, labels, rows)
     sums[counts == 0] = np.eye(num_classes)[counts == 0]

@@ -8,12 +8,14 @@ from jax.typing import ArrayLike
 from ltjax._checks import (
     check_counts,
     check_floating,
+    check_integers,
     check_range,
     check_rank,
     check_where,
+    dtype_of,
     shape_of,
 )
-from ltjax._numerics import at_least_float32, class_lookup, host
+from ltjax._numerics import at_least_float32, class_indices, class_lookup, host
 
 
 def keep_confident(
@@ -95,18 +97,15 @@ def keep_best_of_class(
     caller = "keep_best_of_class"
     check_rank(caller, "scores", scores, 1, "[B]")
     check_rank(caller, "sizes", sizes, 1, "[K]")
+    check_integers(caller, "classes", classes)
     if shape_of(classes) != shape_of(scores):
         raise ValueError(
             f"{caller}: classes has shape {shape_of(classes)}, expected"
             f" {shape_of(scores)} as scores"
         )
-    if not jnp.issubdtype(jnp.result_type(classes), jnp.integer):
-        raise TypeError(
-            f"{caller}: classes have dtype {jnp.result_type(classes)}, expected int"
-        )
     check_where(caller, where, shape_of(scores))
     values = at_least_float32(jax.lax.stop_gradient(jnp.asarray(scores)))
-    group, num_classes = jnp.asarray(classes), shape_of(sizes)[0]
+    group, num_classes = class_indices(classes), shape_of(sizes)[0]
     kept = (group >= 0) & (group < num_classes)
     if where is not None:
         kept = kept & jnp.asarray(where)
@@ -181,7 +180,8 @@ def crest_sizes(predicted_counts: ArrayLike, rates: ArrayLike) -> np.ndarray:
         >>> crest_sizes([50, 30, 20, 8], crest_rates([100, 46, 21, 10])).tolist()
         [23, 17, 15, 8]
     """
-    check_counts("crest_sizes", predicted_counts)
+    check_counts("crest_sizes", predicted_counts, name="predicted_counts")
+    dtype_of("crest_sizes", "rates", rates)
     counts = np.asarray(host(predicted_counts), np.float64)
     if shape_of(rates) != counts.shape:
         raise ValueError(

@@ -200,7 +200,7 @@ def own_rows(problem, log_rows, where, xp):
 
 def log_sum(values, axis, xp):
     """Logsumexp with kept axis; 0 where every value is -inf."""
-    top = xp.max(values, axis=axis, keepdims=True)
+    top = xp.max(values, axis=axis, keepdims=True, initial=-xp.inf)
     top = xp.where(top > -xp.inf, top, 0)
     total = xp.sum(xp.exp(values - top), axis=axis, keepdims=True)
     return xp.log(xp.where(total > 0, total, 1)) + top

@@ -48,7 +48,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
         try:
             record = unsealed(line)
             record["step"] = int(record["step"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             if number == len(lines) and not text.endswith("\n"):
                 _LOG.warning("%s: the last line is cut off and left out", path)
                 break
@@ -92,17 +92,33 @@ def _check_info(path: pathlib.Path, info: dict) -> None:
             raise ReportError(f"{path} has {key} = {values!r}, expected a list")
         if not all(isinstance(value, kind) for value in values):
             raise ReportError(f"{path} has {key} of another type than it should be")
+    for key in ("class_names", "columns"):
+        if not isinstance(info.get(key) or [], list):
+            raise ReportError(f"{path} has {key} = {info[key]!r}, expected a list")
+    if not all(0 <= count < 2**63 for count in info["class_counts"]):
+        raise ReportError(f"{path} has class_counts that are no counts")
     count, names = len(info["class_counts"]), info.get("class_names")
     if names and len(names) != count:
         raise ReportError(f"{path} has {len(names)} class names for {count} classes")
     for column in info.get("columns") or ():
         _check_column(path, column)
+    _check_limits(path, info.get("shot_groups"))
+
+
+def _check_limits(path: pathlib.Path, limits: object) -> None:
+    if limits is None:
+        return
+    known = isinstance(limits, dict) and set(limits) == {"many", "few"}
+    if not known or not all(isinstance(limit, int) for limit in limits.values()):
+        raise ReportError(f"{path} has shot_groups = {limits!r}, expected two counts")
+    if limits["few"] > limits["many"] + 1:
+        raise ReportError(f"{path} has shot_groups = {limits!r}, which overlap")
 
 
 def _check_column(path: pathlib.Path, column: object) -> None:
     needed = {"key", "title", "best", "meaning"}
     if isinstance(column, dict) and needed <= set(column):
-        if column["best"] in ("max", "min"):
+        if column["best"] in ("max", "min") and isinstance(column["key"], str):
             return
     raise ReportError(
         f"{path} lists the column {column!r}, expected key, title, best ('max' or"

@@ -28,6 +28,8 @@ def same_class_by(
     block_size: int,
 ) -> np.ndarray:
     """Rows [Q, k] of the nearest other points of the class of `rows`, -1 for none."""
+    if not len(rows):
+        return np.zeros((0, k), np.int32)
     order, bounds = sort_by_class(labels)
     blocks = max(1, -(-len(order) // block_size))
     filled = np.pad(order, (0, blocks * block_size - len(order)))

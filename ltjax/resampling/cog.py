@@ -24,7 +24,9 @@ from ltjax._checks import (
     check_class_vector,
     check_integers,
     check_range,
+    check_whole,
     class_axis,
+    is_concrete,
 )
 from ltjax._numerics import as_key, at_least_float32
 from ltjax.class_stats import count_labels
@@ -255,7 +257,7 @@ def max_scores(scores: ArrayLike, parent: ArrayLike, num_classes: int) -> jax.Ar
     References:
         Ours; the arg-max is `max_rule`.
     """
-    _check_parent("max_scores", "scores", scores, parent)
+    _check_parent("max_scores", "scores", scores, parent, num_classes)
     by_sub_class = jnp.moveaxis(at_least_float32(scores), -1, 0)
     parent = jnp.asarray(parent, jnp.int32)
     best = jax.ops.segment_max(by_sub_class, parent, num_segments=num_classes)
@@ -288,20 +290,33 @@ def sum_rule(
     References:
         Ours; its arg-max can differ from `max_rule`.
     """
-    _check_parent("sum_rule", "probabilities", probabilities, parent)
+    _check_parent("sum_rule", "probabilities", probabilities, parent, num_classes)
     by_sub_class = jnp.moveaxis(at_least_float32(probabilities), -1, 0)
     parent = jnp.asarray(parent, jnp.int32)
     total = jax.ops.segment_sum(by_sub_class, parent, num_segments=num_classes)
     return jnp.moveaxis(total, 0, -1)
 
 
-def _check_parent(caller: str, name: str, scores, parent) -> None:
+def _check_parent(caller: str, name: str, scores, parent, num_classes=None) -> None:
     check_class_vector(caller, "parent", parent, class_axis(caller, name, scores))
     check_integers(caller, "parent", parent)
+    if num_classes is None:
+        return
+    check_whole(caller, "num_classes", num_classes)
+    if is_concrete(parent):
+        known = np.asarray(parent)
+        outside = known[(known < 0) | (known >= num_classes)]
+        if outside.size:
+            raise ValueError(
+                f"{caller}: parent holds {outside[0]}, expected classes in"
+                f" [0, {num_classes})"
+            )
 
 
 def _means(points: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """Mean of each cluster of `points`; all clusters have members."""
+    if not len(clusters):
+        return np.zeros((0, points.shape[1]))
     order, bounds = sort_by_class(clusters)
     sums = np.add.reduceat(points[order].astype(np.float64), bounds[:-1], axis=0)
     return sums / np.diff(bounds)[:, None]

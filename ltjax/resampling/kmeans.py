@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ltjax._checks import check_whole
 from ltjax._numerics import as_key
 from ltjax.resampling._random import seed_points
 from ltjax.resampling.neighbors import check_features
@@ -78,8 +79,7 @@ def kmeans(
     points = check_features("kmeans", "points", points)
     limits = {"num_clusters": num_clusters, "restarts": restarts}
     for name, value in (limits | {"iterations": iterations}).items():
-        if value < 1:
-            raise ValueError(f"kmeans: {name} is {value}, expected at least 1")
+        check_whole("kmeans", name, value, low=1)
     if len(points) == 0:
         raise ValueError("kmeans: there are no points")
     mean = points.mean(axis=0, dtype=np.float64)

@@ -6,7 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range
+from ltjax._checks import (
+    check_range,
+    dtype_of,
+)
+from ltjax._numerics import as_key
 
 
 class Mixed(NamedTuple):
@@ -58,8 +62,9 @@ def mixup(
         per batch, as in the released code.
     """
     check_range("mixup", "alpha", alpha, low=0.0, open_low=True)
+    dtype_of("mixup", "inputs", inputs)
     inputs = jnp.asarray(inputs).astype(jnp.float32)
-    lam_key, order_key = jax.random.split(key)
+    lam_key, order_key = jax.random.split(as_key("mixup", key))
     lam = jax.random.beta(lam_key, alpha, alpha, dtype=jnp.float32)
     if dominant:
         lam = jnp.maximum(lam, 1 - lam)

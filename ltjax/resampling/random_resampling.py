@@ -11,7 +11,11 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range
+from ltjax._checks import (
+    check_counts,
+    check_range,
+    check_whole,
+)
 from ltjax.class_stats import count_labels
 from ltjax.resampling._random import host_generator
 from ltjax.resampling._smote_plan import (
@@ -162,7 +166,7 @@ def smoothed_bootstrap(
     labels = check_labels(caller, labels, len(features))
     amounts = new_points(caller, labels, num_new)
     dtype = np.float64 if features.dtype == np.float64 else np.float32
-    width = shrinkage * rose_bandwidth(len(features), features.shape[1])
+    width = shrinkage * rose_bandwidth(max(len(features), 1), features.shape[1])
     base, new = [np.zeros(0, np.int32)], [np.zeros((0, features.shape[1]), dtype)]
     for label, rows, amount in classes_to_enlarge(labels, amounts):
         generator = host_generator(caller, key, label)
@@ -228,6 +232,7 @@ def percent_new(class_counts: ArrayLike, percent: ArrayLike) -> np.ndarray:
     percent = np.asarray(percent, np.float64)
     if np.any(~(percent >= 0)):
         raise ValueError(f"percent_new: percent is {percent.tolist()}, expected >= 0")
+    check_counts("percent_new", class_counts)
     return _floor(np.asarray(class_counts) * percent / 100)
 
 
@@ -257,6 +262,8 @@ def percent_kept(majority_count: int, minority_count: int, *, percent: float) ->
         Chawla et al., JAIR 2002, sec. 4.3.
     """
     check_range("percent_kept", "percent", percent, low=0.0, open_low=True)
+    check_whole("percent_kept", "majority_count", majority_count)
+    check_whole("percent_kept", "minority_count", minority_count)
     return min(int(majority_count), int(_floor(100 * minority_count / percent)))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_counts, check_range
+from ltjax.class_stats import count_labels
 from ltjax.options import Component, option
 from ltjax.resampling.component import SamplerOptions, deferred, label_arguments
 from ltjax.resampling.samplers import Sampler, class_weighted
@@ -66,7 +67,7 @@ def repeat_factor(
         >>> repeat_factor([0, 0, 0, 1], 2, 4)(seed=0, step=0)[0].shape
         (4,)
     """
-    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    counts = count_labels(labels, num_classes)
     weights = repeat_factors(counts, threshold=threshold)
     return class_weighted(labels, num_classes, batch_size, weights=weights)
 

@@ -22,7 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice
+from ltjax._checks import (
+    check_choice,
+    check_rank,
+    is_concrete,
+    shape_of,
+)
 from ltjax.resampling._random import host_generator
 from ltjax.resampling._smote_plan import (
     SmotePlan,
@@ -198,7 +203,8 @@ def synthesize(features: ArrayLike, plan: SmotePlan) -> jax.Array | np.ndarray:
         stays on the host, as the device would round it unless x64 is enabled.
 
     Raises:
-        ValueError: if a step per feature does not fit the features.
+        ValueError: if a step per feature does not fit the features, or the plan names
+            rows that they do not have.
 
     Example:
         >>> base, neighbor, step = np.array([0]), np.array([1]), np.array([0.25])
@@ -206,7 +212,14 @@ def synthesize(features: ArrayLike, plan: SmotePlan) -> jax.Array | np.ndarray:
         >>> synthesize(np.array([[6.0, 4.0], [4.0, 3.0]]), plan).tolist()
         [[5.5, 3.75]]
     """
-    width = np.shape(features)[-1]
+    check_rank("synthesize", "features", features, 2, "[N, D]")
+    count, width = shape_of(features)
+    if is_concrete(plan.base, plan.neighbor) and len(plan.base):
+        last = max(int(np.max(plan.base)), int(np.max(plan.neighbor)))
+        if last >= count:
+            raise ValueError(
+                f"synthesize: the plan names row {last}, but features have {count} rows"
+            )
     if np.ndim(plan.step) == 2 and np.shape(plan.step)[1] != width:
         raise ValueError(
             f"synthesize: the plan has steps for {np.shape(plan.step)[1]} features,"

@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, check_integers, check_range, is_concrete
+from ltjax.class_stats import infer_num_classes
 from ltjax.resampling._neighbor_index import sort_by_class
 from ltjax.resampling._pairwise_search import mixed, same_class_by, value_difference
 from ltjax.resampling._random import host_generator
@@ -177,7 +178,7 @@ def smote_n(
             f" {nominal.min(initial=0)}, expected codes >= 0 of at least one feature"
         )
     labels = check_labels(caller, labels, len(nominal))
-    size = int(nominal.max(initial=0)) + 1
+    size = max(infer_num_classes(caller, nominal.ravel(), name="nominal"), 1)
     tables = np.stack(
         [
             value_difference_table(codes, labels, num_values=size, power=power)
@@ -244,11 +245,17 @@ def value_difference_table(
     check_integers(caller, "codes", codes)
     codes = np.asarray(codes).astype(np.int64)
     labels = check_labels(caller, labels, len(codes))
-    size = int(codes.max(initial=0)) + 1 if num_values is None else num_values
-    counts = np.zeros((size, int(labels.max(initial=0)) + 1))
+    if num_values is None:
+        num_values = max(infer_num_classes(caller, codes, name="codes"), 1)
+    outside = codes[(codes < 0) | (codes >= num_values)]
+    if outside.size:
+        raise ValueError(
+            f"{caller}: codes hold {outside[0]}, expected values in [0, {num_values})"
+        )
+    counts = np.zeros((num_values, int(labels.max(initial=0)) + 1))
     np.add.at(counts, (codes, labels), 1)
     conditional = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    table = np.zeros((size, size))
+    table = np.zeros((num_values, num_values))
     for column in conditional.T:
         table += np.abs(column[:, None] - column[None, :]) ** power
     return table
@@ -306,4 +313,9 @@ def _check_codes(caller: str, nominal: ArrayLike) -> np.ndarray:
         )
     if codes.ndim != 2:
         raise ValueError(f"{caller}: nominal has shape {codes.shape}, expected [N, F]")
+    wide = codes[(codes < -(2**31)) | (codes >= 2**31)]
+    if wide.size:
+        raise ValueError(
+            f"{caller}: nominal holds {wide[0]}, expected codes that int32 holds"
+        )
     return codes.astype(np.int32)

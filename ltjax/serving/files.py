@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data.arrays import read_npz
+from ltjax.data.arrays import read_npy, read_npz
 from ltjax.data.readers import DataError, decode_image
 from ltjax.data.signature import Signature, sizing_of
 from ltjax.options import nearest
@@ -168,10 +168,7 @@ def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
     if file.suffix.lower() == ".npz":
         inputs = read_npz(file)["inputs"]
     elif file.suffix.lower() == ".npy":
-        try:
-            inputs = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{file} is not a .npy file: {error}") from error
+        inputs = read_npy(file)
     else:
         if dtype == np.uint8:
             raise DataError(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ltjax._checks import check_choice, check_range
-from ltjax.data.signature import signature_from, stand_in
+from ltjax.data.signature import Signature, signature_from, stand_in
 from ltjax.data.splits import Splits
 from ltjax.data.supervision import Unlabelled
 from ltjax.options import nearest
@@ -63,17 +63,7 @@ def load(
     check_range("load", "batch_size", batch_size, low=1)
     if isinstance(checkpoint, str):
         check_choice("load", "checkpoint", checkpoint, ("last", "best"))
-    try:
-        signature = signature_from(facts["inputs"])
-        splits = stand_in_splits(facts)
-    except (KeyError, TypeError, AttributeError) as error:
-        written = facts.get("versions", {}).get("ltjax", "of an unknown version")
-        raise ValueError(
-            f"load: {workdir / 'run.json'} lacks {error}, so that shape, dtype and"
-            f" normalization of the inputs are unknown; it was written by ltjax"
-            f" {written}. Start `ltjax train` in this workdir once more, with the data"
-            " at hand: it writes what is missing and trains nothing anew"
-        ) from error
+    signature, splits = read_inputs(workdir, facts)
     parts = make_parts(config, splits)
     seeds = np.asarray([one["seed"] for one in replicas], np.int32)
     hypers = {
@@ -105,6 +95,29 @@ def read_facts(workdir: pathlib.Path) -> dict[str, Any]:
             f"load: {workdir} does not hold a run that has begun (no run.json)"
         )
     return read_json(path)
+
+
+def read_inputs(
+    workdir: pathlib.Path, facts: Mapping[str, Any]
+) -> tuple[Signature, Splits]:
+    """What run.json says of the inputs, and what stands in for the data.
+
+    Raises:
+        ValueError: naming the file, if it says nothing of them or makes no sense.
+    """
+    try:
+        return signature_from(facts["inputs"]), stand_in_splits(facts)
+    except Exception as error:  # whatever a value of another type leads to
+        versions = facts.get("versions")
+        written = versions.get("ltjax") if isinstance(versions, dict) else None
+        lacks = f"lacks {error}" if isinstance(error, KeyError) else f"says {error}"
+        raise ValueError(
+            f"load: {workdir / 'run.json'} {lacks}, so that shape, dtype and"
+            f" normalization of the inputs are unknown; it was written by ltjax"
+            f" {written or 'of an unknown version'}. Start `ltjax train` in this"
+            " workdir once more, with the data at hand: it writes what is missing and"
+            " trains nothing anew"
+        ) from error
 
 
 def stand_in_splits(facts: Mapping[str, Any]) -> Splits:

@@ -62,6 +62,8 @@ def load_plugins(names: Any) -> None:
         ConfigError: naming the module that cannot be imported, and why.
     """
     names = (names,) if isinstance(names, str) else names
+    if not isinstance(names, (tuple, list)):
+        raise ConfigError([f"config.plugins is {names!r}, expected names of modules"])
     for name in names:
         try:
             importlib.import_module(name)

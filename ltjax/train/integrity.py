@@ -179,7 +179,7 @@ def read_checksums(folder: pathlib.Path) -> Checksums | None:
     try:
         content = json.loads(path.read_text())
         return Checksums(dict(content["files"]), dict(content["leaves"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{CHECKSUMS} cannot be read: {error}") from None
 
 

@@ -46,7 +46,7 @@ def workdir_lock(workdir: str | os.PathLike, *, primary: bool = True) -> Iterato
     this is said, and nothing is locked.
 
     Args:
-        workdir: created if need be.
+        workdir: created if need be, and removed again if it is left empty.
         primary: whether this is process 0 of the run. The others lock nothing.
 
     Raises:
@@ -67,7 +67,7 @@ def workdir_lock(workdir: str | os.PathLike, *, primary: bool = True) -> Iterato
         yield
         return
     path = pathlib.Path(workdir, _NAME)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    missing = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
     descriptor = _acquire(path)
     if descriptor is None:
         yield
@@ -81,6 +81,8 @@ def workdir_lock(workdir: str | os.PathLike, *, primary: bool = True) -> Iterato
         # gets is no longer the file of that name, and tries again.
         with contextlib.suppress(OSError):
             path.unlink()
+            for folder in missing:
+                folder.rmdir()  # unless there is something in it
         _HELD.discard(descriptor)
         os.close(descriptor)
 
@@ -88,7 +90,13 @@ def workdir_lock(workdir: str | os.PathLike, *, primary: bool = True) -> Iterato
 def _acquire(path: pathlib.Path) -> int | None:
     """An open, locked descriptor of the file that bears the name."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise
+            continue  # whoever made the folder has just removed it
         try:
             if fcntl is None:
                 raise OSError("not on this platform")

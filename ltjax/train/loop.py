@@ -23,7 +23,6 @@ from ltjax.train.evaluate import Judgement, make_judge, without_lost
 from ltjax.train.features import extract_features, reuses_features
 from ltjax.train.guards import StopRequest, Watchdog
 from ltjax.train.lanes import Lanes, training_lanes
-from ltjax.train.lock import workdir_lock
 from ltjax.train.peers import Peers
 from ltjax.train.programs import compiled
 from ltjax.train.records import Records, zero_sums
@@ -33,6 +32,7 @@ from ltjax.train.state import NEVER, TrainState
 from ltjax.train.step import make_program
 from ltjax.train.workdir import (
     check_continues,
+    held_workdir,
     init_from,
     prepare_workdir,
     record_of,
@@ -93,7 +93,7 @@ class Intervals:
 
 
 def run(
-    run: Run,
+    run: Run | Callable[[], Run],
     workdir: str | os.PathLike,
     *,
     tensorboard: bool = True,
@@ -102,7 +102,8 @@ def run(
     """Trains `run` in `workdir`, resuming what is there.
 
     Args:
-        run: from `ltjax.train.build.build`.
+        run: from `ltjax.train.build.build`, or a function that builds it once no other
+            process can train in workdir.
         workdir: created if need be. Holds config.json, run.json, metrics.jsonl,
             checkpoints/, evaluation/ and TensorBoard files.
         tensorboard: whether to write TensorBoard files.
@@ -117,27 +118,23 @@ def run(
         DataError: if a split to evaluate on holds nothing but training examples.
         NonFinite: naming step, replica and batch indices, if every replica diverged.
         Preempted: after SIGTERM (or the platform's notice), once the state is saved.
+        WorkdirInUse: naming the process that trains there.
     """
-    if not os.fspath(workdir):
-        raise ConfigError(["workdir is empty, expected the folder of the run"])
-    path = pathlib.Path(workdir).expanduser()
     idle = unused_gpu()
     if idle:
         _LOG.warning("%s", idle)
-    # What cannot start leaves no folder behind.
-    evaluated = {split.name: run.sources[split.name] for split in run.eval_sets}
-    check_overlap(run.sources["train"], evaluated)
-    lanes, every = training_lanes(run.config, len(run.info.replicas)), _intervals(run)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError([f"workdir {path} cannot be written: {error}"]) from None
-    with (
-        StopRequest() as stop,  # also while the first programs are compiled
-        workdir_lock(path, primary=jax.process_index() == 0),
-        Peers(run.config.peer_seconds),
-    ):
-        return _train(run, path, lanes, every, stop, tensorboard, writers)
+    with held_workdir(workdir) as path:  # what cannot start leaves no folder behind
+        built = run() if callable(run) else run
+        evaluated = {split.name: built.sources[split.name] for split in built.eval_sets}
+        check_overlap(built.sources["train"], evaluated)
+        lanes = training_lanes(built.config, len(built.info.replicas))
+        every = _intervals(built)
+        path.mkdir(parents=True, exist_ok=True)  # of processes that hold no lock
+        with (
+            StopRequest() as stop,  # also while the first programs are compiled
+            Peers(built.config.peer_seconds),
+        ):
+            return _train(built, path, lanes, every, stop, tensorboard, writers)
 
 
 def _train(

@@ -31,7 +31,8 @@ from ltjax.train.config import TrainConfig, copy_config
 from ltjax.train.earlier import outputs_of
 from ltjax.train.loop import Result, run
 from ltjax.train.restore import earlier_columns
-from ltjax.train.workdir import STAGE
+from ltjax.train.run import Run
+from ltjax.train.workdir import STAGE, held_workdir
 
 _LOG = logging.getLogger(__name__)
 
@@ -126,12 +127,17 @@ def train_stages(
     Returns:
         `Result` of the last stage.
     """
-    result = None
-    for stage in stages:
-        if stage.folder:
+
+    def train(stage: Stage, place: pathlib.Path) -> Result:
+        def built() -> Run:
+            return build(stage.config, said=earlier_columns(stage.config, place))
+
+        return run(built, place, **options)
+
+    if not stages[0].folder:
+        return train(stages[0], pathlib.Path(workdir))
+    with held_workdir(workdir) as folder:
+        for stage in stages:
             _LOG.info("stage %s", stage.folder)
-        place = pathlib.Path(workdir, stage.folder) if stage.folder else workdir
-        said = earlier_columns(stage.config, pathlib.Path(place))
-        result = run(build(stage.config, said=said), place, **options)
-    assert result is not None  # there is at least one stage
-    return result
+            result = train(stage, folder / stage.folder)
+        return result

@@ -5,13 +5,14 @@ and `evaluation/<split>_<step>.npz` (the sums every number of a report comes fro
 are written to a temporary name first, so that none is ever half there.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from ltjax.train import provenance
 from ltjax.train.checkpoint import Checkpoints, restore_params
 from ltjax.train.config import default_dict, to_dict
 from ltjax.train.identity import compare_runs, data_facts, flatten
+from ltjax.train.lock import WorkdirInUse, workdir_lock
 from ltjax.train.run import Run
 from ltjax.train.state import TrainState, with_parameters
 
@@ -48,6 +50,30 @@ FREE_TO_CHANGE = (
     "data.feed",
     "data.workers",
 )
+
+
+@contextlib.contextmanager
+def held_workdir(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """The folder of a run or of its stages, for the processes of this run alone.
+
+    Args:
+        workdir: created if need be; it stays only if something is put there.
+
+    Raises:
+        ConfigError: if it is empty or cannot be written.
+        WorkdirInUse: if another run holds it.
+    """
+    if not os.fspath(workdir):
+        raise ConfigError(["workdir is empty, expected the folder of the run"])
+    path = pathlib.Path(workdir).expanduser()
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(workdir_lock(path, primary=jax.process_index() == 0))
+        except WorkdirInUse:
+            raise
+        except OSError as error:
+            raise ConfigError([f"workdir {path} cannot be written: {error}"]) from None
+        yield path
 
 
 def prepare_workdir(workdir: pathlib.Path, run: Run) -> pathlib.Path:

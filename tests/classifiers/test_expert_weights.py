@@ -69,3 +69,13 @@ def test_shapes_that_disagree_are_refused(views):
         stable_expert_weights(views[0], views[1][1:], key=key)
     with pytest.raises(ValueError, match="example_weights has shape"):
         stable_expert_weights(*views, key=key, example_weights=jnp.ones(3))
+
+
+def test_views_that_do_not_fit_are_named():
+    z = np.zeros((4, 2, 3), np.float32)
+    with pytest.raises(ValueError, match="prediction_stability: first has shape"):
+        prediction_stability(z, z[:3], [0.5, 0.5])
+    with pytest.raises(ValueError, match=r"weights has shape \(3,\), but .* 2 e"):
+        prediction_stability(z, z, [0.5, 0.5, 0.5])
+    with pytest.raises(ValueError, match="first has shape .*expected examples"):
+        stable_expert_weights(z[:0], z[:0], key=jax.random.key(0))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax import class_stats, classifiers, metrics, resampling
+from ltjax import class_stats, classifiers, losses, metrics, pseudo_labels, resampling
 from ltjax.data.arrays import array_contents
 from ltjax.data.long_tail import long_tail_indices
 from ltjax.resampling import samplers
@@ -55,6 +55,28 @@ DEVICE = {
     "cc_sam": lambda y: cc_sam(
         FEATURES, LOGITS[:2], None, y, COUNTS, nu=0.1, max_rho=1.0
     ),
+    "auc_square": lambda y: losses.auc_square(LOGITS, y),
+    "auc_logistic": lambda y: losses.auc_logistic(LOGITS, y, pairs="ovr"),
+    "autkc": lambda y: losses.autkc(LOGITS, y, k=1),
+    "expert_losses": lambda y: losses.expert_losses(
+        np.stack([LOGITS, LOGITS], axis=1), y
+    ),
+    "paco": lambda y: losses.paco(
+        *(LOGITS, y, COUNTS),
+        **{"queries": FEATURES, "keys": FEATURES},
+        **{"queue": FEATURES, "queue_labels": y},
+    ),
+    "pixel_auc": lambda y: losses.pixel_auc(LOGITS, y),
+    "category_uniformity": lambda y: metrics.category_uniformity(
+        FEATURES, y, num_classes=K
+    ),
+    "knn_predict": lambda y: metrics.knn_predict(
+        FEATURES, FEATURES, y, num_classes=K, k=3
+    ),
+    "pixel_confusion": lambda y: metrics.pixel_confusion(y, y, K),
+    "keep_best_of_class": lambda labels: pseudo_labels.keep_best_of_class(
+        LOGITS[:, 0], labels, [2, 1, 1]
+    ),
 }
 # On the host: refused by name.
 HOST = {
@@ -96,7 +118,7 @@ def test_every_integer_dtype_and_lists(call):
 @pytest.mark.parametrize("call", BOTH)
 def test_other_labels_are_refused_by_name(call):
     for wrong in (LABELS.astype(np.float32), LABELS > 0, LABELS.astype(str), None):
-        with pytest.raises(TypeError, match="labels"):
+        with pytest.raises(TypeError, match="labels|classes"):
             call(wrong)
 
 
@@ -119,6 +141,33 @@ def test_wide_labels_are_refused_on_the_host(name):
         labels = np.where(np.arange(8) == 2, wide, LABELS.astype(np.int64))
         with pytest.raises(ValueError, match=str(wide)):
             HOST[name](labels)
+
+
+COMPARED = {
+    "sup_con": lambda y: losses.sup_con(FEATURES, y),
+    "kcl": lambda y: losses.kcl(
+        FEATURES, FEATURES, y, queue=FEATURES, queue_labels=LABELS
+    ),
+    "kcl, queue": lambda y: losses.kcl(
+        FEATURES, FEATURES, LABELS, queue=FEATURES, queue_labels=y
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_labels_that_are_only_compared_keep_apart_or_are_refused(name):
+    expected = COMPARED[name](LABELS)
+    far = np.where(LABELS == 2, 2**31 - 1, LABELS.astype(np.int64))
+    np.testing.assert_array_equal(
+        losses.sup_con(FEATURES, far), losses.sup_con(FEATURES, LABELS)
+    )
+    for dtype in DTYPES:
+        found = COMPARED[name](LABELS.astype(dtype))
+        np.testing.assert_array_equal(found, expected)
+    for wide in WIDE:
+        labels = np.where(np.arange(8) == 2, wide, LABELS.astype(np.int64))
+        with pytest.raises(ValueError, match=f"labels hold {wide}, expected"):
+            COMPARED[name](labels)
 
 
 def test_classes_are_inferred_from_class_numbers_only():

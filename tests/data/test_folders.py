@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ltjax.data import DataError, MissingDataError, load_source
-from ltjax.data.folders import read_image_list
+from ltjax.data.folders import open_folder, read_image_list
 
 
 def load(folder, **options):
@@ -159,3 +159,9 @@ def test_damaged_image(image_folder):
         file.write_bytes(content)
         with pytest.raises(DataError, match=r"class0/2\.png cannot be decoded"):
             source.read([2])
+
+
+def test_a_path_that_no_file_can_have_is_told_with_its_image(tmp_path):
+    (tmp_path / "train.txt").write_bytes(b"a\0.png 0\nb.png 1\n")
+    with pytest.raises(DataError, match=r"image .*a\x00.png cannot be read"):
+        open_folder("train", list_file=tmp_path / "train.txt", image_root=tmp_path)

@@ -470,3 +470,8 @@ def test_a_prepared_data_set_keeps_its_names_and_splits(toy_dir):
 def test_data_of_another_process_say_so():
     with pytest.raises(MissingDataError, match="'memory:abc' were given to ltjax.fit"):
         chosen("memory:abc").make("train")
+
+
+def test_a_label_of_thousands_of_digits_is_no_class():
+    with pytest.raises(DataError, match="f: label 1 has 5000 characters"):
+        encode_labels("f", ["1", "9" * 5000, "1"])

@@ -297,3 +297,9 @@ def test_errors_name_what_came(call, error, words):
     with pytest.raises(error) as caught:
         call()
     assert words in str(caught.value)
+
+
+def test_angles_and_norms_of_one_class_are_refused():
+    for measure in (M.equiangle_deviation, M.equinorm_deviation):
+        with pytest.raises(ValueError, match="vectors have shape .*with K >= 2"):
+            measure(HEAD[:, :1])

@@ -42,3 +42,15 @@ def test_bad_input_is_named():
         adaptive_strengths([0.1], [5, 5])
     with pytest.raises(ValueError, match="adaptive_strengths.*errors"):
         adaptive_strengths([0.1, 1.5], [5, 5])
+
+
+def test_held_out_errors_name_what_they_cannot_use():
+    held = np.array([True, True, False])
+    with pytest.raises(ValueError, match="labels must lie in"):
+        held_out_errors([0, 1, 0], [0, 5, 0], held, 2)
+    with pytest.raises(TypeError, match="predicted have dtype float64"):
+        held_out_errors([0.0, 1.0, 0.0], [0, 1, 0], held, 2)
+    with pytest.raises(TypeError, match="held has dtype"):
+        held_out_errors([0, 1, 0], [0, 1, 0], held.astype(np.int32), 2)
+    with pytest.raises(ValueError, match=r"predicted has shape \(2,\)"):
+        held_out_errors([0, 1], [0, 1, 0], held, 2)

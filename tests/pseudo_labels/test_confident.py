@@ -95,3 +95,15 @@ def test_bad_input_is_named():
         confident_examples(np.eye(3), [0, 1])
     with pytest.raises(ValueError, match="confident_examples.*quantile"):
         confident_examples(np.eye(2), [0, 1], quantile=1.5)
+
+
+def test_a_label_that_is_no_class_is_refused():
+    """-1 would count from the end: it is the last class of a row of shares."""
+    shares = np.full((4, K), 1 / K)
+    for wrong in (-1, K):
+        with pytest.raises(ValueError, match=f"labels must lie in .* is {wrong}"):
+            confident_examples(shares, [0, 1, 2, wrong])
+        with pytest.raises(ValueError, match=f"labels must lie in .* is {wrong}"):
+            neighbor_votes(np.eye(4), [0, 1, 2, wrong], K, k=1)
+    with pytest.raises(TypeError, match="kept has dtype"):
+        similarity_limit(np.eye(3), [0, 0, 1], [1, 1, 1])

@@ -154,3 +154,8 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(ValueError, match=f"sinkhorn: {message}"):
             call(**arguments)
+
+
+def test_no_rows_have_no_shares():
+    found = pseudo_labels.sinkhorn(jnp.zeros((0, 3)), PRIOR)
+    assert found.shape == (0, 3)

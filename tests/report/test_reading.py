@@ -114,3 +114,33 @@ def test_facts_that_make_no_sense_are_named(ce, facts, words):
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
     with pytest.raises(ReportError, match=words):
         read_run(ce)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("class_names", 3, "class_names = 3, expected a list"),
+        ("columns", 1.5, "columns = 1.5, expected a list"),
+        ("columns", [{"key": {}, "title": "", "best": "max", "meaning": ""}], "lists"),
+        ("class_counts", [10**30, 1], "no counts"),
+        ("shot_groups", [100, 20], "expected two counts"),
+        ("shot_groups", {"many": "x", "few": 20}, "expected two counts"),
+        ("shot_groups", {"many": 10, "few": 10**30}, "overlap"),
+    ],
+)
+def test_facts_of_another_type_name_the_file(workdir, key, value, told):
+    folder = workdir("a", confusion=[[[5, 1], [2, 3]]], class_counts=[6, 5])
+    facts = json.loads((folder / "run.json").read_text()) | {key: value}
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(ReportError, match=rf"run\.json .*{told}"):
+        read_run(folder)
+
+
+def test_metrics_and_facts_that_no_parser_likes(workdir):
+    folder = workdir("a", confusion=[[[5, 1], [2, 3]]], class_counts=[6, 5])
+    (folder / "metrics.jsonl").write_text('{"step": Infinity}\n')
+    with pytest.raises(ReportError, match=r"metrics\.jsonl: line 1"):
+        read_run(folder)
+    (folder / "run.json").write_text("[" * 100_000)
+    with pytest.raises(ReportError, match=r"run\.json is damaged: not JSON"):
+        read_run(folder)

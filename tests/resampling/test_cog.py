@@ -224,3 +224,15 @@ def test_wrong_tables_are_named():
     split = SubClasses(np.zeros(3, int), np.zeros(1, int), np.zeros((1, 1)))
     with pytest.raises(ValueError, match=r"labels have shape \(2,\), expected \(3,\)"):
         cog_replication([0, 1], split)
+
+
+def test_no_examples_have_no_sub_classes():
+    found = cog(KEY, np.zeros((0, 2)), np.zeros(0, np.int32))
+    assert len(found.labels) == 0
+
+
+def test_a_parent_that_is_no_class_is_refused():
+    for rule in (max_scores, sum_rule):
+        for wrong in (-1, 2):
+            with pytest.raises(ValueError, match=f"parent holds {wrong}, expected"):
+                rule(np.ones((4, 3), np.float32), [0, wrong, 1], 2)

@@ -138,3 +138,8 @@ def test_bad_input_is_named():
         random_undersample(np.random.default_rng(0), LABELS)
     with pytest.raises(ValueError, match="shrinkage is -1"):
         smoothed_bootstrap(KEY, np.eye(4), [0, 0, 0, 1], shrinkage=-1)
+
+
+def test_the_bootstrap_of_nothing_is_nothing():
+    new = smoothed_bootstrap(KEY, np.zeros((0, 2)), np.zeros(0, np.int32))
+    assert new.features.shape == (0, 2)

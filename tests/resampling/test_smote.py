@@ -261,3 +261,10 @@ def test_bad_input_is_named(change, error, message):
     positional = [arguments.pop(name) for name in ("key", "features", "labels")]
     with warnings.catch_warnings(), pytest.raises(error, match=message):
         smote(*positional, **arguments)
+
+
+def test_a_plan_of_rows_that_are_not_there_is_refused():
+    features = np.zeros((4, 2), np.float32)
+    plan = smote_plan(KEY, features, [0, 0, 0, 1], num_new=[2, 0])
+    with pytest.raises(ValueError, match="names row ., but features have 0 rows"):
+        synthesize(features[:0], plan)

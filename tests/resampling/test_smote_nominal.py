@@ -130,3 +130,17 @@ def test_bad_input_is_named(continuous, nominal, error, message):
 def test_negative_codes_have_no_table():
     with pytest.raises(ValueError, match="minimum -1, expected codes >= 0"):
         smote_n(KEY, [[0], [-1], [2]], [0, 0, 1])
+
+
+def test_a_code_far_beyond_the_examples_asks_for_no_table():
+    with pytest.raises(ValueError, match=r"codes\[1\] is 4294967297"):
+        value_difference_table([0, 2**32 + 1], [0, 1])
+    with pytest.raises(ValueError, match="codes hold 3, expected values in"):
+        value_difference_table([0, 3], [0, 1], num_values=3)
+    with pytest.raises(ValueError, match="nominal holds 4294967297"):
+        smote_n(KEY, [[0], [2**32 + 1], [1]], [0, 0, 1])
+
+
+def test_nothing_to_enlarge():
+    new = smote_n(KEY, np.zeros((0, 2), np.int32), np.zeros(0, np.int32))
+    assert new.nominal.shape == (0, 2)

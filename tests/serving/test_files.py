@@ -123,3 +123,15 @@ def test_arrays_of_another_shape_or_dtype(tmp_path):
     np.save(tmp_path / "f.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(DataError, match="f.npy is not a .npy file: Object arrays"):
         read_table(tmp_path / "f.npy", FEATURES)
+
+
+def test_an_array_that_claims_more_than_is_there_asks_for_no_memory(tmp_path):
+    file = tmp_path / "huge.npy"
+    np.save(file, np.zeros((3, 2), np.float32))
+    content = file.read_bytes()
+    huge = content.replace(b"(3, 2), }    ", b"(9999999999,)")
+    assert len(huge) == len(content) and huge != content
+    for damaged in (huge, content.replace(b"}", b"("), content.replace(b"<f4", b"|O ")):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError, match="huge.npy is not a .npy file"):
+            read_table(file, FEATURES)

@@ -50,6 +50,7 @@ VALUES = [
         "eval_every is 'often', which is not a duration",
     ),
     ({"plugins": ("no_such_module",)}, "plugins has 'no_such_module': ModuleNotFound"),
+    ({"plugins": 3}, "plugins is 3, expected names of modules"),
 ]
 FOREIGN = [
     ({"model.hiden": (3,)}, "hiden is unknown to 'mlp'; did you mean 'hidden'?"),

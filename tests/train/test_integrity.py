@@ -116,3 +116,9 @@ def test_all_finite_of_each_replica_and_of_nothing():
     values = {"w": jnp.array([[1.0, 2.0], [jnp.nan, 1.0]]), "n": jnp.arange(2)}
     assert jax.vmap(integrity.all_finite)(values).tolist() == [True, False]
     assert bool(integrity.all_finite({"n": 3, "key": jax.random.key(1), "none": None}))
+
+
+def test_checksums_nested_without_end_are_damaged(tmp_path):
+    (tmp_path / integrity.CHECKSUMS).write_text("[" * 100_000)
+    with pytest.raises(integrity.DamagedCheckpoint, match="checksums.json cannot be"):
+        integrity.check_files(tmp_path, 3)

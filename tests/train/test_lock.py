@@ -13,6 +13,7 @@ import pytest
 
 from ltjax.train import lock
 from ltjax.train.lock import WorkdirInUse, workdir_lock
+from ltjax.train.stages import Stage, train_stages
 
 PATIENCE = 60
 
@@ -66,7 +67,31 @@ def test_the_second_is_refused_with_the_name_of_the_first(tmp_path, start):
     first.communicate("\n", timeout=PATIENCE)
     with workdir_lock(tmp_path / "run"):
         pass
-    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_made_for_it_goes_unless_it_is_used(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for name in ("kept/a/b", "used/run"):
+        with workdir_lock(tmp_path / name):
+            if name == "used/run":
+                (tmp_path / name / "config.json").touch()
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"kept", "used", "used/run", "used/run/config.json"}
+
+
+@pytest.mark.parametrize("folders", [[""], ["0_first", "1_second"]])
+def test_the_second_run_is_refused_before_anything_is_read(tmp_path, folders):
+    runs = [Stage(folder, None) for folder in folders]  # there is nothing to build
+    with workdir_lock(tmp_path / "run"), pytest.raises(WorkdirInUse):
+        train_stages(runs, tmp_path / "run")
+
+
+def test_what_cannot_be_built_leaves_no_folder(tiny, tmp_path):
+    config = tiny({"batch_size": 160})
+    with pytest.raises(ValueError, match="exceeds the 159 examples"):
+        train_stages([Stage("0_only", config)], tmp_path / "new" / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_in_this_process_is_one_too(tmp_path):
@@ -182,6 +207,12 @@ def test_without_locks_it_is_said_and_goes_on(tmp_path, monkeypatch, caplog):
     with workdir_lock(tmp_path), workdir_lock(tmp_path):
         pass
     assert "cannot be locked" in caplog.text and "No locks available" in caplog.text
+
+
+def test_a_lock_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / ".lock").symlink_to(tmp_path / "gone" / "lock")
+    with pytest.raises(OSError, match=r"\.lock"), workdir_lock(tmp_path):
+        pass
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
