@@ -1,6 +1,6 @@
 """Several processes, and what a step costs on many chips.
 
-python -m experiments.scale processes             # all checks, about 20 minutes
+python -m experiments.scale processes             # all checks, minutes
 python -m experiments.scale processes --only preempted
 python -m experiments.scale cost                  # the model beside compiled programs
 python -m experiments.scale table                 # README.md from results/
