@@ -28,6 +28,7 @@ METHODS = {
     "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
     "noisy_lt": ["supervised", "coteaching", "cdr", "har", "rolt", "rcal", "sel_cl"],
     "partial_lt": ["proden", "lw", "cavl", "corr", "solar"],
+    "multimodal_digits": ["reconboost", "joint", "ogm", "late"],
     "robust_auc": ["aucm", "drauc", "drauc_aware", "ce"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs", "aucseg"],
     "semi_lt": [
