@@ -11,6 +11,7 @@ from ltjax.data.mnist1d import open_mnist1d
 from ltjax.data.multimodal_digits import MODALITIES, multimodal_digits
 from ltjax.data.own import (
     ClassFolderOptions,
+    LabelSetOptions,
     ShareOptions,
     SplitOptions,
     Stored,
@@ -39,8 +40,8 @@ class DataFacts(NamedTuple):
     """
 
     columns: tuple[str, ...] = ()
-
     modalities: tuple[str, ...] = ()
+
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
@@ -97,7 +98,6 @@ class MNIST1DOptions(DataOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-@dataclasses.dataclass(frozen=True)
 class MultimodalDigitsOptions(DataOptions):
     """Of images and signals of the same digit, made on the spot."""
 
@@ -117,6 +117,7 @@ class MultimodalDigitsOptions(DataOptions):
     seed: int = option(42, "of signals and images", low=0, below=2**31)
 
 
+@dataclasses.dataclass(frozen=True)
 class SceneOptions(OwnDataOptions):
     """Of procedural scenes, whose pixel counts are long-tailed by themselves."""
 
@@ -180,7 +181,7 @@ class OwnTableOptions(TableOptions, OwnDataOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnMemoryOptions(ShareOptions, OwnDataOptions):
+class OwnMemoryOptions(LabelSetOptions, ShareOptions, OwnDataOptions):
     """Of data that are given in Python."""
 
 
@@ -275,7 +276,6 @@ def _scenes(about: str, maker: Callable[..., Source]) -> Component:
     return Component(about, SceneOptions, make, _needs, lambda options: facts)
 
 
-SCENES: dict[str, Component] = {
 def _multimodal_digits() -> Component:
     def make(options: MultimodalDigitsOptions, split: str) -> Source:
         return multimodal_digits(
@@ -325,14 +325,20 @@ def _modality_needs(options: DataOptions, config) -> list[str]:
     return faults
 
 
-    "digit_scenes": _scenes(
+SCENES: dict[str, Component] = {
     "multimodal_digits": _multimodal_digits(),
+    "digit_scenes": _scenes(
         "scenes of digits with a class for every pixel, made on the spot", digit_scenes
     ),
     "digit_sets": _scenes(
         "scenes labelled with the digits in them, made on the spot", digit_sets
     ),
 }
+
+
+def _own_facts(options: Any) -> DataFacts:
+    several = getattr(options, "multi_label", False)
+    return DataFacts(("targets",) if several else ())
 
 
 # Kind before the colon -> form, options, and (path, options) -> what lies there.
@@ -384,7 +390,8 @@ class DataTable(Mapping[str, Component]):
             form, options, find = _OWN[kind]
             about = self.forms[form]
             found = functools.partial(find, rest)
-            return own_component(name, about, options, found, _needs)
+            component = own_component(name, about, options, found, _needs)
+            return component._replace(facts=_own_facts)
         raise KeyError(name)
 
     def __setitem__(self, name: str, component: Component) -> None:

@@ -54,6 +54,8 @@ class Contents(NamedTuple):
         num_classes: K.
         class_names: K names, or None.
         features: names of the F features of a table, in order, or None.
+        targets: uint8 [N, K] of 0 and 1, where an example has several labels. Its
+            label is the rarest of them then.
     """
 
     labels: np.ndarray
@@ -63,6 +65,7 @@ class Contents(NamedTuple):
     num_classes: int
     class_names: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
+    targets: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -456,6 +456,9 @@ def make_source(
             f"Source {name}: labels[{first}] is {contents.labels[first]}, expected a"
             f" class in [0, {contents.num_classes})"
         )
+    columns = dict(columns or {})
+    if contents.targets is not None:
+        columns["targets"] = contents.targets
     source = Source(
         name=name,
         labels=contents.labels,
@@ -467,7 +470,7 @@ def make_source(
         class_names=class_names,
         mean=mean,
         std=std,
-        columns=columns or {},
+        columns=columns,
         features=contents.features,
     )
     empty = np.flatnonzero(source.class_counts == 0)
