@@ -97,12 +97,12 @@ def check_names(caller: str, inputs: Any, element: Any) -> None:
     expected = f"expected a dict of {told(element)}"
     if not isinstance(inputs, Mapping):
         raise ValueError(f"{caller}: inputs are one array, {expected}")
-    for missing in element.keys() - inputs.keys():
+    for missing in sorted(element.keys() - inputs.keys()):
         raise ValueError(
             f"{caller}: inputs lack the modality {missing!r}, there is only"
             f" {', '.join(map(repr, inputs))}; {expected}"
         )
-    for unknown in inputs.keys() - element.keys():
+    for unknown in sorted(inputs.keys() - element.keys()):
         raise ValueError(
             f"{caller}: inputs have the unknown modality {unknown!r}, {expected}"
         )

@@ -130,3 +130,24 @@ def test_what_does_not_fit_is_refused(smoked):
         smoked(*CONFIG, "augment.name=normalize")
     with pytest.raises(ConfigError, match="'ldam', which needs the head 'cosine'"):
         smoked(*CONFIG, "loss.name=ldam")
+
+
+def test_other_gradients_keep_to_the_stage(smoked, digit_batch):
+    moved = {}
+    for change in ("accumulate=1", "accumulate=2", "sam"):
+        option = "gradient.name=sam" if change == "sam" else f"optimizer.{change}"
+        run, state = smoked(*CONFIG, "schedule.name=constant", option)
+        state = state.replace(step=np.int32(3))
+        new, metrics = jax.jit(run.step, static_argnames="program")(
+            state, digit_batch, program=run.program(3)
+        )
+        assert np.isfinite(metrics["loss"][0])
+        moved[change] = jax.tree.map(lambda a, b: a - b, new.params, state.params)
+        waiting = jax.tree.leaves(moved[change]["backbone"]["image"])
+        assert not any(np.asarray(leaf).any() for leaf in waiting)
+    plain, halves, sharp = (moved[name]["backbone"]["signal"] for name in moved)
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(halves), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7)
+    assert not np.allclose(
+        plain["conv1"]["kernel"], sharp["conv1"]["kernel"], rtol=1e-3, atol=0
+    )
