@@ -478,6 +478,10 @@ def test_a_call_with_several_labels_per_example(tmp_path):
     fitted = ltjax.fit(frame(words=TAGS), label="target", workdir=tmp_path, **QUICK)
     assert fitted.run.class_names == ("sea", "sky", "tree")
     assert 0 <= fitted.metrics["eval/test/map"] <= 1
+    # The most frequent label comes first, with its average precision.
+    lines = [line.split() for line in str(fitted).splitlines()]
+    assert [line[0] for line in lines[-3:]] == ["sea", "sky", "tree"]
+    assert all(0 <= float(line[2]) <= 100 for line in lines[-3:])
     assert "eval/test/ndcg_at_3" in fitted.metrics
     predictor = ltjax.load(tmp_path)
     found = predictor(ROWS.astype(np.float32))
