@@ -3,8 +3,8 @@ r"""An image and a signal of the same digit: how several modalities learn togeth
     ltjax train --config configs/multimodal_digits.py:method=reconboost --workdir runs/m
 
 Arguments: method (reconboost, joint, ogm, late), imf, smoke. The image of 30 % of the
-examples is noise: the others are easy to read, the signals are not, and joint training
-leans on the images. Judged by balanced accuracy, fused and of each modality by itself.
+examples is noise, so that neither modality is enough. Judged by balanced accuracy, of
+both together and of each by itself.
 
 Every method has the same encoders. `late` has a classifier for each modality, so that
 it is two runs in one; the others share one, as ReconBoost has it. The boost rate is no

@@ -1,7 +1,7 @@
 """Two modalities of a digit: an image of its glyph, and its MNIST-1D signal.
 
-The glyph is the easier one: networks that learn from both at once lean on it. The share
-of examples without a readable image says how much that costs.
+Neither is enough by itself where some examples have an unreadable image or signal. Noise
+and these shares say how strong each of them is.
 """
 
 import numpy as np
