@@ -1,7 +1,7 @@
 """Two modalities of a digit: an image of its glyph, and its MNIST-1D signal.
 
-Neither is enough by itself where some examples have an unreadable image or signal. Noise
-and these shares say how strong each of them is.
+Neither is enough by itself where some examples have an unreadable image or signal.
+Noise and these shares say how strong each of them is.
 """
 
 import numpy as np
