@@ -2,20 +2,21 @@ r"""Several experts for test sets whose class frequencies are not known.
 
     ltjax train --config configs/experts_lt.py:method=sade --workdir runs/sade
 
-Arguments: data (mnist1d, mnist, cifar10, cifar100), method (ride, ride_routed, sade,
-dirmixe, or a preset of the supervised losses to compare with), imf, smoke. Judged by
-accuracy under long-tailed, uniform and reversed test priors.
+Arguments: data (mnist1d, mnist, cifar10, cifar100), method (ride, ride_routed,
+ride_distilled, sade, dirmixe, or a preset of the supervised losses to compare with),
+imf, smoke. Judged by accuracy under long-tailed, uniform and reversed test priors.
 
 CIFAR has the published network, a ResNet-32 that splits into three experts after its
 first stage, with cosine classifiers; the small networks have experts with a hidden
 layer each. `ride_routed` is two stages: `0_experts`, and `1_router`, five epochs of
-class-balanced batches in which only the router learns.
+class-balanced batches in which only the router learns. `ride_distilled` as well:
+`0_teacher` has six experts, and the three of `1_student` start afresh and follow it.
 """
 
 from ltjax.methods import presets
 from ltjax.train.config import default_config, parse_arg
 
-EXPERTS = ("ride", "ride_routed", "sade", "dirmixe")
+EXPERTS = ("ride", "ride_routed", "ride_distilled", "sade", "dirmixe")
 
 
 def get_config(arg=""):
@@ -26,7 +27,7 @@ def get_config(arg=""):
     if args.method not in EXPERTS:
         presets.apply_preset(config, args.method, late="80%")
     else:
-        config.method.choose("ride" if args.method == "ride_routed" else args.method)
+        config.method.choose(args.method.partition("_")[0])
         config.label = args.method
         if cifar:
             config.model.choose("resnet32_experts")
@@ -56,4 +57,17 @@ def get_config(arg=""):
             "total": "4 steps" if args.smoke else "5 epochs",
         }
         config.stages = ({"name": "experts"}, router)
+    if args.method == "ride_distilled":
+        teacher = {"name": "teacher", "label": "ride, six experts"}
+        teacher["head.num_experts"] = 6
+        if cifar:
+            teacher["model.experts"] = 6
+        student = {
+            "name": "student",
+            "label": "ride + teacher",
+            "init_from": "",
+            "method.teacher": 1.0,
+            "columns_from": {"teacher": "stage:teacher#logits"},
+        }
+        config.stages = (teacher, student)
     return config

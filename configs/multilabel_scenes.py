@@ -8,6 +8,7 @@ Judged by mean average precision by class group, and by the measures of each exa
 ranking.
 """
 
+from ltjax.methods import presets
 from ltjax.train.config import default_config, parse_arg
 
 
@@ -17,11 +18,7 @@ def get_config(arg=""):
     config.data.choose("digit_sets", num_digits=8, train_size=2000, test_size=500)
     config.data.rarity = args.imf
     config.model.choose("conv2d", size=32)
-    config.method.choose("multi_label")
-    config.loss.choose(args.method)
-    config.label = args.method
-    if args.method == "tkpr":
-        config.weights.start = "20%"
+    presets.apply_multi_label(config, args.method)
     config.batch_size, config.total = 64, "2000 steps"
     config.optimizer.lr, config.schedule.name = 0.05, "cosine"
     config.many, config.few = 600, 200

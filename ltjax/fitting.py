@@ -16,7 +16,13 @@ from ltjax.data.items import item_contents, pair_contents
 from ltjax.data.own import keep_in_memory
 from ltjax.data.readers import Contents, DataError, Sizing
 from ltjax.data.source import make_source
-from ltjax.data.tables import Layout, find_layout, frame_columns, table_contents
+from ltjax.data.tables import (
+    Layout,
+    find_layout,
+    frame_columns,
+    has_label_sets,
+    table_contents,
+)
 from ltjax.methods.presets import apply_changes
 from ltjax.options import ConfigError, nearest
 from ltjax.own_data import AUTO, Sides, choose_sides, own_config
@@ -66,7 +72,7 @@ def fit(
     train: Any,
     test: Any = None,
     *,
-    method: str = "la",
+    method: str = AUTO,
     model: str = AUTO,
     workdir: str | os.PathLike | None = None,
     seed: int = 0,
@@ -88,11 +94,13 @@ def fit(
             or dicts with an image and a label (torchvision, Hugging Face).
         test: of the same kind. Without it the test folder of a path is used, or a fifth
             of every class is split off.
-        method: a name of `ltjax list presets`.
+        method: a name of `ltjax list presets`; "auto" = la, or tkpr for several labels
+            per example.
         model: a name of `ltjax list models`; "auto" = by the shape of the inputs.
         workdir: where the run is kept; None = a temporary folder.
         seed: of parameters, order and augmentation.
-        label: column of the classes in a table; "" = found.
+        label: column of the classes in a table, or those of 0 and 1 as "sky,sea"; "" =
+            found.
         image_size: side of what the network sees of image files; 0 = chosen.
         epochs: length of the run; 0 = chosen.
         writers: where records go besides: "wandb", "mlflow", or sinks with
@@ -213,7 +221,8 @@ def _contents(
         if kind == "data frame":
             columns = frame_columns(data)
             if layout is None:
-                layout = find_layout(caller, columns, label=label)
+                several = has_label_sets(caller, columns, label=label)
+                layout = find_layout(caller, columns, label=label, several=several)
                 if layout.ignored:
                     _LOG.warning("%s", layout.note(caller))
             opened[split] = table_contents(caller, columns, layout)

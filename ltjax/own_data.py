@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltjax.data.class_folders import label_tables
 from ltjax.data.components import DATA, stored_of
 from ltjax.data.image_sizes import ImageSizes, image_sizes, joined
-from ltjax.data.own import Stored
+from ltjax.data.own import Stored, located
 from ltjax.data.readers import DataError, FileReader, MissingDataError, beside
 from ltjax.data.source import Source
-from ltjax.data.tables import TABLE_SUFFIXES
+from ltjax.data.tables import TABLE_SUFFIXES, has_label_sets, read_columns
 from ltjax.methods import presets
 from ltjax.options import Chosen, ConfigError, nearest, read
 from ltjax.train.config import default_config
@@ -52,7 +53,7 @@ def own_config(
     data: str,
     *,
     test: str = "",
-    method: str = "la",
+    method: str = AUTO,
     model: str = AUTO,
     image_size: int = 0,
     epochs: int = 0,
@@ -65,11 +66,13 @@ def own_config(
     Args:
         data: folder of images by class, table, .npz file or "tfds:NAME".
         test: likewise; "" = found beside the training data, or split off.
-        method: a key of `ltjax.methods.presets.PRESETS`.
+        method: a key of `ltjax.methods.presets.PRESETS`, or of `MULTI_LABEL` there for
+            several labels per example; "auto" = la, or tkpr.
         model: a name of `ltjax list models`; "auto" = by the shape of the inputs.
         image_size: side of what the network sees of images; 0 = chosen by their sizes.
         epochs: length of the run; 0 = chosen by the number of examples.
-        label: column of the classes in a table; "" = found.
+        label: column of the classes in a table, or those of 0 and 1 as "sky,sea"; "" =
+            found.
         devices: that the batch size has to be a multiple of.
         sides: how images in memory have been brought to one size.
 
@@ -82,7 +85,11 @@ def own_config(
     """
     _check_arguments(method, model, image_size, epochs)
     config = default_config()
+    data, test = _label_tables(data, test)
     config.data.choose(**_data_section(data_name(data), test=test, label=label))
+    several = _has_label_sets(config)
+    if several:
+        config.data.multi_label = True
     if config.data.name.startswith("tfds:"):
         _choose_splits(config)
     elif "val" in (splits := stored_of(_section(config)).splits) and "test" in splits:
@@ -91,7 +98,17 @@ def own_config(
     _describe_inputs(config, source, sides or found, model)
     _choose_length(config, len(source), epochs, devices)
     _choose_groups(config, source.class_counts)
-    presets.apply_preset(config, method, late="80%")
+    if several:
+        _choose_ranking(config, method, source.num_classes)
+    elif method in presets.MULTI_LABEL:
+        raise ConfigError(
+            [
+                f"method is {method!r}, for several labels per example, but the data"
+                " have one; expected a name of `ltjax list presets`"
+            ]
+        )
+    else:
+        presets.apply_preset(config, "la" if method == AUTO else method, late="80%")
     return config
 
 
@@ -202,10 +219,9 @@ def _check_arguments(method: str, model: str, image_size: int, epochs: int) -> N
     from ltjax.models.registry import MODELS
 
     faults = []
-    if method not in presets.PRESETS:
-        faults.append(
-            f"method is {method!r}, unknown{nearest(method, presets.PRESETS)}"
-        )
+    methods = (AUTO, *presets.PRESETS, *presets.MULTI_LABEL)
+    if method not in methods:
+        faults.append(f"method is {method!r}, unknown{nearest(method, methods)}")
     if model != AUTO and model not in MODELS:
         faults.append(f"model is {model!r}, unknown{nearest(model, [AUTO, *MODELS])}")
     if image_size and not 8 <= image_size <= 2048:
@@ -214,6 +230,42 @@ def _check_arguments(method: str, model: str, image_size: int, epochs: int) -> N
         faults.append(f"epochs is {epochs}, expected at least 1, or 0 = chosen")
     if faults:
         raise ConfigError(faults)
+
+
+def _label_tables(data: str, test: str) -> tuple[str, str]:
+    """Folders of images with a table of their labels stand for these tables."""
+
+    def tables(path: str) -> dict[str, str]:
+        folder = pathlib.Path(path).expanduser()
+        if not path or not folder.is_dir():
+            return {}
+        return {split: str(table) for split, table in label_tables(folder).items()}
+
+    found = tables(data)
+    if found and not test:
+        test = found.get("test", found.get("val", ""))
+    given = tables(test)
+    return found.get("train", data), given.get("test", given.get("train", test))
+
+
+def _has_label_sets(config: Any) -> bool:
+    """Whether an example of the training data has several labels."""
+    kind, _, path = config.data.name.partition(":")
+    if kind == "table":
+        file = located(path, config.data.data_dir)
+        return has_label_sets(file, read_columns(file), label=config.data.label)
+    if kind == "memory":
+        return stored_of(_section(config)).open("train").targets is not None
+    return False
+
+
+def _choose_ranking(config: Any, method: str, num_labels: int) -> None:
+    """Loss and measures for several labels per example, no deeper than there are."""
+    presets.apply_multi_label(config, "tkpr" if method == AUTO else method)
+    if config.loss.name == "tkpr":
+        config.loss.k = min(config.loss.k, num_labels)
+    depths = [k for k in (1, 3, 5) if k <= num_labels]
+    config.evaluators = {"multilabel": {"k": tuple(depths)}}
 
 
 def _data_section(name: str, *, test: str, label: str) -> dict[str, str]:

@@ -26,13 +26,21 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         help="test data; default: found beside the training data, or a fifth of each"
         " class is split off",
     )
-    own.add_argument("--method", help="`ltjax list presets`; default: la")
+    own.add_argument(
+        "--method",
+        help="`ltjax list presets`; default: la; of several labels per example: tkpr,"
+        " sigmoids or distribution_balanced",
+    )
     own.add_argument("--model", help="`ltjax list models`; default: by the inputs")
     own.add_argument(
         "--image-size", type=int, metavar="N", help="default: by the images' sizes"
     )
     own.add_argument("--epochs", type=int, metavar="N", help="default: by their number")
-    own.add_argument("--label", metavar="COLUMN", help="of a table; default: found")
+    own.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="of a table, or columns of 0 and 1 as sky,sea; default: found",
+    )
 
 
 def default_workdir(args: argparse.Namespace) -> str:

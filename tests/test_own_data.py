@@ -466,3 +466,55 @@ def test_an_unused_gpu_is_named_with_the_install_line(monkeypatch, tmp_path):
         assert accelerator.unused_gpu() is None
     finally:
         jax.config.update("jax_platforms", chosen)
+
+
+# --- Several labels per example
+
+
+TAGS = np.array(["sky|sea", "sea", "sky", "tree|sea", "tree"] * 8)
+
+
+def test_a_call_with_several_labels_per_example(tmp_path):
+    fitted = ltjax.fit(frame(words=TAGS), label="target", workdir=tmp_path, **QUICK)
+    assert fitted.run.class_names == ("sea", "sky", "tree")
+    assert 0 <= fitted.metrics["eval/test/map"] <= 1
+    # The most frequent label comes first, with its average precision.
+    lines = [line.split() for line in str(fitted).splitlines()]
+    assert [line[0] for line in lines[-3:]] == ["sea", "sky", "tree"]
+    assert all(0 <= float(line[2]) <= 100 for line in lines[-3:])
+    assert "eval/test/ndcg_at_3" in fitted.metrics
+    predictor = ltjax.load(tmp_path)
+    found = predictor(ROWS.astype(np.float32))
+    assert predictor.multi_label and predictor.class_names == fitted.run.class_names
+    assert found.shape == (40, 3) and (found > 0).all() and (found < 1).all()
+
+
+def test_what_is_chosen_for_several_labels(tmp_path):
+    # Sets that are all different are no classes, but their labels are.
+    tags = ["sky|sea", "sea", "sky", "tree|sea", "tree", "sky|sea|tree", "sky|tree"]
+    rows = "".join(f"{k},{one}\n" for k, one in enumerate(tags))
+    (tmp_path / "labels.csv").write_text(f"x,labels\n{rows}")
+    config = own_config(str(tmp_path))
+    assert config.data.name == f"table:{tmp_path / 'labels.csv'}"
+    told = config.method.name, config.loss.name, config.loss.k, config.weights.start
+    assert told == ("multi_label", "tkpr", 3, "20%")
+    assert config.evaluators.multilabel.k == (1, 3)
+    check(config)
+    file = str(tmp_path / "labels.csv")
+    assert own_config(file, method="sigmoids").loss.name == "sigmoids"
+    with pytest.raises(ConfigError, match="'la', unknown for several labels"):
+        own_config(file, method="la")
+    (tmp_path / "one.csv").write_text("x,label\n" + "1,a\n2,b\n" * 8)
+    with pytest.raises(
+        ConfigError, match="'tkpr', for several labels per example, but"
+    ):
+        own_config(str(tmp_path / "one.csv"), method="tkpr")
+    (tmp_path / "test.csv").write_text("x,labels\n1,sky\n2,se\n")
+    config.data.test = str(tmp_path / "test.csv")
+    with pytest.raises(
+        DataError, match="test.csv.* label 1 is 'se', which no training"
+    ):
+        check(config).data.make("test")
+    (tmp_path / "hole.csv").write_text("x,labels\n1,sky|sea\n2,\n")
+    with pytest.raises(DataError, match=r"hole.csv.* row 1 \(0-based\) has no label"):
+        own_config(str(tmp_path / "hole.csv"))

@@ -12,7 +12,7 @@ import pytest
 from ltjax.train.stages import check_stages
 
 ROOT = Path(__file__).resolve().parent.parent
-GRIDS = ("weak", "selfsup", "measures.experts")
+GRIDS = ("weak", "selfsup", "measures.experts", "measures.reconboost")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,6 +115,22 @@ def test_the_tables_of_experts():
     assert "| LA | 80.5 ± 0.7 |" in found and "**Ratio 100**" not in found
 
 
+def test_the_tables_of_modalities():
+    from experiments.measures.reconboost.points import COLUMNS
+    from experiments.measures.reconboost.table import text
+
+    rows = [
+        {"method": method, "absent": "0.3", "seed": str(seed)}
+        | dict.fromkeys(COLUMNS, str(value + seed))
+        for method, value in (("ReconBoost", 80), ("joint training", 90))
+        for seed in (0, 1)
+    ]
+    found = text(rows)
+    assert "| ReconBoost above joint training | alone_signal, 30% of" in found
+    assert "| -10.0 ± 0.0 |" in found and "**0% of the images" not in found
+    assert "| joint training | 90.5 ± 0.7 |" in found
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_point_is_a_config_of_its_own_that_passes_the_checks(name):
     module = importlib.import_module(f"experiments.{name}.points")
@@ -147,6 +163,7 @@ def test_claims_are_about_points_of_the_grid(name):
         ("weak", ["noisy", "CDR", "10", "40%"]),
         ("selfsup", ["SDCLR"]),
         ("measures.experts", ["SADE", "50"]),
+        ("measures.reconboost", ["OGM", "0.3"]),
     ],
 )
 @pytest.mark.slow
@@ -162,7 +179,7 @@ def test_a_small_run_fills_its_rows(grid, chosen, tmp_path):
 
     name = grid.rpartition(".")[2]
     rows = read_rows(tmp_path / f"{name}.csv")
-    metrics = {"weak": "balanced_accuracy", "selfsup": "probe_all"}
-    metric = metrics.get(name, "priors_mean")
+    metrics = {"selfsup": "probe_all", "experts": "priors_mean"}
+    metric = metrics.get(name, "balanced_accuracy")
     assert rows
     assert all(0 <= float(row[metric]) <= 100 for row in rows)

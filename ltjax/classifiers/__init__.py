@@ -9,6 +9,8 @@ from ltjax.classifiers.frames import (
     class_frame,
     grassmannian_frame,
     orthonormal_columns,
+    permute_frame,
+    rotate_frame,
     simplex_etf,
 )
 from ltjax.classifiers.holdout import (
@@ -99,6 +101,7 @@ __all__ = [
     "move_threshold_logits",
     "nearest_class_mean",
     "orthonormal_columns",
+    "permute_frame",
     "plug_in_predict",
     "plug_in_threshold",
     "prediction_stability",
@@ -106,6 +109,7 @@ __all__ = [
     "probe_logits",
     "probe_rows",
     "replace_head",
+    "rotate_frame",
     "select_tau",
     "select_tau_norm",
     "shift_threshold_for_costs",

@@ -14,7 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_whole, is_concrete
+from ltjax._checks import (
+    check_choice,
+    check_rank,
+    check_whole,
+    is_concrete,
+    shape_of,
+)
 from ltjax._numerics import as_key, double_precision, host, l2_normalize
 
 Array = np.ndarray | jax.Array
@@ -308,6 +314,66 @@ def class_frame(key: ArrayLike, dim: int, num_classes: int) -> Array:
         return simplex_etf(key, dim, num_classes)
     rotation = orthonormal_columns(key, dim, dim)
     return _matmul(rotation, _solved_columns(num_classes, dim))
+
+
+def rotate_frame(key: ArrayLike, vectors: ArrayLike) -> Array:
+    """A frame in another orientation: equally good, and another fixed classifier.
+
+    Args:
+        key: typed key, PRNGKey or int seed of the orientation (Haar); may be traced.
+        vectors: [D, K], one column per class.
+
+    Returns:
+        [D, K] with the same inner products. numpy float64, or jax float32 if `key` is
+        traced.
+
+    Raises:
+        ValueError: if vectors are not [D, K].
+
+    Example:
+        >>> turned = rotate_frame(0, np.eye(2))
+        >>> np.round(turned.T @ turned, 6).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+
+    References:
+        Gao et al., "A Study of Neural Collapse Phenomenon: Grassmannian Frame, Symmetry
+        and Generalization", 2023: networks that are trained to rotated or permuted
+        frames reach the same loss, but not the same test accuracy.
+    """
+    check_rank("rotate_frame", "vectors", vectors, 2, "[D, K]")
+    dim = shape_of(vectors)[0]
+    return _matmul(orthonormal_columns(key, dim, dim), np.asarray(vectors))
+
+
+def permute_frame(key: ArrayLike, vectors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """A frame whose vectors are given to other classes.
+
+    Of a simplex every permutation is a rotation. Below K - 1 dimensions it decides
+    which classes are neighbours.
+
+    Args:
+        key: typed key, PRNGKey or int seed.
+        vectors: [D, K], one column per class.
+
+    Returns:
+        (vectors [D, K] in the new order, order [K]: the class whose vector each one
+        has now).
+
+    Raises:
+        ValueError: if vectors are not [D, K].
+
+    Example:
+        >>> moved, order = permute_frame(0, np.eye(3))
+        >>> bool((moved == np.eye(3)[:, order]).all()), sorted(order.tolist())
+        (True, [0, 1, 2])
+
+    References:
+        Gao et al., 2023, see `rotate_frame`.
+    """
+    check_rank("permute_frame", "vectors", vectors, 2, "[D, K]")
+    size = shape_of(vectors)[1]
+    order = np.asarray(jax.random.permutation(as_key("permute_frame", key), size))
+    return np.asarray(vectors)[:, order], order
 
 
 def _closed_form(vectors: np.ndarray) -> Frame:

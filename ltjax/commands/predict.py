@@ -116,12 +116,14 @@ def _batches(items, size: int):
     """(names, inputs [n, ...], faults) of up to `size` items at a time."""
     import itertools
 
+    import jax
     import numpy as np
 
     while batch := list(itertools.islice(items, size)):
         faults = [one.value for one in batch if isinstance(one.value, Exception)]
         good = [one for one in batch if not isinstance(one.value, Exception)]
-        values = np.stack([one.value for one in good]) if good else None
+        rows = [one.value for one in good]
+        values = jax.tree.map(lambda *each: np.stack(each), *rows) if good else None
         yield [one.name for one in good], values, faults
 
 

@@ -3,7 +3,8 @@
 import math
 import pathlib
 import zipfile
-from typing import IO
+from collections.abc import Mapping
+from typing import IO, Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -22,13 +23,13 @@ from ltjax.data.readers import (
 
 
 def array_contents(
-    caller: str, inputs: ArrayLike, labels: ArrayLike, num_classes: int | None
+    caller: str, inputs: Any, labels: ArrayLike, num_classes: int | None
 ) -> Contents:
     """Checks arrays in memory and wraps them; float inputs become float32.
 
     Args:
         caller: who asks, for messages.
-        inputs: [N, ...] uint8 or floating.
+        inputs: [N, ...] uint8 or floating; of several modalities a dict of such arrays.
         labels: [N] int.
         num_classes: K, or None for the largest label + 1.
 
@@ -39,6 +40,8 @@ def array_contents(
         DataError: if the lengths differ or a float input is not finite.
         TypeError: if labels are not integers or inputs neither uint8 nor floating.
     """
+    if isinstance(inputs, Mapping):
+        return _modality_contents(caller, inputs, labels, num_classes)
     check_integers(caller, "labels", labels)
     dtype_of(caller, "inputs", inputs)
     inputs, labels = np.asarray(inputs), np.asarray(labels)
@@ -63,6 +66,23 @@ def array_contents(
         num_classes = max(1, infer_num_classes(caller, labels))
     return Contents(
         labels, ArrayReader(inputs), inputs.shape[1:], inputs.dtype, num_classes
+    )
+
+
+def _modality_contents(
+    caller: str, inputs: Mapping[str, Any], labels: ArrayLike, num_classes: int | None
+) -> Contents:
+    if not inputs:
+        raise DataError(f"{caller}: inputs are an empty dict, expected modalities")
+    each = {
+        name: array_contents(f"{caller}, {name}", one, labels, num_classes)
+        for name, one in sorted(inputs.items())
+    }
+    readers: dict[str, Any] = {name: one.reader for name, one in each.items()}
+    return next(iter(each.values()))._replace(
+        reader=ArrayReader({name: one.inputs for name, one in readers.items()}),
+        shape={name: one.shape for name, one in each.items()},
+        dtype={name: one.dtype for name, one in each.items()},
     )
 
 
@@ -170,17 +190,21 @@ def npz_class_names(path: str, data_dir: str | None) -> tuple[str, ...] | None:
 
 
 def read_npz(
-    file: pathlib.Path, *others: str, optional: tuple[str, ...] = ()
+    file: pathlib.Path,
+    *others: str,
+    inputs: tuple[str, ...] = ("inputs", "images"),
+    optional: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Reads the inputs of a .npz file, and other arrays.
 
     Args:
         file: holds "inputs" (or "images").
         *others: names of further arrays that must be there.
+        inputs: names of the first array, which is called by the first of them.
         optional: names of arrays that may be there.
 
     Returns:
-        Name -> array [N, ...]; the inputs are "inputs", however they are stored.
+        Name -> array [N, ...].
 
     Raises:
         DataError: naming the file, if it is no archive or damaged in any way, or an
@@ -192,18 +216,19 @@ def read_npz(
         check_members(file)
         with zipfile.ZipFile(file) as archive:
             stored = [name.removesuffix(".npy") for name in archive.namelist()]
-            key = "inputs" if "inputs" in stored else "images"
+            key = next((name for name in inputs if name in stored), inputs[0])
             if not {key, *others} <= set(stored):
                 more = "".join(f" and {name!r}" for name in others)
+                alias = "".join(f" (or {name!r})" for name in inputs[1:])
                 raise DataError(
-                    f"npz: {file} holds {sorted(stored)}, expected 'inputs' (or"
-                    f" 'images'){more}"
+                    f"npz: {file} holds {sorted(stored)}, expected"
+                    f" {inputs[0]!r}{alias}{more}"
                 )
             wanted = [*others, *(name for name in optional if name in stored)]
             for name in (key, *wanted):
                 _check_member(file, archive, name)
         with np.load(file, allow_pickle=False) as arrays:
-            return {"inputs": arrays[key], **{name: arrays[name] for name in wanted}}
+            return {inputs[0]: arrays[key], **{name: arrays[name] for name in wanted}}
     except DataError:
         raise
     except Exception as error:  # of zipfile, zlib, numpy's header parser, ...

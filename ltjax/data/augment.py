@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ltjax.data import signal_ops
+from ltjax.data.modalities import each_modality
 from ltjax.data.transforms import (
     center_crop,
     color_jitter,
@@ -56,10 +58,12 @@ class PipelineFacts(NamedTuple):
     Attributes:
         views: that it makes.
         hints: names of the per-example numbers that it understands.
+        modalities: whether it takes inputs of several modalities.
     """
 
     views: tuple[str, ...] = ("inputs",)
     hints: tuple[str, ...] = ()
+    modalities: bool = False
 
 
 class PipelineSetting(NamedTuple):
@@ -84,6 +88,16 @@ class ShiftOptions(NormalizeOptions):
     """Of random shifts."""
 
     pad: int = option(2, "largest shift in pixels", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftEachOptions:
+    """Of random shifts of several modalities."""
+
+    pad: int = option(2, "largest shift of an image in pixels", low=0)
+    turn: float = option(
+        0.5, "largest circular shift of a signal, of its length", low=0, high=0.5
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +189,7 @@ def unit(inputs: ArrayLike) -> jax.Array:
 
 
 def _none(options: UnitOptions, setting: PipelineSetting) -> Pipeline:
-    return on_inputs(None, unit)
+    return on_inputs(None, functools.partial(each_modality, unit))
 
 
 def _normalize(options: NormalizeOptions, setting: PipelineSetting) -> Pipeline:
@@ -189,6 +203,26 @@ def _shift(options: ShiftOptions, setting: PipelineSetting) -> Pipeline:
         return finish(pad_crop(key, image, pad=options.pad))
 
     return on_inputs(one, finish)
+
+
+def _shift_each(options: ShiftEachOptions, setting: PipelineSetting) -> Pipeline:
+    def one(key, example):
+        if example.ndim == 3:
+            example = pad_crop(key, example, pad=options.pad)
+        elif example.ndim == 2:
+            example = signal_ops.shift(key, example, most=options.turn)
+        return unit(example)
+
+    def train(key, batch, **hints):
+        arrays, tree = jax.tree.flatten(batch["inputs"])
+        keys = jax.random.split(key, len(arrays))
+        moved = map(per_example(one), keys, arrays)
+        return {**batch, "inputs": tree.unflatten(moved)}
+
+    def evaluate(batch):
+        return {**batch, "inputs": each_modality(unit, batch["inputs"])}
+
+    return Pipeline(train, evaluate)
 
 
 def _cifar(options: CifarOptions, setting: PipelineSetting) -> Pipeline:
@@ -224,18 +258,26 @@ def _imagenet(options: ImagenetOptions, setting: PipelineSetting) -> Pipeline:
     return on_inputs(one, lambda images: finish(center_crop(images, size=size)))
 
 
-def _pipeline(about: str, options: type, make: Callable, *views: str) -> Component:
-    told = PipelineFacts(views or ("inputs",))
+def _pipeline(
+    about: str, options: type, make: Callable, modalities: bool = False
+) -> Component:
+    told = PipelineFacts(modalities=modalities)
     return Component(about, options, make, facts=lambda options: told)
 
 
 PIPELINES: dict[str, Component] = {
-    "none": _pipeline("inputs as they are, pixels in [0, 1]", UnitOptions, _none),
+    "none": _pipeline("inputs as they are, pixels in [0, 1]", UnitOptions, _none, True),
     "normalize": _pipeline("normalization only", NormalizeOptions, _normalize),
     "shift": _pipeline(
         "pad and crop: for digits, which a flip would make into others",
         ShiftOptions,
         _shift,
+    ),
+    "shift_each": _pipeline(
+        "of several modalities: images padded and cropped, signals turned",
+        ShiftEachOptions,
+        _shift_each,
+        True,
     ),
     "cifar": _pipeline("pad by 4, crop, flip (Cao 2019, code)", CifarOptions, _cifar),
     "cifar_cutout": _pipeline("and Cutout 16", CutoutOptions, _cifar),

@@ -27,6 +27,7 @@ IMAGE_SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".tif", ".tiff"),
     *(".webp", ".ppm", ".pgm", ".pbm"),
 }
+LABEL_TABLE = "labels.csv"
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "test": ("test", "testing"),
@@ -77,6 +78,25 @@ def split_folders(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
         if name in below
     }
     return found if "train" in found else {"train": folder}
+
+
+def label_tables(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
+    """The tables of images and their labels in a folder, or in those of its splits.
+
+    Args:
+        folder: with "labels.csv", or of "train" (and "test" or "val") with one each.
+
+    Returns:
+        Split -> table; {} if there is none for training.
+
+    Raises:
+        MissingDataError, DataError: see `split_folders`.
+    """
+    found = {
+        split: place / LABEL_TABLE for split, place in split_folders(folder).items()
+    }
+    found = {split: table for split, table in found.items() if table.is_file()}
+    return found if "train" in found else {}
 
 
 def list_classes(folder: str | os.PathLike, names: Sequence[str] = ()) -> Listing:

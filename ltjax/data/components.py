@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 from ltjax.data.catalog import DATASETS, Dataset
 from ltjax.data.folders import open_folder
 from ltjax.data.mnist1d import open_mnist1d
+from ltjax.data.multimodal_digits import MODALITIES, multimodal_digits
 from ltjax.data.own import (
     ClassFolderOptions,
+    LabelSetOptions,
     ShareOptions,
     SplitOptions,
     Stored,
@@ -30,9 +32,15 @@ PROFILES = ("exp", "step", "pareto", "balanced", "counts", "none")
 
 
 class DataFacts(NamedTuple):
-    """Columns that a data set brings along."""
+    """What is known of a data set before it is opened.
+
+    Attributes:
+        columns: that it brings along.
+        modalities: names of its inputs, if they are a dict.
+    """
 
     columns: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +95,26 @@ class MNIST1DOptions(DataOptions):
     train_per_class: int = option(2500, "training signals of a class", low=1)
     test_per_class: int = option(500, "test signals of a class", low=1)
     seed: int = option(42, "of the generator", low=0, below=2**31)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultimodalDigitsOptions(DataOptions):
+    """Of images and signals of the same digit, made on the spot."""
+
+    train_per_class: int = option(500, "training examples of a class", low=1)
+    test_per_class: int = option(100, "test examples of a class", low=1)
+    size: int = option(28, "height and width of the images in pixels", low=8)
+    noise: float = option(0.3, "deviation of the pixels' noise", low=0)
+    absent_image: float = option(
+        0.0, "share of examples whose image shows no digit", low=0, high=1
+    )
+    absent_signal: float = option(
+        0.0, "share of the others whose signal is of no digit", low=0, high=1
+    )
+    absent: str = option(
+        "noise", "what is there in its place", choices=("noise", "zeros")
+    )
+    seed: int = option(42, "of signals and images", low=0, below=2**31)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +181,7 @@ class OwnTableOptions(TableOptions, OwnDataOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnMemoryOptions(ShareOptions, OwnDataOptions):
+class OwnMemoryOptions(LabelSetOptions, ShareOptions, OwnDataOptions):
     """Of data that are given in Python."""
 
 
@@ -248,7 +276,57 @@ def _scenes(about: str, maker: Callable[..., Source]) -> Component:
     return Component(about, SceneOptions, make, _needs, lambda options: facts)
 
 
+def _multimodal_digits() -> Component:
+    def make(options: MultimodalDigitsOptions, split: str) -> Source:
+        return multimodal_digits(
+            split,
+            train_per_class=options.train_per_class,
+            test_per_class=options.test_per_class,
+            size=options.size,
+            noise=options.noise,
+            absent_image=options.absent_image,
+            absent_signal=options.absent_signal,
+            absent=options.absent,
+            seed=options.seed,
+        )
+
+    return Component(
+        "an image and a signal of the same digit, made on the spot",
+        MultimodalDigitsOptions,
+        make,
+        _modality_needs,
+        lambda options: DataFacts(modalities=MODALITIES),
+    )
+
+
+def _modality_needs(options: DataOptions, config) -> list[str]:
+    """Several modalities go through what takes a dict of inputs."""
+    faults = _needs(options, config)
+    model, names = config.model, config.data.facts.modalities
+    if set(model.facts.modalities) != set(names):
+        has = model.facts.modalities
+        faults.append(
+            f"config.data.name is {config.data.name!r}, whose inputs are"
+            f" {' and '.join(names)}, but config.model.name {model.name!r} takes"
+            f" {' and '.join(has) if has else 'one array'}; expected 'modalities' with"
+            f" model.names {names}"
+        )
+    if not config.augment.facts.modalities:
+        faults.append(
+            f"config.augment.name is {config.augment.name!r}, which takes one array,"
+            f" but data {config.data.name!r} has several modalities; expected 'none' or"
+            " 'shift_each'"
+        )
+    if config.method.facts.one_array:
+        faults.append(
+            f"method {config.method.name!r} changes inputs of one array, but data"
+            f" {config.data.name!r} has several modalities"
+        )
+    return faults
+
+
 SCENES: dict[str, Component] = {
+    "multimodal_digits": _multimodal_digits(),
     "digit_scenes": _scenes(
         "scenes of digits with a class for every pixel, made on the spot", digit_scenes
     ),
@@ -256,6 +334,11 @@ SCENES: dict[str, Component] = {
         "scenes labelled with the digits in them, made on the spot", digit_sets
     ),
 }
+
+
+def _own_facts(options: Any) -> DataFacts:
+    several = getattr(options, "multi_label", False)
+    return DataFacts(("targets",) if several else ())
 
 
 # Kind before the colon -> form, options, and (path, options) -> what lies there.
@@ -307,7 +390,8 @@ class DataTable(Mapping[str, Component]):
             form, options, find = _OWN[kind]
             about = self.forms[form]
             found = functools.partial(find, rest)
-            return own_component(name, about, options, found, _needs)
+            component = own_component(name, about, options, found, _needs)
+            return component._replace(facts=_own_facts)
         raise KeyError(name)
 
     def __setitem__(self, name: str, component: Component) -> None:

@@ -20,10 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.data.augment import Pipeline
+from ltjax.data.modalities import each_modality
 from ltjax.data.source import Source
 from ltjax.resampling.samplers import Plan, Sampler
 
-Rows = dict[str, np.ndarray]
+Rows = dict[str, Any]
 Batch = dict[str, jax.Array]
 Planner = Callable[[int], Plan]
 
@@ -36,7 +37,7 @@ class Feed(NamedTuple):
     Attributes:
         arrays: pytree of numpy arrays; put it on the device once and pass it to the
             compiled step. {"inputs" [N, ...], "label" int32 [N] and the source's
-            columns} if resident, else {}.
+            columns} if resident, else {}. Inputs of several modalities are a dict.
         rows: (indices, mask), both [..., B] -> what the host hands over for one step, a
             dict of arrays with the same leading axes: "index" int32 and "mask" bool,
             and if streaming "inputs", "label" int32 and the source's columns.
@@ -51,7 +52,7 @@ class Feed(NamedTuple):
         close: ends the threads and processes of iterators that are still running.
     """
 
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Any]
     rows: Callable[[np.ndarray, np.ndarray], Rows]
     batch: Callable[..., Batch]
     iterate: Callable[..., Iterator[Rows]]
@@ -185,13 +186,15 @@ def _read_rows(source: Source, indices: np.ndarray, mask: np.ndarray) -> Rows:
     """Inputs, labels and columns of a plan of any leading shape, read in one go."""
     rows = index_rows(len(source), indices, mask)
     index = rows["index"]
-    inputs = source.read(index.reshape(-1)).reshape(*index.shape, *source.shape)
+    inputs = each_modality(
+        lambda x: x.reshape(*index.shape, *x.shape[1:]), source.read(index.reshape(-1))
+    )
     columns = {name: column[index] for name, column in source.columns.items()}
     return {"inputs": inputs, "label": source.labels[index], **columns, **rows}
 
 
 def _streaming_batch(pipeline, arrays, rows, key, *, train: bool, **hints) -> Batch:
-    batch = {name: jnp.asarray(value) for name, value in rows.items()}
+    batch = jax.tree.map(jnp.asarray, dict(rows))
     return pipeline.train(key, batch, **hints) if train else pipeline.eval(batch)
 
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import logging
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from ltjax.data.modalities import byte_count
 from ltjax.data.readers import DataError
 from ltjax.data.source import Source
 
@@ -71,7 +72,7 @@ def check_overlap(
     for name, other in evaluated.items():
         if train.shape != other.shape or train.dtype != other.dtype:
             continue  # which another check refuses
-        size = math.prod(train.shape) * train.dtype.itemsize
+        size = byte_count(train.element)
         if (len(train) + len(other)) * size > max_bytes:
             _LOG.info("train and %s are too large to look for shared examples", name)
             continue
@@ -94,12 +95,14 @@ def check_overlap(
 
 def _digests(source: Source) -> list[bytes]:
     """A hash of the input of each example."""
-    size = math.prod(source.shape) * source.dtype.itemsize
-    block = max(1, _BLOCK // max(size, 1))
+    block = max(1, _BLOCK // max(byte_count(source.element), 1))
     found = []
     for start in range(0, len(source), block):
         inputs = source.read(np.arange(start, min(start + block, len(source))))
         found += [
-            hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in inputs
+            hashlib.blake2b(
+                b"".join(part.tobytes() for part in one), digest_size=16
+            ).digest()
+            for one in zip(*jax.tree.leaves(inputs), strict=True)
         ]
     return found

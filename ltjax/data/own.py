@@ -181,10 +181,23 @@ class ClassFolderOptions(SplitOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class TableOptions(ClassFolderOptions):
+class LabelSetOptions:
+    """Of data whose examples may have several labels."""
+
+    multi_label: bool = option(
+        False, "several labels per example: names between |, or columns of 0 and 1"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions(LabelSetOptions, ClassFolderOptions):
     """Of tables; sizes are those of images that a column names."""
 
-    label: str = option("", "column of the classes; '' = label, class, target or y")
+    label: str = option(
+        "",
+        "column of the classes, or those of 0 and 1 as a,b; '' = label, class, target,"
+        " y or labels",
+    )
 
 
 def find_folder(path: str, options: Any) -> Stored:
@@ -220,7 +233,9 @@ def find_table(path: str, options: Any) -> Stored:
     if options.test:
         files["test"] = located(options.test, options.data_dir)
     columns = tables.read_columns(files["train"])
-    layout = tables.find_layout(str(files["train"]), columns, label=options.label)
+    layout = tables.find_layout(
+        str(files["train"]), columns, label=options.label, several=options.multi_label
+    )
     note = layout.note(str(files["train"]))
 
     def opened(split: str) -> Contents:

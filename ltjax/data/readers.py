@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltjax.data.modalities import DType, Shape, each_modality
+
 
 class DataError(ValueError):
     """Data on disk or in memory that are damaged or do not fit together."""
@@ -47,31 +49,34 @@ class Contents(NamedTuple):
     Attributes:
         labels: [N] int.
         reader: positions [n] -> inputs [n, *shape].
-        shape: shape of one input.
-        dtype: uint8 or float32.
+        shape: shape of one input; of several modalities a dict of shapes by name.
+        dtype: uint8 or float32; likewise.
         num_classes: K.
         class_names: K names, or None.
         features: names of the F features of a table, in order, or None.
+        targets: uint8 [N, K] of 0 and 1, where an example has several labels. Its
+            label is the rarest of them then.
     """
 
     labels: np.ndarray
-    reader: Callable[[np.ndarray], np.ndarray]
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    reader: Callable[[np.ndarray], Any]
+    shape: Shape
+    dtype: DType
     num_classes: int
     class_names: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
+    targets: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArrayReader:
-    """Inputs held in memory, [N, ...]."""
+    """Inputs held in memory, [N, ...], or a dict of them by modality."""
 
-    inputs: np.ndarray
+    inputs: Any
 
-    def __call__(self, positions: np.ndarray) -> np.ndarray:
+    def __call__(self, positions: np.ndarray) -> Any:
         """The inputs at `positions`, a copy."""
-        return self.inputs[positions]
+        return each_modality(lambda stored: stored[positions], self.inputs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ltjax.data.modalities import DType, Shape, each_modality
 from ltjax.data.readers import DataError, Sizing
 from ltjax.data.source import UNKNOWN, Source, known_labels
 
@@ -21,8 +22,9 @@ class Signature:
 
     Attributes:
         name: of the data set.
-        shape: of one input as it is read, before augmentation.
-        dtype: of the inputs, "uint8" (images) or "float32".
+        shape: of one input as it is read, before augmentation; of several modalities a
+            dict of shapes by name.
+        dtype: of the inputs, "uint8" (images) or "float32"; likewise.
         examples: N.
         label_counts: [K], how often each class is a label.
         class_counts: [K], see `Source.class_counts`.
@@ -35,8 +37,8 @@ class Signature:
     """
 
     name: str
-    shape: tuple[int, ...]
-    dtype: str
+    shape: Shape
+    dtype: DType
     examples: int
     label_counts: tuple[int, ...]
     class_counts: tuple[int, ...]
@@ -69,7 +71,7 @@ def signature_of(source: Source) -> Signature:
     return Signature(
         name=source.name,
         shape=source.shape,
-        dtype=source.dtype.name,
+        dtype=each_modality(lambda dtype: dtype.name, source.dtype),
         examples=len(source),
         label_counts=tuple(labels.tolist()),
         class_counts=tuple(np.asarray(source.class_counts).tolist()),
@@ -102,7 +104,7 @@ def signature_from(told: Mapping[str, Any]) -> Signature:
 
     return Signature(
         name=told["name"],
-        shape=tuple(told["shape"]),
+        shape=each_modality(tuple, told["shape"]),
         dtype=told["dtype"],
         examples=told["examples"],
         label_counts=tuple(told["label_counts"]),
@@ -168,7 +170,7 @@ def stand_in(
         labels=np.concatenate([labels, unknown]),
         num_classes=len(counts),
         shape=signature.shape,
-        dtype=np.dtype(signature.dtype),
+        dtype=each_modality(np.dtype, signature.dtype),
         reader=_unread,
         class_names=class_names,
         mean=signature.mean,

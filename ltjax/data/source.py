@@ -23,6 +23,14 @@ from ltjax._checks import check_rank
 from ltjax.class_stats import count_labels
 from ltjax.data.arrays import array_contents, check_finite, open_npz
 from ltjax.data.catalog import DATASETS, Dataset, find_dataset
+from ltjax.data.modalities import (
+    DType,
+    Shape,
+    batch_of,
+    check_names,
+    each_modality,
+    element_of,
+)
 from ltjax.data.readers import Contents, DataError, MissingDataError
 from ltjax.data.records import open_records
 
@@ -53,9 +61,9 @@ class Source:
         labels: int32 [N] in [0, K), or `UNKNOWN` (-1). Of multi-label and dense data
             the stratum, the rarest class present, which samplers and groups go by.
         num_classes: K.
-        shape: shape of one input.
-        dtype: of the inputs, uint8 (images) or float32.
-        reader: positions in the stored split [n] -> inputs `[n, *shape]`.
+        shape: shape of one input; of several modalities a dict of shapes by name.
+        dtype: of the inputs, uint8 (images) or float32; likewise.
+        reader: positions in the stored split [n] -> inputs `[n, *shape]`; likewise.
         split: which part of the data set, for messages.
         class_names: K names, or None.
         mean: per channel, of inputs scaled to [0, 1], or None if nothing is known.
@@ -71,9 +79,9 @@ class Source:
     name: str
     labels: np.ndarray
     num_classes: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    reader: Callable[[np.ndarray], np.ndarray] = dataclasses.field(repr=False)
+    shape: Shape
+    dtype: DType
+    reader: Callable[[np.ndarray], Any] = dataclasses.field(repr=False)
     split: str = ""
     class_names: tuple[str, ...] | None = None
     mean: tuple[float, ...] | None = None
@@ -105,17 +113,23 @@ class Source:
                 f"Source {self.name}: {len(origin)} positions for"
                 f" {len(self.labels)} labels"
             )
+        element = element_of(self.shape, self.dtype)
         values = {
             "labels": np.asarray(self.labels, np.int32),
             "origin": np.asarray(origin, np.int64),
-            "shape": tuple(self.shape),
-            "dtype": np.dtype(self.dtype),
+            "shape": each_modality(lambda one: one.shape, element),
+            "dtype": each_modality(lambda one: np.dtype(one.dtype), element),
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def element(self) -> Any:
+        """What one input is like, see `ltjax.data.modalities`."""
+        return element_of(self.shape, self.dtype)
 
     @functools.cached_property
     def class_counts(self) -> np.ndarray:
@@ -147,14 +161,14 @@ class Source:
             return self.class_counts
         return np.asarray(count_labels(known_labels(self.truth), self.num_classes))
 
-    def read(self, indices: ArrayLike) -> np.ndarray:
+    def read(self, indices: ArrayLike) -> Any:
         """Reads inputs by position in this source.
 
         Args:
             indices: [n] int in [0, N), repetitions allowed.
 
         Returns:
-            `[n, *shape]` of `dtype`.
+            `[n, *shape]` of `dtype`; of several modalities a dict of such arrays.
 
         Raises:
             IndexError: if an index lies outside [0, N).
@@ -163,13 +177,21 @@ class Source:
         """
         indices = _positions(f"Source {self.name}", indices, len(self))
         inputs = self.reader(self.origin[indices])
-        expected = (indices.size, *self.shape)
-        if inputs.shape != expected or inputs.dtype != self.dtype:
-            raise DataError(
-                f"Source {self.name}: read {inputs.dtype} {inputs.shape}, expected"
-                f" {self.dtype} {expected}"
-            )
-        check_finite(f"Source {self.name}", inputs, indices)
+        caller = f"Source {self.name}"
+        try:
+            check_names(caller, inputs, self.element)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+
+        def check(inputs, expected):
+            if inputs.shape != expected.shape or inputs.dtype != expected.dtype:
+                raise DataError(
+                    f"{caller}: read {inputs.dtype} {inputs.shape}, expected"
+                    f" {expected.dtype} {expected.shape}"
+                )
+            check_finite(caller, inputs, indices)
+
+        each_modality(check, inputs, batch_of(self.element, indices.size))
         return inputs
 
     def select(self, indices: ArrayLike) -> "Source":
@@ -231,7 +253,7 @@ def _positions(caller: str, indices: ArrayLike, size: int) -> np.ndarray:
 
 
 def array_source(
-    inputs: ArrayLike,
+    inputs: ArrayLike | Mapping[str, ArrayLike],
     labels: ArrayLike,
     *,
     num_classes: int | None = None,
@@ -245,7 +267,8 @@ def array_source(
     """A source over arrays in memory.
 
     Args:
-        inputs: [N, ...] uint8, or floating point (stored as float32).
+        inputs: [N, ...] uint8, or floating point (stored as float32); of several
+            modalities a dict of such arrays.
         labels: [N] int.
         num_classes: K, or None for the largest label + 1.
         name: for messages and the fingerprint.
@@ -433,6 +456,9 @@ def make_source(
             f"Source {name}: labels[{first}] is {contents.labels[first]}, expected a"
             f" class in [0, {contents.num_classes})"
         )
+    columns = dict(columns or {})
+    if contents.targets is not None:
+        columns["targets"] = contents.targets
     source = Source(
         name=name,
         labels=contents.labels,
@@ -444,7 +470,7 @@ def make_source(
         class_names=class_names,
         mean=mean,
         std=std,
-        columns=columns or {},
+        columns=columns,
         features=contents.features,
     )
     empty = np.flatnonzero(source.class_counts == 0)

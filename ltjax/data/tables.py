@@ -1,6 +1,7 @@
 """Tables: a row per example, in a CSV or Parquet file or a data frame.
 
-The classes are in a label column. The inputs are the numeric columns, or the images
+The classes are in a label column, or several labels in one ("sky|sea"), or in columns
+of 0 and 1. The inputs are the numeric columns, or the images
 that a column of paths names, relative to the file.
 """
 
@@ -14,6 +15,12 @@ import numpy as np
 
 from ltjax.data.class_folders import IMAGE_SUFFIXES
 from ltjax.data.class_labels import encode_labels
+from ltjax.data.label_sets import (
+    encode_label_sets,
+    holds_label_sets,
+    indicator_targets,
+    rarest_labels,
+)
 from ltjax.data.readers import (
     ArrayReader,
     Contents,
@@ -25,7 +32,7 @@ from ltjax.data.readers import (
 )
 from ltjax.options import nearest
 
-LABEL_NAMES = ("label", "class", "target", "y")
+LABEL_NAMES = ("label", "class", "target", "y", "labels")
 INDEX_NAMES = ("", "id", "index", "unnamed: 0")  # number rows and say nothing of them
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 
@@ -36,11 +43,13 @@ class Layout(NamedTuple):
     """How the columns of a table are used.
 
     Attributes:
-        label: the column of the classes.
+        label: the column of the classes, or the names of those of 0 and 1.
         names: of the classes.
         features: the columns of the inputs; () if these are images.
         paths: the column of the paths of images, or "".
         ignored: columns that are not used.
+        several: whether an example has several labels.
+        indicators: the columns of 0 and 1, one for each label; () for one column.
     """
 
     label: str
@@ -48,6 +57,8 @@ class Layout(NamedTuple):
     features: tuple[str, ...]
     paths: str
     ignored: tuple[str, ...]
+    several: bool = False
+    indicators: tuple[str, ...] = ()
 
     def note(self, caller: str) -> str:
         """What is not used of a table, for the log; "" if there is nothing."""
@@ -94,13 +105,36 @@ def frame_columns(frame: Any) -> dict[str, np.ndarray]:
     }
 
 
-def find_layout(caller: str, columns: Columns, *, label: str = "") -> Layout:
+def has_label_sets(caller: str, columns: Columns, *, label: str = "") -> bool:
+    """Whether the examples of a training table have several labels each.
+
+    Args:
+        caller: the file, for messages.
+        columns: of the table.
+        label: see `find_layout`.
+
+    Returns:
+        Whether the label names columns of 0 and 1, or its column holds "a|b".
+
+    Raises:
+        DataError: if there is no label column, or more than one.
+    """
+    if _indicators(caller, columns, label):
+        return True
+    return holds_label_sets(columns[_label_column(caller, columns, label)])
+
+
+def find_layout(
+    caller: str, columns: Columns, *, label: str = "", several: bool = False
+) -> Layout:
     """Decides what each column of a training table is for.
 
     Args:
         caller: the file, for messages.
         columns: of the table.
-        label: the column of the classes; "" finds one of `LABEL_NAMES`.
+        label: the column of the classes; "" finds one of `LABEL_NAMES`. With several
+            labels also the columns of 0 and 1, as "sky,sea".
+        several: whether an example has several labels, see `has_label_sets`.
 
     Returns:
         `Layout`.
@@ -109,9 +143,14 @@ def find_layout(caller: str, columns: Columns, *, label: str = "") -> Layout:
         DataError: if there is no label column, or more than one; if no column can be an
             input.
     """
-    label = _label_column(caller, columns, label)
-    _, names = encode_labels(f"{caller}, column {label!r}", columns[label])
-    others = [name for name in columns if name != label]
+    indicators = _indicators(caller, columns, label) if several else ()
+    if indicators:
+        names = indicators
+    else:
+        label = _label_column(caller, columns, label)
+        encode = encode_label_sets if several else encode_labels
+        _, names = encode(f"{caller}, column {label!r}", columns[label])
+    others = [name for name in columns if name not in (indicators or (label,))]
     paths = [name for name in others if _holds_paths(columns[name])]
     if len(paths) > 1:
         raise DataError(
@@ -119,7 +158,7 @@ def find_layout(caller: str, columns: Columns, *, label: str = "") -> Layout:
         )
     if paths:
         ignored = tuple(name for name in others if name != paths[0])
-        return Layout(label, names, (), paths[0], ignored)
+        return Layout(label, names, (), paths[0], ignored, several, indicators)
     features = tuple(
         name
         for name in others
@@ -132,7 +171,7 @@ def find_layout(caller: str, columns: Columns, *, label: str = "") -> Layout:
             " numbers"
         )
     ignored = tuple(name for name in others if name not in features)
-    return Layout(label, names, features, "", ignored)
+    return Layout(label, names, features, "", ignored, several, indicators)
 
 
 def table_contents(
@@ -158,21 +197,22 @@ def table_contents(
     Raises:
         DataError: if a column is missing or not numeric, or a feature is not finite.
     """
-    needed = (layout.label, *layout.features, *filter(None, [layout.paths]))
+    told = layout.indicators or (layout.label,)
+    needed = (*told, *layout.features, *filter(None, [layout.paths]))
     for name in needed:
         if name not in columns:
             raise DataError(
                 f"{caller} has no column {name!r}, which the training table"
                 f" has{nearest(name, columns)}"
             )
-    labels, names = encode_labels(
-        f"{caller}, column {layout.label!r}", columns[layout.label], layout.names
-    )
+    labels, targets = _read_labels(caller, columns, layout)
+    names = layout.names
     if layout.paths:
         paths = [str(path) for path in columns[layout.paths]]
         reader = FileReader(os.fspath(root) or ".", paths, sizing or Sizing())
         shape = reader(np.array([0])).shape[1:]
-        return Contents(labels, reader, shape, np.dtype(np.uint8), len(names), names)
+        kind = np.dtype(np.uint8)
+        return Contents(labels, reader, shape, kind, len(names), names, targets=targets)
     features = [_numbers(caller, name, columns[name]) for name in layout.features]
     inputs = np.stack(features, axis=1)
     return Contents(
@@ -183,7 +223,38 @@ def table_contents(
         len(names),
         names,
         layout.features,
+        targets,
     )
+
+
+def _read_labels(
+    caller: str, columns: Columns, layout: Layout
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """(labels [N], targets [N, K] or None)."""
+    if layout.indicators:
+        found = {name: columns[name] for name in layout.indicators}
+        targets = indicator_targets(caller, found)
+        return rarest_labels(targets), targets
+    column = f"{caller}, column {layout.label!r}"
+    if layout.several:
+        values = columns[layout.label]
+        targets, _ = encode_label_sets(column, values, layout.names)
+        return rarest_labels(targets), targets
+    return encode_labels(column, columns[layout.label], layout.names)[0], None
+
+
+def _indicators(caller: str, columns: Columns, label: str) -> tuple[str, ...]:
+    """The columns that "sky,sea" names; () if the label is a column itself."""
+    if label in columns or "," not in label:
+        return ()
+    names = tuple(name.strip() for name in label.split(","))
+    for name in names:
+        if name not in columns:
+            raise DataError(
+                f"{caller} has no label column {name!r}{nearest(name, columns)}"
+            )
+    _check_header(f"{caller}: label {label!r}", names)
+    return names
 
 
 def _label_column(caller: str, columns: Columns, label: str) -> str:

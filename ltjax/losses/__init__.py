@@ -69,6 +69,7 @@ from ltjax.losses.pesg import (
     refresh_pesg,
 )
 from ltjax.losses.ranking import autkc, distribution_balanced, tkpr
+from ltjax.losses.reconboost import memory_consolidation, reconboost, reconboost_kl
 from ltjax.losses.segmentation import pixel_auc
 from ltjax.losses.selected_pairs import pair_similarity, selected_contrast
 from ltjax.losses.siamese import byol, dnc_distillation, simsiam
@@ -120,6 +121,7 @@ __all__ = [
     "ldam_margins",
     "leveraged_weighted",
     "logit_adjusted",
+    "memory_consolidation",
     "moclr",
     "nt_xent",
     "paco",
@@ -133,6 +135,8 @@ __all__ = [
     "pixel_auc",
     "proden",
     "projected_descent_ascent",
+    "reconboost",
+    "reconboost_kl",
     "refresh_pesg",
     "reversed_prior",
     "ride",

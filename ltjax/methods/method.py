@@ -154,6 +154,8 @@ class MethodFacts(NamedTuple):
         couples_batch: whether the losses of a row depend on the other rows, beyond what
             the loss itself says.
         dense: whether it needs a network with a feature for every pixel.
+        one_array: whether it changes the inputs, which must be one array then and not a
+            dict of modalities.
         multi_label: whether it hands several labels of an example to its loss.
         mixes: whether a row of the batch is not one example (mixup).
         companions: whether it needs an unlabelled stream.
@@ -178,6 +180,7 @@ class MethodFacts(NamedTuple):
     reads_weights: bool = True
     couples_batch: bool = False
     dense: bool = False
+    one_array: bool = False
     multi_label: bool = False
     mixes: bool = False
     companions: bool = False
@@ -230,7 +233,8 @@ class Setting:
         late_step: first step of the late phase (`weights.start`).
         padded: whether batches may hold padding rows.
         evaluate_ema: whether the averaged parameters predict.
-        input_shape: of one input as the network sees it.
+        input_shape: of one input as the network sees it; a dict by modality, if there
+            are several.
         groups: "many", "medium", "few" -> bool [K], by the true counts; measures only.
     """
 
@@ -252,7 +256,7 @@ class Setting:
     late_step: int = 0
     padded: bool = False
     evaluate_ema: bool = False
-    input_shape: tuple[int, ...] = ()
+    input_shape: Any = ()
     groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property

@@ -141,6 +141,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Of several labels per example; TKPR begins with a fifth of binary cross-entropy.
+_SETS = {"method": {"name": "multi_label"}}
+MULTI_LABEL: dict[str, dict[str, Any]] = {
+    "sigmoids": {"label": "sigmoids", **_SETS, "loss": {"name": "sigmoids"}},
+    "tkpr": {
+        "label": "tkpr",
+        **_SETS,
+        "loss": {"name": "tkpr"},
+        "weights.start": "20%",
+    },
+    "distribution_balanced": {
+        "label": "distribution_balanced",
+        **_SETS,
+        "loss": {"name": "distribution_balanced"},
+    },
+}
+
 # Data, network and optimizer that the families of weak and self supervision share.
 DATA_PRESETS: dict[str, dict[str, Any]] = {
     "mnist1d": {
@@ -231,6 +248,24 @@ def apply_data(config: Any, name: str, *, imbalance_factor: float) -> None:
         raise ConfigError([f"data is {name!r}, unknown{nearest(name, DATA_PRESETS)}"])
     apply_changes(config, DATA_PRESETS[name])
     config.data.imbalance_factor = imbalance_factor
+
+
+def apply_multi_label(config: Any, name: str) -> None:
+    """Sets method and loss for several labels per example in `config`.
+
+    Args:
+        config: changed in place.
+        name: a key of `MULTI_LABEL`.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest one.
+    """
+    if name not in MULTI_LABEL:
+        hint = nearest(name, MULTI_LABEL)
+        raise ConfigError(
+            [f"method is {name!r}, unknown for several labels per example{hint}"]
+        )
+    apply_changes(config, MULTI_LABEL[name])
 
 
 def is_signal(config: Any) -> bool:

@@ -8,6 +8,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, rwsam, samplers, treatment, weights
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
+from ltjax.methods.multimodal import joint, late, ogm, reconboost
 from ltjax.methods.noisy_label import (
     cdr,
     coteaching,
@@ -157,6 +158,10 @@ METHODS: dict[str, Component] = {
     "ride_router": ride_router.RIDE_ROUTER,
     "sade": sade.SADE,
     "dirmixe": dirmixe.DIRMIXE,
+    "reconboost": reconboost.RECONBOOST,
+    "joint": joint.JOINT,
+    "ogm": ogm.OGM,
+    "late": late.LATE,
     "aucm": aucm.AUCM,
     "drauc": drauc.DRAUC,
     "multi_label": multi_label.MULTI_LABEL,

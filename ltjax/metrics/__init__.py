@@ -81,6 +81,13 @@ from ltjax.metrics.neural_collapse import (
     collapse_geometry,
     collapse_metrics,
 )
+from ltjax.metrics.pair_margins import (
+    MarginSummary,
+    margin_bound,
+    margin_loss_bounds,
+    margin_summary,
+    pair_margins,
+)
 from ltjax.metrics.partial_auc import PartialAUC, partial_auc, two_way_partial_auc
 from ltjax.metrics.ranking import (
     TopKRanking,
@@ -125,6 +132,7 @@ __all__ = [
     "CollapseState",
     "GroupAccuracy",
     "HistogramAUC",
+    "MarginSummary",
     "Neighbors",
     "PartialAUC",
     "ReliabilityCurve",
@@ -172,6 +180,9 @@ __all__ = [
     "macro_recall",
     "macro_specificity",
     "maximum_calibration_error",
+    "margin_bound",
+    "margin_loss_bounds",
+    "margin_summary",
     "mce",
     "mean_average_precision",
     "mean_iou",
@@ -182,6 +193,7 @@ __all__ = [
     "ovo_auc",
     "ovo_auc_matrix",
     "ovr_auc",
+    "pair_margins",
     "partial_auc",
     "per_class_f1",
     "per_class_iou",

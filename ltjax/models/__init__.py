@@ -4,6 +4,7 @@ from ltjax.models.densenet import DenseNet
 from ltjax.models.forward import Classifier, Model, count_parameters, from_linen
 from ltjax.models.heads import CosineHead, FrameHead, LinearHead
 from ltjax.models.mlp import MLP
+from ltjax.models.modalities import FusionHead, Modalities
 from ltjax.models.nnx_adapter import from_nnx, model_from_nnx
 from ltjax.models.norms import NORMS, make_norm
 from ltjax.models.projection import (
@@ -33,7 +34,9 @@ __all__ = [
     "DenseNet",
     "DistillingHead",
     "FrameHead",
+    "FusionHead",
     "LinearHead",
+    "Modalities",
     "Model",
     "PredictionHead",
     "ProjectionHead",

@@ -17,12 +17,14 @@ class NetworkFacts(NamedTuple):
         experts: of a backbone, number of the equal parts that its features have, one
             for each expert.
         affine: of a head, whether the logits are an affine function of the features.
+        modalities: of a backbone, names of its inputs if they are a dict.
     """
 
     rows_independent: bool
     dense: bool = False
     experts: int = 1
     affine: bool = False
+    modalities: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,7 @@ def module_component(
             bool(getattr(module, "dense", False)),
             getattr(built, "experts", 1),
             bool(getattr(built, "affine", False)),
+            getattr(built, "modalities", ()),
         )
 
     component = Component(about, cls, build, facts=facts)

@@ -41,6 +41,8 @@ class Model(NamedTuple):
         adopt: (params, fresh) -> params, called once another run's parameters have been
             loaded into all modules but those named in `fresh`: sets what starts from
             them.
+        modalities: names of the inputs in a dict; the encoder of each lies under
+            "backbone/<name>". () for networks of one array.
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -53,6 +55,7 @@ class Model(NamedTuple):
     class_vectors: Callable[[Any, Any], jax.Array] | None = None
     class_centers: Callable[[Any, Any], jax.Array] | None = None
     adopt: Callable[[Any, frozenset[str]], Any] = lambda params, fresh: params
+    modalities: tuple[str, ...] = ()
 
 
 class Classifier(nn.Module):
@@ -76,6 +79,11 @@ class Classifier(nn.Module):
     def num_features(self) -> int:
         """Width of the features."""
         return self.backbone.num_features
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the inputs in a dict; () for one array."""
+        return getattr(self.backbone, "modalities", ())
 
     @property
     def rows_independent(self) -> bool:
@@ -155,8 +163,9 @@ def from_linen(
     width = _declared(module, "num_features", num_features)
 
     def init(key: jax.Array, sample_inputs: ArrayLike):
-        sample = jax.ShapeDtypeStruct(
-            shape_of(sample_inputs), jnp.result_type(sample_inputs)
+        sample = _each_array(
+            lambda x: jax.ShapeDtypeStruct(shape_of(x), jnp.result_type(x)),
+            sample_inputs,
         )
         variables = dict(
             module.lazy_init({"params": key}, sample, train=False, mask=None)
@@ -213,6 +222,7 @@ def from_linen(
         classify=calling("classify") if parted else None,
         class_vectors=getattr(module, "class_vectors", None),
         class_centers=getattr(module, "class_centers", None),
+        modalities=getattr(module, "modalities", ()),
     )
 
 
@@ -242,28 +252,39 @@ def _declared(module: nn.Module, name: str, given) -> Any:
     return value
 
 
-def real_rows(caller: str, inputs: ArrayLike, mask: ArrayLike | None) -> jax.Array:
+def _each_array(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """`function` of the inputs, or of those of each modality."""
+    if isinstance(inputs, Mapping):
+        return {name: function(x) for name, x in inputs.items()}
+    return function(inputs)
+
+
+def real_rows(caller: str, inputs: Any, mask: ArrayLike | None) -> Any:
     """`inputs` with zeros in padding rows, so that their content can do no harm.
 
     A NaN there would otherwise reach the gradients, as 0 * NaN.
 
     Args:
         caller: name for error messages.
-        inputs: [B, ...].
+        inputs: [B, ...], or a dict of such arrays by modality.
         mask: [B] bool or None, True = real.
 
     Returns:
-        [B, ...] of the dtype of `inputs`.
+        [B, ...] of the dtype of `inputs`, or a dict of them.
 
     Raises:
         ValueError: if `mask` does not have the shape [B].
         TypeError: if `mask` is not bool.
     """
-    inputs = jnp.asarray(inputs)
-    if mask is None:
-        return inputs
-    check_where(f"{caller} (mask)", mask, inputs.shape[:1])
-    return mask_rows(jnp.asarray(mask), inputs)
+
+    def masked(inputs):
+        inputs = jnp.asarray(inputs)
+        if mask is None:
+            return inputs
+        check_where(f"{caller} (mask)", mask, inputs.shape[:1])
+        return mask_rows(jnp.asarray(mask), inputs)
+
+    return _each_array(masked, inputs)
 
 
 def tidy_outputs(outputs: Any) -> dict[str, jax.Array]:

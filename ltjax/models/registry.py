@@ -13,6 +13,7 @@ from ltjax.models.experts import ExpertHead, ExpertResNetCifar
 from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import CosineHead, FrameHead, LinearHead, TwoLinearHeads
 from ltjax.models.mlp import MLP
+from ltjax.models.modalities import FusionHead, Modalities
 from ltjax.models.projection import (
     CenteringHead,
     ClassifyingHead,
@@ -84,6 +85,9 @@ MODELS: dict[str, Component] = {
     "wrn28_2": module_component(
         WideResNet, "wide ResNet-28-2, 1.47 M parameters", depth=28, widen=2
     ),
+    "modalities": module_component(
+        Modalities, "an encoder for each of several modalities (image, signal)"
+    ),
     "unet": module_component(UNet, "small U-Net: a feature for every pixel"),
     "vit_s16": _vit("ViT-S/16, 21.7 M parameters", 384, 6),
     "vit_b16": _vit("ViT-B/16, 85.8 M parameters", 768, 12),
@@ -113,6 +117,21 @@ def _experts(options: Any, config) -> list[str]:
             f"config.head.own_features needs a network with features for each of"
             f" num_experts = {options.num_experts} experts, but model"
             f" {config.model.name!r} has {parts} part(s)"
+        )
+    return faults
+
+
+def _fusion(options: Any, config) -> list[str]:
+    faults, names = [], config.model.facts.modalities
+    if options.class_scale != "none":
+        faults.append(
+            f"config.head.class_scale is {options.class_scale!r}, which would scale the"
+            " sum of the modalities only, expected 'none'"
+        )
+    if len(names) != options.num_modalities:
+        faults.append(
+            f"config.head.num_modalities is {options.num_modalities}, but model"
+            f" {config.model.name!r} has {len(names)} modalities"
         )
     return faults
 
@@ -150,6 +169,11 @@ HEADS: dict[str, Component] = {
         ExpertHead,
         "several classifiers, by default cosines, that predict by their mean",
         needs=_experts,
+    ),
+    "fusion": _head(
+        FusionHead,
+        "logits of each modality and their sum times a learned rate (Hua 2024)",
+        needs=_fusion,
     ),
     "projection": _head(
         ProjectionHead,

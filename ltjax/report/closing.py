@@ -1,5 +1,7 @@
 """The table at the end of a run: accuracy of class groups and of classes, in text."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ltjax.report.runs import Run
@@ -7,6 +9,7 @@ from ltjax.report.runs import Run
 _ALL_CLASSES = 30  # up to so many, each class has a line
 _WORST = 10
 _WIDEST = 28  # characters of a name
+_PRECISION = "multilabel_ap_of_class"  # [R, K], of several labels per example
 
 
 def closing_table(run: Run) -> str:
@@ -18,10 +21,11 @@ def closing_table(run: Run) -> str:
     Returns:
         Lines of text: the groups, then the classes from most to least frequent in
         training, or the worst ten of more than 30. Percent, mean over replicas; a dash
-        for classes without a test example. "" if the run does not classify.
+        for classes without a test example. Of several labels per example the average
+        precision of each. "" if the run does not classify.
     """
     if run.recall is None:
-        return ""
+        return _label_table(run) if _PRECISION in run.arrays else ""
     recall = _mean(run.recall)
     counts, tested = run.class_counts, _tested(run)
     names = run.class_names or tuple(map(str, range(len(counts))))
@@ -51,7 +55,29 @@ def closing_table(run: Run) -> str:
     for k in order:
         name = f"  {_short(names[k])}"
         rows.append((name, str(counts[k]), str(tested[k]), _percent(recall[k])))
-    widths = [max(len(row[c]) for row in rows) for c in range(4)]
+    return _aligned(rows)
+
+
+def _label_table(run: Run) -> str:
+    """Average precision of label groups and of labels, most frequent first."""
+    precision = _mean(np.asarray(run.arrays[_PRECISION]))
+    counts = run.class_counts
+    names = run.class_names or tuple(map(str, range(len(counts))))
+    rows = [("", "training", "average precision (%)")]
+    for group, members in run.groups.items():
+        if members.any():
+            title = f"{group} ({int(members.sum())} labels)"
+            size = str(counts[members].sum())
+            rows.append((title, size, _percent(_mean(precision[members]))))
+    rows.append(("all, mean", str(counts.sum()), _percent(_mean(precision))))
+    for k in np.argsort(-counts, kind="stable"):
+        rows.append((f"  {_short(names[k])}", str(counts[k]), _percent(precision[k])))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Lines of cells, the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
             [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]

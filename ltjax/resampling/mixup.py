@@ -1,15 +1,13 @@
 """Mixup: convex combinations of the examples of a batch."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import (
-    check_range,
-    dtype_of,
-)
+from ltjax._checks import check_range, dtype_of
 from ltjax._numerics import as_key
 
 
@@ -44,7 +42,7 @@ def mixup(
 
     Args:
         key: of the batch.
-        inputs: [B, ...] floating, after augmentation.
+        inputs: [B, ...] floating, after augmentation; or a dict of such arrays.
         alpha: > 0; may be traced.
         dominant: whether lam is the larger of lam and 1 - lam, so that every example
             stays the larger part of its own mixture (MixMatch, RECORDS, SoLar).
@@ -62,11 +60,14 @@ def mixup(
         per batch, as in the released code.
     """
     check_range("mixup", "alpha", alpha, low=0.0, open_low=True)
-    dtype_of("mixup", "inputs", inputs)
-    inputs = jnp.asarray(inputs).astype(jnp.float32)
+    for x in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
+        dtype_of("mixup", "inputs", x)
+    inputs = jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.float32), inputs)
     lam_key, order_key = jax.random.split(as_key("mixup", key))
     lam = jax.random.beta(lam_key, alpha, alpha, dtype=jnp.float32)
     if dominant:
         lam = jnp.maximum(lam, 1 - lam)
-    order = jax.random.permutation(order_key, inputs.shape[0]).astype(jnp.int32)
-    return Mixed(lam * inputs + (1 - lam) * inputs[order], order, lam)
+    size = jax.tree.leaves(inputs)[0].shape[0]
+    order = jax.random.permutation(order_key, size).astype(jnp.int32)
+    mixed = jax.tree.map(lambda x: lam * x + (1 - lam) * x[order], inputs)
+    return Mixed(mixed, order, lam)

@@ -14,6 +14,7 @@ from jax import export as jax_export
 
 import ltjax
 from ltjax._checks import check_choice
+from ltjax.data.modalities import batch_of, each_modality, element_of
 from ltjax.serving.predictor import Predictor
 from ltjax.serving.priors import Prior
 from ltjax.train.checkpoint import save_tree
@@ -100,7 +101,7 @@ def _about(predictor: Predictor, format: str) -> dict[str, Any]:
         "class_names": list(predictor.class_names),
         "class_counts": predictor.class_counts.tolist(),
         "inputs": {
-            "shape": ["N", *signature.shape],
+            "shape": each_modality(lambda one: ["N", *one], signature.shape),
             "dtype": signature.dtype,
             "mean": signature.mean,
             "std": signature.std,
@@ -148,10 +149,9 @@ def _orbax(predictor: Predictor, path: pathlib.Path, *prior) -> None:
 
 
 def _stablehlo(predictor: Predictor, path: pathlib.Path, *prior) -> None:
-    shape = ", ".join(["N", *map(str, predictor.input_shape)])
-    inputs = jax.ShapeDtypeStruct(
-        jax_export.symbolic_shape(shape), predictor.input_dtype
-    )
+    (number,) = jax_export.symbolic_shape("N")
+    element = element_of(predictor.input_shape, predictor.input_dtype)
+    inputs = batch_of(element, number)
     function = jax.jit(predictor.function(*prior))
     path.write_bytes(
         jax_export.export(function, platforms=PLATFORMS)(inputs).serialize()

@@ -4,12 +4,14 @@ import csv
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ltjax.data.arrays import read_npy, read_npz
+from ltjax.data.modalities import each_modality, element_of, told
 from ltjax.data.readers import DataError, decode_image
 from ltjax.data.signature import Signature, sizing_of
 from ltjax.options import nearest
@@ -26,7 +28,7 @@ class Item(NamedTuple):
     """One input of many: how it is called, and the input or why there is none."""
 
     name: str
-    value: np.ndarray | DataError
+    value: Any
 
 
 def find_files(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
@@ -96,7 +98,9 @@ def read_items(files: Sequence[pathlib.Path], signature: Signature) -> Iterator[
     """
     for file in files:
         if file.suffix.lower() in TABLE_SUFFIXES:
-            for row, value in enumerate(read_table(file, signature)):
+            inputs = read_table(file, signature)
+            for row in range(len(jax.tree.leaves(inputs)[0])):
+                value = each_modality(lambda x, row=row: x[row], inputs)
                 yield Item(f"{file}:{row}", value)
         else:
             try:
@@ -147,11 +151,12 @@ def read_image(path: pathlib.Path, signature: Signature) -> np.ndarray:
     return image
 
 
-def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
+def read_table(file: pathlib.Path, signature: Signature) -> Any:
     """The examples of a .npz, .npy or .csv file, [N, *shape].
 
     Args:
-        file: .npz with "inputs" (or "images"), .npy with them, or .csv with one row of
+        file: .npz with "inputs" (or "images"; of several modalities an array for each,
+            by its name), .npy with them, or .csv with one row of
             numbers for each example (in C order), under a line of names or none. Where
             the features of the training table have names, so must these: they are taken
             by name, and other columns are left out.
@@ -164,6 +169,8 @@ def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
     Raises:
         DataError: naming the file, if it is damaged or holds something else.
     """
+    if isinstance(signature.shape, Mapping):
+        return _read_modalities(file, signature)
     shape, dtype = signature.shape, np.dtype(signature.dtype)
     if file.suffix.lower() == ".npz":
         inputs = read_npz(file)["inputs"]
@@ -179,17 +186,43 @@ def read_table(file: pathlib.Path, signature: Signature) -> np.ndarray:
         if signature.features is not None:
             lines = _by_name(file, lines, signature.features)
         inputs = _numbers(file, lines, int(np.prod(shape))).reshape(-1, *shape)
-    floats = np.issubdtype(inputs.dtype, np.floating) and dtype != np.uint8
+    return _fitting(file, "inputs", inputs, element_of(shape, dtype))
+
+
+def _read_modalities(file: pathlib.Path, signature: Signature) -> dict[str, np.ndarray]:
+    """The arrays of each modality in a .npz file, by name."""
+    element = element_of(signature.shape, each_modality(np.dtype, signature.dtype))
+    if file.suffix.lower() != ".npz":
+        raise DataError(
+            f"{file} holds one array, but this network takes several modalities;"
+            f" expected an .npz file with {told(element, letter='N')}"
+        )
+    first, *others = element
+    arrays = read_npz(file, *others, inputs=(first,))
+    found = {
+        name: _fitting(file, name, arrays[name], one) for name, one in element.items()
+    }
+    if len({len(one) for one in found.values()}) > 1:
+        raise DataError(
+            f"{file} holds {', '.join(f'{len(x)} of {k}' for k, x in found.items())},"
+            " expected the same number of each"
+        )
+    return found
+
+
+def _fitting(file: pathlib.Path, name: str, inputs: np.ndarray, one: Any) -> np.ndarray:
+    """Inputs of this shape and dtype; floating point of any width becomes float32."""
+    floats = np.issubdtype(inputs.dtype, np.floating) and one.dtype != np.uint8
     if (
-        inputs.shape[1:] != shape
+        inputs.shape[1:] != one.shape
         or inputs.ndim == 0
-        or not (floats or inputs.dtype == dtype)
+        or not (floats or inputs.dtype == one.dtype)
     ):
         raise DataError(
-            f"{file} holds inputs of shape {inputs.shape} and dtype {inputs.dtype},"
-            f" expected [N, {', '.join(map(str, shape))}] of {dtype}"
+            f"{file} holds {name} of shape {inputs.shape} and dtype {inputs.dtype},"
+            f" expected {told(one, letter='N')}"
         )
-    return inputs.astype(dtype, copy=False)
+    return inputs.astype(one.dtype, copy=False)
 
 
 def _csv_lines(file: pathlib.Path) -> list[list[str]]:

@@ -9,6 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.data.arrays import check_finite
+from ltjax.data.modalities import (
+    batch_of,
+    check_names,
+    each_modality,
+    element_of,
+    told,
+)
 from ltjax.data.signature import Signature
 from ltjax.methods.method import averaged
 from ltjax.serving.files import read_images
@@ -27,8 +34,8 @@ class Predictor:
     Attributes:
         class_names: K names; "0", "1", ... where the data have none.
         class_counts: [K] int64, training examples of each class.
-        input_shape: of one input.
-        input_dtype: of the inputs, uint8 (images) or float32.
+        input_shape: of one input; of several modalities a dict by name.
+        input_dtype: of the inputs, uint8 (images) or float32; likewise.
         signature: what is known of the training examples.
         multi_label: whether an example has several labels, so that each class has a
             probability of its own, by the sigmoid. Otherwise they sum to 1.
@@ -57,7 +64,8 @@ class Predictor:
         self.step = int(state.step)
         self.signature = signature
         self.input_shape = signature.shape
-        self.input_dtype = np.dtype(signature.dtype)
+        self.input_dtype = each_modality(np.dtype, signature.dtype)
+        self._element = element_of(signature.shape, self.input_dtype)
         self.class_counts = np.asarray(signature.class_counts, np.int64)
         names = facts.get("class_names") or map(str, range(len(self.class_counts)))
         self.class_names: tuple[str, ...] = tuple(names)
@@ -90,7 +98,7 @@ class Predictor:
 
     def _check_logits(self, predict) -> None:
         """Refuses a run whose method does not say which class an input is of."""
-        sample = jax.ShapeDtypeStruct((1, *self.input_shape), self.input_dtype)
+        sample = batch_of(self._element, 1)
         outputs = jax.eval_shape(predict, self._state, sample)
         classes = len(self.class_names)
         if "logits" not in outputs or outputs["logits"].shape[-1] != classes:
@@ -103,10 +111,10 @@ class Predictor:
         self.output_shape = outputs["logits"].shape[1:]
 
     def __repr__(self) -> str:
-        shape = ", ".join(map(str, self.input_shape))
+        inputs = told(self._element, letter="N")
         return (
             f"Predictor({self.name!r}, step {self.step}, {len(self.class_names)}"
-            f" classes, inputs [N, {shape}] {self.input_dtype})"
+            f" classes, inputs {inputs.replace(' of ', ' ')})"
         )
 
     def __call__(self, inputs: Any, *, prior: Prior | None = None) -> np.ndarray:
@@ -139,7 +147,8 @@ class Predictor:
             inputs: `[N, *input_shape]` of `input_dtype`, as the data set delivers
                 them: neither scaled nor normalized. Or the path of an image, or a list
                 of them, which are decoded, turned upright and brought to size as the
-                training images were.
+                training images were. Of several modalities a dict
+                of arrays.
             prior: of the classes where the network is used. None: as the run predicts,
                 without a correction. "uniform", "train", [K] numbers or a mapping from
                 class names: the network's own logits become :math:`z_y + \log t_y -
@@ -172,7 +181,7 @@ class Predictor:
         state, shift = self.correction(prior, trained_prior)
         return lambda inputs: self._outputs(state, inputs, shift)[1]
 
-    def inputs(self, inputs: Any) -> np.ndarray:
+    def inputs(self, inputs: Any) -> Any:
         """Checked inputs: an array as it is, paths as the images that they name."""
         if isinstance(inputs, (str, os.PathLike)):
             inputs = [inputs]
@@ -180,7 +189,15 @@ class Predictor:
             isinstance(one, (str, os.PathLike)) for one in inputs
         ):
             return read_images(inputs, self.signature)
-        return self._checked(np.asarray(inputs))
+        check_names("probabilities", inputs, self._element)
+        checked = each_modality(_checked, self._element, inputs)
+        sizes = {len(one) for one in jax.tree.leaves(checked)}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"probabilities: the modalities have {sorted(sizes)} rows, expected the"
+                " same number"
+            )
+        return checked
 
     def correction(
         self, prior: Prior | None, trained_prior: Prior | None = None
@@ -222,53 +239,55 @@ class Predictor:
             shift = np.log(target) - np.log(implied)
         return self._own, shift.astype(np.float32)
 
-    def _checked(self, inputs: np.ndarray) -> np.ndarray:
-        shape, dtype = self.input_shape, self.input_dtype
-        wanted = f"[N, {', '.join(map(str, shape))}] of {dtype}"
-        if inputs.shape[1:] != shape or inputs.ndim != len(shape) + 1:
-            hint = ""
-            if inputs.shape == shape:
-                hint = "; for a single input, inputs[None]"
-            elif inputs.ndim == 4 and inputs.shape[1:] == (*shape[2:], *shape[:2]):
-                hint = "; channels are the last axis"
-            raise ValueError(
-                f"probabilities: inputs have shape {inputs.shape}, expected"
-                f" {wanted}{hint}"
-            )
-        floats = np.issubdtype(inputs.dtype, np.floating)
-        if dtype == np.uint8 and inputs.dtype != np.uint8:
-            hint = " (the network scales and normalizes them itself)" if floats else ""
-            raise TypeError(
-                f"probabilities: inputs have dtype {inputs.dtype}, expected {wanted}:"
-                f" pixels as they are stored, 0 to 255{hint}"
-            )
-        if dtype != np.uint8 and not floats:
-            raise TypeError(
-                f"probabilities: inputs have dtype {inputs.dtype}, expected {wanted}"
-            )
-        inputs = inputs.astype(dtype, copy=False)
-        check_finite("probabilities", inputs)
-        return inputs
-
     def _run(
-        self, inputs: np.ndarray, state: TrainState, shift: np.ndarray
+        self, inputs: Any, state: TrainState, shift: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """(logits, probabilities) [N, ...], in batches of few different sizes.
 
         Fewer inputs than a batch are padded to a power of two, so that calls with any
         number of inputs compile a handful of programs.
         """
-        count = len(inputs)
+        count = len(jax.tree.leaves(inputs)[0])
         size = min(self._batch_size, 1 << max(count - 1, 0).bit_length())
         parts = []
+
+        def padded(rows):
+            return np.pad(rows, ((0, size - len(rows)), *((0, 0),) * (rows.ndim - 1)))
+
         for start in range(0, max(count, 1), size):
-            rows = inputs[start : start + size]
-            padding = ((0, size - len(rows)), *((0, 0),) * (inputs.ndim - 1))
-            parts.append(
-                jax.device_get(self._compiled(state, np.pad(rows, padding), shift))
-            )
+            rows = each_modality(lambda x, k=start: padded(x[k : k + size]), inputs)
+            parts.append(jax.device_get(self._compiled(state, rows, shift)))
         logits, probabilities = zip(*parts, strict=True)
         return np.concatenate(logits)[:count], np.concatenate(probabilities)[:count]
+
+
+def _checked(element: Any, given: Any) -> np.ndarray:
+    """A batch of one modality, or of the only one."""
+    inputs, shape, dtype = np.asarray(given), element.shape, element.dtype
+    wanted = told(element, letter="N")
+    if inputs.shape[1:] != shape or inputs.ndim != len(shape) + 1:
+        hint = ""
+        if inputs.shape == shape:
+            hint = "; for a single input, inputs[None]"
+        elif inputs.ndim == 4 and inputs.shape[1:] == (*shape[2:], *shape[:2]):
+            hint = "; channels are the last axis"
+        raise ValueError(
+            f"probabilities: inputs have shape {inputs.shape}, expected {wanted}{hint}"
+        )
+    floats = np.issubdtype(inputs.dtype, np.floating)
+    if dtype == np.uint8 and inputs.dtype != np.uint8:
+        hint = " (the network scales and normalizes them itself)" if floats else ""
+        raise TypeError(
+            f"probabilities: inputs have dtype {inputs.dtype}, expected {wanted}:"
+            f" pixels as they are stored, 0 to 255{hint}"
+        )
+    if dtype != np.uint8 and not floats:
+        raise TypeError(
+            f"probabilities: inputs have dtype {inputs.dtype}, expected {wanted}"
+        )
+    inputs = inputs.astype(dtype, copy=False)
+    check_finite("probabilities", inputs)
+    return inputs
 
 
 def _brief(prior: Prior) -> str:

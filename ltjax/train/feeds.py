@@ -9,6 +9,7 @@ from ltjax.data import Source
 from ltjax.data import feed as feeds
 from ltjax.data.augment import Pipeline, PipelineSetting
 from ltjax.data.companions import Stream, accompanied
+from ltjax.data.modalities import batch_of
 from ltjax.data.splits import Splits
 from ltjax.options import ConfigError
 from ltjax.train.config import TrainConfig
@@ -42,12 +43,11 @@ def companion_feeds(config: TrainConfig, splits: Splits, main_feed: feeds.Feed):
     return tuple(sets), accompanied(main_feed, streams) if streams else main_feed
 
 
-def sample_input(pipeline: Pipeline, source: Source) -> np.ndarray:
+def sample_input(pipeline: Pipeline, source: Source) -> Any:
     """Zeros of the shape that the network sees."""
-    stored = jax.ShapeDtypeStruct((1, *source.shape), source.dtype)
-    batch = {"inputs": stored, **_column_shapes(source)}
+    batch = {"inputs": batch_of(source.element, 1), **_column_shapes(source)}
     seen = jax.eval_shape(pipeline.eval, batch)["inputs"]
-    return np.zeros(seen.shape, seen.dtype)
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), seen)
 
 
 def _column_shapes(source: Source) -> dict[str, jax.ShapeDtypeStruct]:

@@ -7,12 +7,13 @@ older version did not have stands at its default there.
 
 import hashlib
 import json
-import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from ltjax.data.modalities import byte_count
 from ltjax.data.source import Source
 
 _MISSING = object()
@@ -58,21 +59,22 @@ def content_fingerprint(
     count = len(source)
     digest = hashlib.sha256()
     digest.update(repr((count, source.num_classes, source.shape)).encode())
-    digest.update(source.dtype.str.encode())
+    for one in jax.tree.leaves(source.element):
+        digest.update(one.dtype.str.encode())
     digest.update(source.labels.astype("<i4").tobytes())
     for name in sorted(source.columns):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(source.columns[name]).tobytes())
-    size = math.prod(source.shape) * source.dtype.itemsize
+    size = byte_count(source.element)
     chosen = np.arange(count)
     if count * size > max_bytes:
         chosen = np.unique(np.linspace(0, count - 1, samples).round().astype(np.int64))
     block = max(1, (1 << 22) // max(size, 1))
     for start in range(0, len(chosen), block):
-        inputs = source.read(chosen[start : start + block])
-        digest.update(
-            inputs.astype(inputs.dtype.newbyteorder("<"), copy=False).tobytes()
-        )
+        for inputs in jax.tree.leaves(source.read(chosen[start : start + block])):
+            digest.update(
+                inputs.astype(inputs.dtype.newbyteorder("<"), copy=False).tobytes()
+            )
     return digest.hexdigest()[:16]
 
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ltjax._checks import dtype_of, shape_of
 from ltjax.class_stats import shot_groups
 from ltjax.data.augment import Pipeline
+from ltjax.data.modalities import check_batch
 from ltjax.data.source import Source
 from ltjax.data.splits import Splits
 from ltjax.durations import duration_steps
@@ -82,7 +82,7 @@ def make_parts(config: TrainConfig, splits: Splits) -> Parts:
     setting = dataclasses.replace(
         setting,
         networks=networks,
-        input_shape=sample.shape[1:],
+        input_shape=jax.tree.map(lambda x: x.shape[1:], sample),
         weights=config.weights.make(setting),
         loss=config.loss.make(setting),
     )
@@ -126,13 +126,13 @@ def make_predict(
     """
 
     def predict(state, inputs):
-        found, shape = dtype_of("predict", "inputs", inputs), shape_of(inputs)
-        if shape[1:] != source.shape or found != source.dtype:
-            raise ValueError(
-                f"predict: inputs have shape {shape} and dtype {found}, expected"
-                f" [B, {', '.join(map(str, source.shape))}] of {source.dtype}, as the"
-                " data set delivers them: the evaluation transform is part of predict"
-            )
+        check_batch(
+            "predict",
+            inputs,
+            source.element,
+            ", as the data set delivers them: the evaluation transform is part of"
+            " predict",
+        )
         return method.predict(state, pipeline.eval({"inputs": inputs})["inputs"])
 
     return predict

@@ -9,6 +9,8 @@ from ltjax.classifiers.frames import (
     class_frame,
     grassmannian_frame,
     orthonormal_columns,
+    permute_frame,
+    rotate_frame,
     simplex_etf,
 )
 
@@ -167,3 +169,31 @@ def test_same_key_same_frame():
         grassmannian_frame(KEY, 3, 6, restarts=8, steps=200) for _ in range(2)
     )
     np.testing.assert_array_equal(first.vectors, second.vectors)
+
+
+def test_turned_and_permuted_frames_are_equally_good():
+    frame = np.random.default_rng(0).normal(size=(2, 5))
+    frame /= np.linalg.norm(frame, axis=0)
+    turned = rotate_frame(jax.random.key(1), frame)
+    np.testing.assert_allclose(turned.T @ turned, frame.T @ frame, atol=1e-12)
+    assert np.abs(turned - frame).max() > 0.1
+    moved, order = permute_frame(jax.random.key(1), frame)
+    np.testing.assert_array_equal(moved, frame[:, order])
+    assert sorted(order.tolist()) == list(range(5)) and order.tolist() != [*range(5)]
+    # Below K - 1 dimensions no rotation does the same: other classes are neighbours.
+    assert not np.allclose(moved.T @ moved, frame.T @ frame)
+
+
+def test_permuting_a_simplex_is_a_rotation():
+    frame = np.asarray(simplex_etf(0, 4, 5))
+    moved, _ = permute_frame(2, frame)
+    np.testing.assert_allclose(moved.T @ moved, frame.T @ frame, atol=1e-12)
+    rotation = moved @ np.linalg.pinv(frame)
+    np.testing.assert_allclose(rotation @ frame, moved, atol=1e-10)
+    np.testing.assert_allclose(rotation.T @ rotation, np.eye(4), atol=1e-10)
+
+
+@pytest.mark.parametrize("change", [rotate_frame, permute_frame])
+def test_a_frame_has_two_axes(change):
+    with pytest.raises(ValueError, match=r"vectors .* expected 2 axes"):
+        change(0, np.ones(3))

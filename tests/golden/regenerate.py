@@ -24,8 +24,11 @@ METHODS = {
         *("auc_square", "auc_hinge", "auc_exp", "auc_logistic"),
         *("partial_auc", "partial_auc_cvar", "partial_auc_kl", "aucm", "ce"),
     ],
-    "experts_lt": ["ride", "ride_routed", "sade", "dirmixe", "la"],
+    "experts_lt": [
+        *("ride", "ride_routed", "ride_distilled", "sade", "dirmixe", "la"),
+    ],
     "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
+    "multimodal_digits": ["reconboost", "joint", "ogm", "late"],
     "noisy_lt": ["supervised", "coteaching", "cdr", "har", "rolt", "rcal", "sel_cl"],
     "partial_lt": ["proden", "lw", "cavl", "corr", "solar"],
     "robust_auc": ["aucm", "drauc", "drauc_aware", "ce"],

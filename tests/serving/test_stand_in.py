@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax.data.modalities import batch_of
 from ltjax.serving.loading import stand_in_splits
 from ltjax.train.build import build
 from ltjax.train.parts import make_parts, make_predict
@@ -19,6 +20,7 @@ CONFIGS = [
     "auc_lt.py:method=aucm",
     "experts_lt.py:method=ride_routed",
     "multilabel_scenes.py:method=tkpr",
+    "multimodal_digits.py:method=reconboost",
     "noisy_lt.py:method=coteaching",
     "noisy_lt.py:method=rcal",
     "partial_lt.py:method=solar",
@@ -42,7 +44,7 @@ def test_the_state_and_the_prediction_are_the_same(shipped, devices, spec):
         told, found = (jax.eval_shape(made.init, *arguments) for made in (run, parts))
         assert str(told) == str(found)
         source = run.sources["train"]
-        inputs = jax.ShapeDtypeStruct((3, *source.shape), source.dtype)
+        inputs = batch_of(source.element, 3)
         predict = make_predict(parts.method, parts.pipeline, parts.train)
         programs = [jax.make_jaxpr(fn)(told, inputs) for fn in (run.predict, predict)]
         assert str(programs[0]) == str(programs[1])

@@ -181,5 +181,7 @@ DRAUC = Component(
     "AUC under attacked inputs within a mean budget (Dai 2023)",
     DRAUCOptions,
     drauc,
-    facts=lambda options: MethodFacts(reads_weights=False, couples_batch=True),
+    facts=lambda options: MethodFacts(
+        reads_weights=False, couples_batch=True, one_array=True
+    ),
 )

@@ -113,5 +113,6 @@ ROTATION = Component(
         reads_labels=False,
         reads_loss=False,
         reads_weights=False,
+        one_array=True,
     ),
 )

@@ -1,10 +1,16 @@
 """RIDE: weighted losses of the experts and their distance from the mean."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax.data.splits import Splits
+from ltjax.methods.experts.ride import RIDEOptions, ride
 from ltjax.options import ConfigError
+from ltjax.train.parts import make_parts
 
 CONFIG = ("experts_lt", "method=ride")
 
@@ -56,3 +62,46 @@ def test_ldam_on_scaled_cosines_is_refused(smoked):
 def test_a_loss_of_features_is_refused(smoked):
     with pytest.raises(ConfigError, match="needs features and a fixed frame"):
         smoked(*CONFIG, "loss.name=dot_regression")
+
+
+@pytest.mark.parametrize("distills", ["experts", "mean"])
+def test_experts_follow_a_teacher(smoked, expert_batch, cross_entropy, distills):
+    run, state = smoked(*CONFIG, "model.norm=none", "head.scale=4.0")
+    parts = make_parts(run.config, Splits(run.sources["train"], {}, {}))
+    rows = len(run.sources["train"])
+    setting = dataclasses.replace(
+        parts.setting, columns={"teacher": np.zeros((rows, 10), np.float32)}
+    )
+    options = RIDEOptions(teacher=0.8, distills=distills)
+    method = ride(options, setting)
+    teacher = np.random.default_rng(0).normal(size=(16, 10))
+    batch = {**expert_batch, "teacher": jnp.asarray(teacher, jnp.float32)}
+    program = run.program(0)
+    losses, aux = method.loss(
+        state.params, state, batch, key=jax.random.key(0), program=program
+    )
+    z = np.asarray(aux["outputs"]["expert_logits"], np.float64)
+    pupils = z.mean(1, keepdims=True) if distills == "mean" else z
+    target = log_softmax(teacher / 1.5)[:, None]
+    kl = (np.exp(target) * (target - log_softmax(pupils / 1.5))).sum(-1)
+    times = 3 if distills == "mean" else 1
+    np.testing.assert_allclose(
+        losses["teacher"], times * 2.25 * kl.sum(1), rtol=1e-4, atol=1e-5
+    )
+    plain = cross_entropy(z, np.asarray(batch["label"])[:, None]).sum(1)
+    np.testing.assert_allclose(losses["label"], times * plain, rtol=1e-4)
+    (term,) = method.terms(state, batch, aux, program=program)
+    np.testing.assert_allclose(
+        term.descent["teacher"], 0.8 * np.asarray(batch["mask"]) / 14, rtol=1e-6
+    )
+
+
+def test_a_teacher_of_other_outputs_is_refused(smoked):
+    run, _ = smoked(*CONFIG)
+    parts = make_parts(run.config, Splits(run.sources["train"], {}, {}))
+    columns = {"teacher": np.zeros((len(run.sources["train"]), 64), np.float32)}
+    setting = dataclasses.replace(parts.setting, columns=columns)
+    with pytest.raises(ConfigError, match=r"'teacher' has shape \(64,\) .* 10 classes"):
+        ride(RIDEOptions(teacher=1.0), setting)
+    with pytest.raises(ConfigError, match="'ride' needs the column 'teacher', which"):
+        smoked(*CONFIG, "method.teacher=1.0")
