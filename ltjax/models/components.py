@@ -16,11 +16,14 @@ class NetworkFacts(NamedTuple):
         dense: of a backbone, whether it has a feature for every pixel.
         experts: of a backbone, number of the equal parts that its features have, one
             for each expert.
+        stages: of a backbone, names of its parameters from the input on, those of one
+            depth together; empty where it does not say.
     """
 
     rows_independent: bool
     dense: bool = False
     experts: int = 1
+    stages: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,7 @@ def module_component(
             independent,
             bool(getattr(module, "dense", False)),
             getattr(built, "experts", 1),
+            getattr(built, "stages", ()),
         )
 
     component = Component(about, cls, build, facts=facts)

@@ -78,6 +78,7 @@ MODELS: dict[str, Component] = {
         groups=32,
         group_width=4,
     ),
+    "resnet": module_component(ResNet, "ResNet, ResNeXt of any blocks=(3, 4, 6, 3)"),
     "vit": module_component(
         ViT, "Vision Transformer of any patch=4, width=192, depth=12"
     ),
