@@ -18,6 +18,7 @@ from ltjax.data.readers import Contents, DataError, Sizing
 from ltjax.data.source import make_source
 from ltjax.data.tables import Layout, find_layout, frame_columns, table_contents
 from ltjax.methods.presets import apply_changes
+from ltjax.models.table import model_name
 from ltjax.options import ConfigError, nearest
 from ltjax.own_data import AUTO, Sides, choose_sides, own_config
 
@@ -67,12 +68,14 @@ def fit(
     test: Any = None,
     *,
     method: str = "la",
-    model: str = AUTO,
+    model: Any = AUTO,
     workdir: str | os.PathLike | None = None,
     seed: int = 0,
     label: str = "",
     image_size: int = 0,
     epochs: int = 0,
+    pretrained: str | os.PathLike = "",
+    finetune: str = "",
     **overrides: Any,
 ) -> Fitted:
     """Trains a network on data of your own and evaluates it.
@@ -88,12 +91,19 @@ def fit(
         test: of the same kind. Without it the test folder of a path is used, or a fifth
             of every class is split off.
         method: a name of `ltjax list presets`.
-        model: a name of `ltjax list models`; "auto" = by the shape of the inputs.
+        model: a name of `ltjax list models`; "auto" = by the shape of the inputs. Or a
+            network of your own: a Flax Linen or NNX module, an `ltjax.models.Model`, or
+            a function or class that makes one, whose arguments are options, as in
+            `model__width=64`; see `ltjax.models.own`.
         workdir: where the run is kept; None = a temporary folder.
         seed: of parameters, order and augmentation.
         label: column of the classes in a table; "" = found.
         image_size: side of what the network sees of image files; 0 = chosen.
         epochs: length of the run; 0 = chosen.
+        pretrained: .safetensors file of weights that the network starts from, see
+            `ltjax.models.pretrained`.
+        finetune: how it is tuned: "probe", "last:N", "lora:RANK" or "full:DECAY", see
+            `ltjax.finetune`; "" = "full".
         **overrides: any option of the config; a dot is written as two underscores:
             `batch_size=64, loss__tau=2.0`.
 
@@ -115,10 +125,12 @@ def fit(
         name,
         test=test_path,
         method=method,
-        model=model,
+        model=model_name(model),
         image_size=image_size,
         epochs=epochs,
         label=label if isinstance(train, (str, os.PathLike)) else "",
+        pretrained=os.fspath(pretrained),
+        finetune=finetune,
         devices=len(jax.devices()),
         sides=sides,
     )

@@ -25,7 +25,7 @@ FLOORS = [
     ["train"],
     ["serving"],
     [
-        *("own_data", "config_file", "fitting", "train_arguments"),
+        *("finetune", "own_data", "config_file", "fitting", "train_arguments"),
         *("commands", "cli", "__main__"),
     ],
 ]

@@ -6,6 +6,7 @@ from ltjax.models.heads import CosineHead, FrameHead, LinearHead
 from ltjax.models.mlp import MLP
 from ltjax.models.nnx_adapter import from_nnx, model_from_nnx
 from ltjax.models.norms import NORMS, make_norm
+from ltjax.models.own import OwnNetwork
 from ltjax.models.projection import (
     CenteringHead,
     ClassifyingHead,
@@ -35,6 +36,7 @@ __all__ = [
     "FrameHead",
     "LinearHead",
     "Model",
+    "OwnNetwork",
     "PredictionHead",
     "ProjectionHead",
     "ResNet",

@@ -18,12 +18,14 @@ class NetworkFacts(NamedTuple):
             for each expert.
         stages: of a backbone, names of its parameters from the input on, those of one
             depth together; empty where it does not say.
+        started: of a backbone, whether it brings its trained values along.
     """
 
     rows_independent: bool
     dense: bool = False
     experts: int = 1
     stages: tuple[tuple[str, ...], ...] = ()
+    started: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

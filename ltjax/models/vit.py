@@ -12,9 +12,8 @@ from ltjax.models.norms import DTYPES
 from ltjax.options import option
 
 
-
 def quick_gelu(x: jax.Array) -> jax.Array:
-    """x sigmoid(1.702 x), the approximation that CLIP was trained with."""
+    """The product x sigmoid(1.702 x), the approximation that CLIP was trained with."""
     return x * nn.sigmoid(1.702 * x)
 
 
