@@ -195,8 +195,20 @@ def _rule(config: TrainConfig, setting: Setting):
     return rule
 
 
-def make_model(config: TrainConfig, num_classes: int, sample: Any) -> Model:
-    """The network of a config, for inputs like `sample`."""
+def make_model(config: TrainConfig, num_classes: int, sample: Any = None) -> Model:
+    """The network of a config.
+
+    Args:
+        config: from `ltjax.train.check.check`.
+        num_classes: K.
+        sample: inputs [1, ...], which a network from outside has to be tried with.
+
+    Returns:
+        `Model`.
+
+    Raises:
+        ConfigError: for a network that cannot be used, see `ltjax.models.own`.
+    """
     head, optimizer = config.head.options, config.optimizer.options
     backbone = config.model.make({})
     more = published_start(head, backbone, config.loss.facts.init_bias)
