@@ -24,6 +24,7 @@ from ltjax.data.tables import (
     table_contents,
 )
 from ltjax.methods.presets import apply_changes
+from ltjax.models.table import model_name
 from ltjax.options import ConfigError, nearest
 from ltjax.own_data import AUTO, Sides, choose_sides, own_config
 
@@ -73,12 +74,14 @@ def fit(
     test: Any = None,
     *,
     method: str = AUTO,
-    model: str = AUTO,
+    model: Any = AUTO,
     workdir: str | os.PathLike | None = None,
     seed: int = 0,
     label: str = "",
     image_size: int = 0,
     epochs: int = 0,
+    pretrained: str | os.PathLike = "",
+    finetune: str = "",
     writers: Sequence[Any] = (),
     **overrides: Any,
 ) -> Fitted:
@@ -96,13 +99,20 @@ def fit(
             of every class is split off.
         method: a name of `ltjax list presets`; "auto" = la, or tkpr for several labels
             per example.
-        model: a name of `ltjax list models`; "auto" = by the shape of the inputs.
+        model: a name of `ltjax list models`; "auto" = by the shape of the inputs. Or a
+            network of your own: a Flax Linen or NNX module, an `ltjax.models.Model`, or
+            a function or class that makes one, whose arguments are options, as in
+            `model__width=64`; see `ltjax.models.own`.
         workdir: where the run is kept; None = a temporary folder.
         seed: of parameters, order and augmentation.
         label: column of the classes in a table, or those of 0 and 1 as "sky,sea"; "" =
             found.
         image_size: side of what the network sees of image files; 0 = chosen.
         epochs: length of the run; 0 = chosen.
+        pretrained: .safetensors file of weights that the network starts from, see
+            `ltjax.models.pretrained`.
+        finetune: how it is tuned: "probe", "last:N", "lora:RANK" or "full:DECAY", see
+            `ltjax.finetune`; "" = "full".
         writers: where records go besides: "wandb", "mlflow", or sinks with
             `write(record)`, see `ltjax.train.trackers`.
         **overrides: any option of the config; a dot is written as two underscores:
@@ -129,10 +139,12 @@ def fit(
         name,
         test=test_path,
         method=method,
-        model=model,
+        model=model_name(model),
         image_size=image_size,
         epochs=epochs,
         label=label if isinstance(train, (str, os.PathLike)) else "",
+        pretrained=os.fspath(pretrained),
+        finetune=finetune,
         devices=len(jax.devices()),
         sides=sides,
     )

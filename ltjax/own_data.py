@@ -19,7 +19,10 @@ from ltjax.data.own import Stored, located
 from ltjax.data.readers import DataError, FileReader, MissingDataError, beside
 from ltjax.data.source import Source
 from ltjax.data.tables import TABLE_SUFFIXES, has_label_sets, read_columns
+from ltjax.finetune import apply_finetune
 from ltjax.methods import presets
+from ltjax.models.pretrained import describe_file
+from ltjax.models.published import Published
 from ltjax.options import Chosen, ConfigError, nearest, read
 from ltjax.train.config import default_config
 
@@ -58,6 +61,8 @@ def own_config(
     image_size: int = 0,
     epochs: int = 0,
     label: str = "",
+    pretrained: str = "",
+    finetune: str = "",
     devices: int = 1,
     sides: Sides | None = None,
 ) -> Any:
@@ -73,6 +78,9 @@ def own_config(
         epochs: length of the run; 0 = chosen by the number of examples.
         label: column of the classes in a table, or those of 0 and 1 as "sky,sea"; "" =
             found.
+        pretrained: .safetensors file of published weights, see
+            `ltjax.models.pretrained`; model "auto" is then the network of the file.
+        finetune: how they are tuned, see `ltjax.finetune`; "" = "full".
         devices: that the batch size has to be a multiple of.
         sides: how images in memory have been brought to one size.
 
@@ -84,6 +92,7 @@ def own_config(
         DataError: if the data cannot be read; MissingDataError if they are not there.
     """
     _check_arguments(method, model, image_size, epochs)
+    published = _published(pretrained, finetune)
     config = default_config()
     data, test = _label_tables(data, test)
     config.data.choose(**_data_section(data_name(data), test=test, label=label))
@@ -95,7 +104,7 @@ def own_config(
     elif "val" in (splits := stored_of(_section(config)).splits) and "test" in splits:
         config.data.val_split = "val"
     source, found = _sized(config, image_size)
-    _describe_inputs(config, source, sides or found, model)
+    _describe_inputs(config, source, sides or found, model, published)
     _choose_length(config, len(source), epochs, devices)
     _choose_groups(config, source.class_counts)
     if several:
@@ -109,6 +118,9 @@ def own_config(
         )
     else:
         presets.apply_preset(config, "la" if method == AUTO else method, late="80%")
+    if pretrained:
+        config.init_from = pretrained
+        apply_finetune(config, finetune or "full")
     return config
 
 
@@ -369,7 +381,55 @@ def _sized_records(config: Any, image_size: int) -> tuple[Source, Sides]:
     return _open(config), sides
 
 
-def _describe_inputs(config: Any, source: Source, sides: Sides, model: str) -> None:
+def _published(pretrained: str, finetune: str) -> Published | None:
+    """What a file of weights is of; None without one, and for our own export."""
+    if finetune and not pretrained:
+        raise ConfigError(
+            [
+                f"finetune is {finetune!r}, but pretrained is empty, expected a"
+                " .safetensors file of weights"
+            ]
+        )
+    if not pretrained:
+        return None
+    try:
+        return describe_file(pretrained)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError([f"pretrained: {error}"]) from None
+
+
+def choose_published(config: Any, published: Published, channels: int) -> None:
+    """Sets the options that a network has in a file, and the normalization it knows.
+
+    Args:
+        config: whose `model.name` is chosen, changed in place.
+        published: from `ltjax.models.pretrained.describe_file`.
+        channels: of the images. For gray ones it is the mean of the normalizations.
+    """
+    for name, value in published.options.items():
+        if name in config.model:
+            config.model[name] = value
+    mean, std = published.mean, published.std
+    if len(mean) != channels:
+        # Gray images stand for the same values in all channels.
+        mean, std = ((_digits(float(np.mean(x))),) * channels for x in (mean, std))
+    config.augment.mean, config.augment.std = mean, std
+    _LOG.info(
+        "weights of a %s; images are normalized by mean %s and deviation %s, as they"
+        " were for it",
+        published.family,
+        mean,
+        std,
+    )
+
+
+def _describe_inputs(
+    config: Any,
+    source: Source,
+    sides: Sides,
+    model: str,
+    published: Published | None = None,
+) -> None:
     """Network, optimizer, normalization and augmentation for this shape of inputs."""
     is_image, shape = len(source.shape) == 3, source.shape
     side = sides.seen or min(shape[:2]) if is_image else 0
@@ -384,8 +444,11 @@ def _describe_inputs(config: Any, source: Source, sides: Sides, model: str) -> N
         options = {"name": "normalize"}
     config.augment.choose(mean=mean, std=std, **options)
     usual = {1: "mlp", 2: "conv1d", 3: "resnet18" if side >= SMALL_SIZE else "resnet32"}
-    name = usual.get(len(shape), "mlp") if model == AUTO else model
+    usual_name = published.name if published else usual.get(len(shape), "mlp")
+    name = usual_name if model == AUTO else model
     config.model.name = name
+    if published:
+        choose_published(config, published, shape[-1])
     if name == "mlp" or name.startswith("vit"):
         decay = 1e-4 if name == "mlp" else 0.05
         config.optimizer.choose(name="adamw", lr=1e-3, weight_decay=decay)

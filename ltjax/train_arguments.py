@@ -8,7 +8,10 @@ from typing import Any
 from ltjax.config_file import UsageError, load_config, override
 
 # Flag -> keyword of `ltjax.own_data.own_config`, all given with --data only.
-_FLAGS = ("test", "method", "model", "image_size", "epochs", "label")
+_FLAGS = (
+    *("test", "method", "model", "image_size", "epochs", "label"),
+    *("pretrained", "finetune"),
+)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +34,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         help="`ltjax list presets`; default: la; of several labels per example: tkpr,"
         " sigmoids or distribution_balanced",
     )
-    own.add_argument("--model", help="`ltjax list models`; default: by the inputs")
+    own.add_argument(
+        "--model",
+        help="`ltjax list models`, or my_pkg:make for one of your own; default: by the"
+        " inputs",
+    )
     own.add_argument(
         "--image-size", type=int, metavar="N", help="default: by the images' sizes"
     )
@@ -40,6 +47,18 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--label",
         metavar="COLUMN",
         help="of a table, or columns of 0 and 1 as sky,sea; default: found",
+    )
+    own.add_argument(
+        "--pretrained",
+        metavar="FILE",
+        help=".safetensors weights of a ResNet or Vision Transformer of torchvision,"
+        " timm or CLIP",
+    )
+    own.add_argument(
+        "--finetune",
+        metavar="ROUTE",
+        help="probe (the head), last:N (and N blocks), lora:RANK, or full:DECAY of the"
+        " rate by depth; default: full",
     )
 
 

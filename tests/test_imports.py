@@ -25,8 +25,8 @@ FLOORS = [
     ["train"],
     ["serving"],
     [
-        *("own_data", "shipped_configs", "config_file", "fitting", "train_arguments"),
-        *("sweeps", "commands", "cli", "__main__"),
+        *("finetune", "own_data", "shipped_configs", "config_file", "fitting"),
+        *("train_arguments", "sweeps", "commands", "cli", "__main__"),
     ],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS, start=1) for name in names}

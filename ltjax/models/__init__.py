@@ -7,6 +7,7 @@ from ltjax.models.mlp import MLP
 from ltjax.models.modalities import FusionHead, Modalities
 from ltjax.models.nnx_adapter import from_nnx, model_from_nnx
 from ltjax.models.norms import NORMS, make_norm
+from ltjax.models.own import OwnNetwork
 from ltjax.models.projection import (
     CenteringHead,
     ClassifyingHead,
@@ -38,6 +39,7 @@ __all__ = [
     "LinearHead",
     "Modalities",
     "Model",
+    "OwnNetwork",
     "PredictionHead",
     "ProjectionHead",
     "ResNet",

@@ -18,6 +18,9 @@ class NetworkFacts(NamedTuple):
             for each expert.
         affine: of a head, whether the logits are an affine function of the features.
         modalities: of a backbone, names of its inputs if they are a dict.
+        stages: of a backbone, names of its parameters from the input on, those of one
+            depth together; empty where it does not say.
+        started: of a backbone, whether it brings its trained values along.
     """
 
     rows_independent: bool
@@ -25,6 +28,8 @@ class NetworkFacts(NamedTuple):
     experts: int = 1
     affine: bool = False
     modalities: tuple[str, ...] = ()
+    stages: tuple[tuple[str, ...], ...] = ()
+    started: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +109,7 @@ def module_component(
             getattr(built, "experts", 1),
             bool(getattr(built, "affine", False)),
             getattr(built, "modalities", ()),
+            getattr(built, "stages", ()),
         )
 
     component = Component(about, cls, build, facts=facts)

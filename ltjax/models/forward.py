@@ -43,6 +43,8 @@ class Model(NamedTuple):
             them.
         modalities: names of the inputs in a dict; the encoder of each lies under
             "backbone/<name>". () for networks of one array.
+        merge: params -> the parameters of a plain network of the same function, where
+            some of them are kept apart for training.
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -56,6 +58,7 @@ class Model(NamedTuple):
     class_centers: Callable[[Any, Any], jax.Array] | None = None
     adopt: Callable[[Any, frozenset[str]], Any] = lambda params, fresh: params
     modalities: tuple[str, ...] = ()
+    merge: Callable[[Any], Any] = lambda params: params
 
 
 class Classifier(nn.Module):
@@ -185,7 +188,7 @@ def from_linen(
             tap: Callable[[str, jax.Array], jax.Array] | None = None,
         ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
             if tap is not None:
-                with nn.intercept_methods(_tapping(tap)):
+                with nn.intercept_methods(tapping(tap)):
                     return forward(
                         params, model_state, inputs, train=train, rngs=rngs, mask=mask
                     )
@@ -229,8 +232,15 @@ def from_linen(
 _NORMALIZING = (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def _tapping(tap: Callable[[str, jax.Array], jax.Array]) -> Callable[..., Any]:
-    """A Flax interceptor that hands what normalization layers give to `tap`."""
+def tapping(tap: Callable[[str, jax.Array], jax.Array]) -> Callable[..., Any]:
+    """A Flax interceptor that hands what normalization layers give to `tap`.
+
+    Args:
+        tap: (name, output) -> output, see `Model`.
+
+    Returns:
+        What `flax.linen.intercept_methods` takes.
+    """
 
     def intercept(call, args, options, context):
         output = call(*args, **options)

@@ -95,7 +95,53 @@ def model_from_nnx(
     )
 
 
-def _make_forward(module: nnx.Module) -> Callable[..., tuple[dict, dict]]:
+def nnx_functions(
+    module: nnx.Module, make_module: Callable[[nnx.Rngs], Any] | None = None
+) -> tuple[Callable, Callable, Callable]:
+    """An NNX module as it is, for `ltjax.models.own`.
+
+    Args:
+        module: or its shapes.
+        make_module: (rngs) -> module, to start anew from other keys. Without it every
+            start has the values of the module itself.
+
+    Returns:
+        (init, call, couples), see `ltjax.models.own.Functions`; all of its state is one
+        collection, "state".
+    """
+    call_module = _make_forward(module, tidy=lambda outputs: outputs)
+
+    def init(key: jax.Array, sample_inputs: ArrayLike):
+        if make_module is None:
+            params, state = from_nnx(module)[:2]
+        else:
+            params, state = from_nnx(make_module(nnx.Rngs(key)))[:2]
+        return params, {"state": state} if state else {}
+
+    def call(
+        params, model_state, inputs, *, train, rngs=None, mask=None, tap=None, **_
+    ):
+        if tap is not None:
+            raise ValueError("forward: tap is given, but the network is not of Linen")
+        state = model_state.get("state", {})
+        outputs, state = call_module(
+            params, state, inputs, train=train, rngs=rngs, mask=mask
+        )
+        return outputs, {"state": state} if state else {}
+
+    couples = _has_batch_statistics(module)
+    return init, call, lambda model_state: couples
+
+
+def _named(outputs: Any) -> dict[str, jax.Array]:
+    if isinstance(outputs, tuple) and len(outputs) == 2:
+        outputs = {"logits": outputs[0], "features": outputs[1]}
+    return tidy_outputs(outputs)
+
+
+def _make_forward(
+    module: nnx.Module, tidy: Callable[[Any], Any] = _named
+) -> Callable[..., tuple[Any, dict]]:
     name = type(module).__name__
     graphdef, *states = nnx.split(module, nnx.Param, nnx.RngState, ...)
     # Shapes only: the closure must not keep a second copy of the parameters alive.
@@ -149,12 +195,10 @@ def _make_forward(module: nnx.Module) -> Callable[..., tuple[dict, dict]]:
         mask = None if mask is None else jnp.asarray(mask)
         options = {"mask": mask} if takes_mask else {}
         outputs: Any = net(inputs, **options)
-        if isinstance(outputs, tuple) and len(outputs) == 2:
-            outputs = {"logits": outputs[0], "features": outputs[1]}
         if train:
             _, _, _, changed = nnx.split(net, nnx.Param, nnx.RngState, ...)
             model_state = _to_dict(changed)
-        return tidy_outputs(outputs), model_state
+        return tidy(outputs), model_state
 
     return forward
 

@@ -18,8 +18,8 @@ def with_peers(model: Model, roles: tuple[str, ...]) -> dict[str, Model]:
         roles: names of the others.
 
     Returns:
-        Role -> `Model`. All take and return the whole trees; only the `init` and the
-        `adopt` of "main" make and change them as a whole.
+        Role -> `Model`. All take and return the whole trees; only `init`, `adopt` and
+        `merge` make and change them as a whole.
 
     Example:
         >>> from ltjax.models import build_model
@@ -46,6 +46,10 @@ def with_peers(model: Model, roles: tuple[str, ...]) -> dict[str, Model]:
         others = {role: model.adopt(params[role], fresh) for role in roles}
         return {**model.adopt(own(params), fresh), **others}
 
+    def merge(params: Any) -> Any:
+        others = {role: model.merge(params[role]) for role in roles}
+        return {**model.merge(own(params)), **others}
+
     networks = {"main": _part_of(model, own, lambda tree, new: {**tree, **new})}
     for role in roles:
         networks[role] = _part_of(
@@ -53,7 +57,8 @@ def with_peers(model: Model, roles: tuple[str, ...]) -> dict[str, Model]:
             lambda tree, role=role: tree[role],
             lambda tree, new, role=role: {**tree, role: new},
         )
-    return {name: x._replace(init=init, adopt=adopt) for name, x in networks.items()}
+    whole = {"init": init, "adopt": adopt, "merge": merge}
+    return {name: x._replace(**whole) for name, x in networks.items()}
 
 
 def _part_of(model: Model, part, put) -> Model:

@@ -14,6 +14,7 @@ from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import CosineHead, FrameHead, LinearHead, TwoLinearHeads
 from ltjax.models.mlp import MLP
 from ltjax.models.modalities import FusionHead, Modalities
+from ltjax.models.own import OwnNetwork
 from ltjax.models.projection import (
     CenteringHead,
     ClassifyingHead,
@@ -25,6 +26,7 @@ from ltjax.models.resnet import ResNet
 from ltjax.models.resnet_cifar import ResNetCifar
 from ltjax.models.second_norms import with_second_norms
 from ltjax.models.small_conv import Conv1D, Conv2D
+from ltjax.models.table import ModelTable
 from ltjax.models.unet import UNet
 from ltjax.models.vit import ViT
 from ltjax.models.wide_resnet import WideResNet
@@ -46,7 +48,7 @@ def _vit(about: str, width: int, num_heads: int) -> Component:
     )
 
 
-MODELS: dict[str, Component] = {
+_NETWORKS: dict[str, Component] = {
     "mlp": module_component(MLP, "dense layers for feature vectors"),
     "conv1d": module_component(Conv1D, "three convolutions for 1-D signals (MNIST-1D)"),
     "conv2d": module_component(Conv2D, "three convolutions for small images (MNIST)"),
@@ -79,6 +81,7 @@ MODELS: dict[str, Component] = {
         groups=32,
         group_width=4,
     ),
+    "resnet": module_component(ResNet, "ResNet, ResNeXt of any blocks=(3, 4, 6, 3)"),
     "vit": module_component(
         ViT, "Vision Transformer of any patch=4, width=192, depth=12"
     ),
@@ -92,6 +95,7 @@ MODELS: dict[str, Component] = {
     "vit_s16": _vit("ViT-S/16, 21.7 M parameters", 384, 6),
     "vit_b16": _vit("ViT-B/16, 85.8 M parameters", 768, 12),
 }
+MODELS = ModelTable(_NETWORKS)
 
 
 def _scaled(options: HeadOptions, config) -> list[str]:
@@ -204,7 +208,7 @@ HEADS: dict[str, Component] = {
 
 
 def assemble(
-    backbone: nn.Module,
+    backbone: nn.Module | Model,
     head: nn.Module,
     *,
     describe: str,
@@ -216,7 +220,7 @@ def assemble(
     """A `Model` of a backbone and a head.
 
     Args:
-        backbone: see `Classifier`.
+        backbone: see `Classifier`; or a `Model`, which has its head already.
         head: likewise.
         describe: one line for logs.
         freeze_backbone: see `Classifier`.
@@ -228,8 +232,12 @@ def assemble(
     Returns:
         A `Model`; its parameters lie under "backbone" and "head".
     """
-    module = Classifier(backbone, head, freeze_backbone)
-    model = from_linen(module, describe=f"{describe}, {module.num_features} features")
+    if isinstance(backbone, Model):
+        model = backbone
+    else:
+        module = Classifier(backbone, head, freeze_backbone)
+        told = f"{describe}, {module.num_features} features"
+        model = from_linen(module, describe=told)
     if norm_sets > 1:
         model = with_second_norms(model)
     if class_scale == "none":
@@ -299,6 +307,11 @@ def build_model(
     options["dtype"] = _dtype_name(dtype)
     chosen = _read(component, options, f"build_model: {name!r}")
     backbone = component.make(chosen, {})
+    if isinstance(backbone, OwnNetwork):
+        raise ValueError(
+            f"build_model: name is {name!r}, a network of your own, which is fitted to"
+            " the shape of its inputs; expected ltjax.models.OwnNetwork(...).model"
+        )
     head_component = _find("head", head, HEADS)
     given = dict(head_options or {})
     arrays = {k: v for k, v in given.items() if k == "frame" and not isinstance(v, str)}

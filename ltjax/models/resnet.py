@@ -167,6 +167,17 @@ class ResNet(nn.Module):
         """Whether train mode couples no two examples."""
         return not couples_rows(self.norm)
 
+    @property
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the modules from the input on, those of one depth together."""
+        norm = ("stem_norm",) if self.norm != "none" else ()
+        blocks = (
+            (f"stage{stage}_block{block}",)
+            for stage, count in enumerate(self.blocks, 1)
+            for block in range(1, count + 1)
+        )
+        return ("stem", *norm), *blocks
+
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):
         """Images [B, H, W, C] to features [B, D]."""

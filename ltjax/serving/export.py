@@ -125,8 +125,9 @@ def _numbers(values: Any) -> Any:
 
 
 def _weights(predictor: Predictor) -> dict[str, Any]:
-    """{"params": tree, "batch_stats": tree, ...} of numpy arrays."""
-    return jax.device_get({"params": predictor.params, **predictor.model_state})
+    """{"params": tree, "batch_stats": tree, ...} of numpy arrays, adapters merged."""
+    params = predictor.model.merge(predictor.params)
+    return jax.device_get({"params": params, **predictor.model_state})
 
 
 def _safetensors(predictor: Predictor, path: pathlib.Path, *prior) -> None:

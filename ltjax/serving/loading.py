@@ -13,6 +13,7 @@ from ltjax._checks import check_choice, check_range
 from ltjax.data.signature import Signature, signature_from, stand_in
 from ltjax.data.splits import Splits
 from ltjax.data.supervision import Unlabelled
+from ltjax.models.table import MEMORY, keep_network
 from ltjax.options import nearest
 from ltjax.serving.predictor import Predictor
 from ltjax.train.checkpoint import has_checkpoints
@@ -31,6 +32,7 @@ def load(
     checkpoint: int | str = "last",
     replica: int = 0,
     batch_size: int = 256,
+    model: Any = None,
 ) -> Predictor:
     """Loads a finished or stopped run to predict with; needs no training data.
 
@@ -40,6 +42,8 @@ def load(
         checkpoint: "last", "best" (by the metric that the run is judged by) or a step.
         replica: which of the run's seeds and settings.
         batch_size: largest number of inputs at a time.
+        model: the network, of a run that `ltjax.fit` was given it for in another
+            process; a network with a name or an import path is found by itself.
 
     Returns:
         `Predictor`.
@@ -52,6 +56,14 @@ def load(
             what its inputs are.
     """
     workdir = _workdir(pathlib.Path(run_dir))
+    if model is not None:
+        name = read_json(workdir / "config.json")["model"]["name"]
+        if not name.startswith(f"{MEMORY}:"):
+            raise ValueError(
+                f"load: model is given, but the run's network is {name!r}, expected"
+                " None: it is found by this name"
+            )
+        keep_network(model, name)
     config = read_config(workdir)
     facts = read_facts(workdir)
     replicas = replica_table(config)

@@ -45,6 +45,7 @@ class Predictor:
         output_shape: of one prediction, (K,), or (H, W, K) where every pixel has one.
         name: of the run.
         config: of the run.
+        model: the network, an `ltjax.models.Model`.
         params: of the network, as it predicts (averaged, if the run says so).
         model_state: likewise, batch statistics.
     """
@@ -71,6 +72,7 @@ class Predictor:
         self.class_names: tuple[str, ...] = tuple(names)
         self.multi_label: bool = config.method.facts.multi_label
         self.trained_prior = implied_prior(parts.method, parts.sampler, state)
+        self.model = parts.setting.networks["main"]
         self.params, self.model_state = averaged(state, ema=config.evaluate_ema)
         self._batch_size = batch_size
         self._state = state

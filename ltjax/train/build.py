@@ -173,6 +173,8 @@ def make_evaluators(
 def _shapes(init: Any, replica: dict, config: TrainConfig) -> Any:
     try:
         return jax.eval_shape(init, replica["seed"], replica["hyper"])
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(
             [f"config.model.name {config.model.name!r} does not fit the data: {error}"]

@@ -55,7 +55,9 @@ class EngineOptions:
         0.0, "of averaged parameters, after their plain mean; 0 = none", low=0, below=1
     )
     evaluate_ema: bool = option(False, "the averaged parameters predict")
-    init_from: str = option("", "workdir of a run whose parameters start this one")
+    init_from: str = option(
+        "", "workdir of a run, or .safetensors file, whose parameters start this one"
+    )
     init_skip: tuple[str, ...] = option((), "top-level modules that start fresh")
     columns_from: Mapping = option(
         {}, "column -> outputs of earlier runs, as ltjax.train.earlier has them"

@@ -22,7 +22,7 @@ def reuses_features(run: Run) -> bool:
         and run.deterministic
         and config.method.facts.takes_features
         and not run.companions
-        and not optim.trains_backbone(optimizer)
+        and not optim.trains_features(optimizer)
         and optimizer.bn_mode == "frozen"
     )
 

@@ -2,6 +2,7 @@
 
 from ltjax.data.components import DATA
 from ltjax.methods.presets import PRESETS
+from ltjax.models.registry import MODELS
 from ltjax.options import describe, nearest, options_of
 from ltjax.train.config import EngineOptions, ReplicaOptions
 from ltjax.train.sections import SECTIONS, kinds
@@ -38,6 +39,7 @@ def listing(kind: str = "") -> str:
     for name, table in kinds().items():
         sections[name] = {key: table[key].about for key in table}
     sections["datasets"] |= DATA.forms
+    sections["models"] |= MODELS.forms
     if kind and kind not in sections:
         raise ValueError(f"list: {kind!r} is unknown{nearest(kind, sections)}")
     blocks = []

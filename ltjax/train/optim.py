@@ -18,7 +18,8 @@ from ltjax.optimizers import kernels_only, scale_by_lars
 from ltjax.options import Component, ConfigError, live, option
 
 PATH = "optimizer"  # of the config section
-MODULES = ("backbone", "head", "class_scale")
+MODULES = ("backbone", "lora", "head", "class_scale")
+AFTER_FEATURES = ("head", "class_scale")
 ALL = "all"
 
 # ----------------------------------------------------------------------- schedules
@@ -185,6 +186,12 @@ def trains_backbone(options: "OptimizerOptions") -> bool:
     return options.train == ALL or any(n.startswith("backbone") for n in names)
 
 
+def trains_features(options: "OptimizerOptions") -> bool:
+    """Whether anything trains that the features of an example depend on."""
+    names = options.train.split(",")
+    return any(name.split("/")[0] not in AFTER_FEATURES for name in names)
+
+
 def check_modules(options: "OptimizerOptions", params: Any) -> None:
     """Raises ConfigError for a module path that no parameter lies under."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
@@ -325,10 +332,12 @@ def _needs(options: OptimizerOptions, config) -> list[str]:
                 f"config.optimizer.lr_factors[{path!r}] is {factor!r}, expected a"
                 " number >= 0"
             )
-    if options.train != ALL and not config.init_from:
+    started = config.init_from or config.model.facts.started
+    if options.train != ALL and not started:
         faults.append(
             f"config.init_from is empty, but optimizer.train is {options.train!r}: all"
             " else would stay as it was drawn; expected the workdir of a finished run"
+            " or a file of weights"
         )
     if "class_scale" in options.train.split(",") and config.head.class_scale == "none":
         faults.append(

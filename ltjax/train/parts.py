@@ -16,6 +16,7 @@ from ltjax.durations import duration_steps
 from ltjax.methods.gradient_rule import remembering
 from ltjax.methods.method import Companion, Method, Setting
 from ltjax.models.forward import Model
+from ltjax.models.own import OwnNetwork
 from ltjax.models.peers import with_peers
 from ltjax.models.registry import assemble, describe_network, published_start
 from ltjax.resampling import samplers
@@ -73,12 +74,12 @@ def make_parts(config: TrainConfig, splits: Splits) -> Parts:
     sampler = _accompany(sampler, splits, config.batch_size)
 
     # Components, from those that others are made from upwards.
-    networks = with_peers(
-        make_model(config, train.num_classes), config.method.facts.peers
-    )
-    model = networks["main"]
     pipeline = make_pipeline(config.augment, train)
     sample = sample_input(pipeline, train)
+    networks = with_peers(
+        make_model(config, train.num_classes, sample), config.method.facts.peers
+    )
+    model = networks["main"]
     setting = dataclasses.replace(
         setting,
         networks=networks,
@@ -189,26 +190,47 @@ def _accompany(sampler: samplers.Sampler, splits: Splits, batch_size: int):
 
 def _rule(config: TrainConfig, setting: Setting):
     rule = config.gradient.make(setting)
-    if config.model.dtype != "float32":
-        dtype = {"compute_dtype": jax.numpy.dtype(config.model.dtype)}
+    dtype = getattr(config.model.options, "dtype", "float32")
+    if dtype != "float32":
+        dtype = {"compute_dtype": jax.numpy.dtype(dtype)}
         rule = rule._replace(options={**rule.options, **dtype})
     return rule
 
 
-def make_model(config: TrainConfig, num_classes: int) -> Model:
-    """The network of a config."""
+def make_model(config: TrainConfig, num_classes: int, sample: Any = None) -> Model:
+    """The network of a config.
+
+    Args:
+        config: from `ltjax.train.check.check`.
+        num_classes: K.
+        sample: inputs [1, ...], which a network from outside has to be tried with.
+
+    Returns:
+        `Model`.
+
+    Raises:
+        ConfigError: for a network that cannot be used, see `ltjax.models.own`.
+    """
     head, optimizer = config.head.options, config.optimizer.options
     backbone = config.model.make({})
     more = published_start(head, backbone, config.loss.facts.init_bias)
     frozen = not optim.trains_backbone(optimizer)
-    return assemble(
+    made = config.head.make({"num_classes": num_classes, **more})
+    common = {
+        "freeze_backbone": frozen and optimizer.bn_mode == "frozen",
+        "describe": describe_network(
+            config.model.name, config.model.options, config.head.name, num_classes
+        ),
+    }
+    usual = config.head.name == "linear" and head == type(head)()
+    if isinstance(backbone, OwnNetwork):
+        backbone = backbone.model(sample, num_classes, made, usual_head=usual, **common)
+    model = assemble(
         backbone,
-        config.head.make({"num_classes": num_classes, **more}),
-        freeze_backbone=frozen and optimizer.bn_mode == "frozen",
+        made,
         class_scale=head.class_scale,
         class_scale_power=head.class_scale_power,
         norm_sets=config.method.facts.norm_sets,
-        describe=describe_network(
-            config.model.name, config.model.options, config.head.name, num_classes
-        ),
+        **common,
     )
+    return config.adapter.make(model)

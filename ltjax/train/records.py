@@ -108,9 +108,8 @@ class Records:
         line = self._writers.write(step, epoch, values | self._progress.rates())
         if self._main:
             self._progress.show(line)
-            self._told_faint = self._told_faint or warn_if_faint(
-                step, values, self._run.config.model.dtype
-            )
+            dtype = getattr(self._run.config.model.options, "dtype", "float32")
+            self._told_faint = self._told_faint or warn_if_faint(step, values, dtype)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

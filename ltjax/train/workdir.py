@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from ltjax._seal import BrokenSeal, sealed, unsealed
+from ltjax.models.pretrained import is_weights_file, read_weights
 from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
 from ltjax.train.checkpoint import Checkpoints, restore_params
@@ -191,12 +192,13 @@ def find_start(
 def init_from(
     state: TrainState, run: Run, shardings, workdir: pathlib.Path
 ) -> TrainState:
-    """The state with parameters and model state of another run's last checkpoint.
+    """The state with parameters and model state of another run, or of a file.
 
     Args:
         state: a fresh state, [R, ...].
-        run: whose config's `init_from` names the other run's workdir, `init_skip` the
-            top-level modules that stay fresh.
+        run: whose config's `init_from` names the other run's workdir, whose last
+            checkpoint counts, or a file of published weights; `init_skip` the top-level
+            modules that stay fresh.
         shardings: of the state.
         workdir: of this run; earlier stages lie beside it.
 
@@ -208,16 +210,22 @@ def init_from(
     """
     config, fresh = run.config, frozenset(run.config.init_skip)
     place = find_start(config.init_from, workdir)
-    try:
-        params, model_state, step = restore_params(place)
-    except FileNotFoundError as error:
-        raise ConfigError([f"config.init_from: {error}"]) from None
     unknown = fresh - set(state.params)
     faults = [
         f"config.init_skip has {name!r}, unknown{nearest(name, state.params)}"
         for name in sorted(unknown)
     ]
-    loaded = flatten({"params": params, "model_state": model_state})
+    own = {"params": state.params, "model_state": state.model_state}
+    try:
+        if is_weights_file(place):
+            loaded, fresh = _published(place, run, own, fresh)
+            told = str(place)
+        else:
+            params, model_state, step = restore_params(place)
+            loaded = flatten({"params": params, "model_state": model_state})
+            told = f"step {step} of {place}"
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError([f"config.init_from: {error}"]) from None
     used = 0
 
     def pick(path, leaf):
@@ -240,11 +248,10 @@ def init_from(
         used += 1
         return np.broadcast_to(value, leaf.shape).astype(leaf.dtype)
 
-    own = {"params": state.params, "model_state": state.model_state}
     chosen = jax.tree_util.tree_map_with_path(pick, own)
     if faults:
         raise ConfigError(faults)
-    _LOG.info("initialized %d arrays from step %d of %s", used, step, place)
+    _LOG.info("initialized %d arrays from %s", used, told)
     placed = jax.device_put(
         chosen, {"params": shardings.params, "model_state": shardings.model_state}
     )
@@ -257,6 +264,19 @@ def init_from(
     )
     start = jax.jit(start, out_shardings=shardings)
     return start(state, placed["params"], placed["model_state"])
+
+
+def _published(
+    place: pathlib.Path, run: Run, own: Any, fresh: frozenset[str]
+) -> tuple[dict[str, np.ndarray], frozenset[str]]:
+    """(arrays of a file as those of one replica, modules that stay fresh)."""
+    shapes = {name: leaf.shape[1:] for name, leaf in flatten(own).items()}
+    backbone = run.config.model.make({})
+    found = read_weights(place, backbone, shapes, skip=fresh)
+    for note in found.notes:
+        _LOG.info("%s: %s", place.name, note)
+    loaded = {name: value[None] for name, value in found.arrays.items()}
+    return loaded, fresh | found.fresh
 
 
 def read_json(path: pathlib.Path):
