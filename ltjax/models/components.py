@@ -16,11 +16,13 @@ class NetworkFacts(NamedTuple):
         dense: of a backbone, whether it has a feature for every pixel.
         experts: of a backbone, number of the equal parts that its features have, one
             for each expert.
+        adapters: of a backbone, modules of its own at the top level of the parameters.
     """
 
     rows_independent: bool
     dense: bool = False
     experts: int = 1
+    adapters: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +100,7 @@ def module_component(
             independent,
             bool(getattr(module, "dense", False)),
             getattr(built, "experts", 1),
+            getattr(built, "adapters", ()),
         )
 
     component = Component(about, cls, build, facts=facts)

@@ -25,7 +25,8 @@ class Model(NamedTuple):
             float32; `rngs` is a dict of keys by name ("dropout"); `mask` [B] bool marks
             real rows, the others do not count in batch statistics and may hold
             anything; `tap`, of Linen networks only, is (name, output) -> output and
-            replaces what each normalization layer gives.
+            replaces what each normalization layer and each `Activation` gives. `inputs`
+            may be a dict of arrays [B, ...] if the network takes one.
         rows_independent: True if in train mode no example's outputs depend on another
             example of the batch (no batch normalization), which is what running only
             some rows of a batch needs.
@@ -53,6 +54,15 @@ class Model(NamedTuple):
     class_vectors: Callable[[Any, Any], jax.Array] | None = None
     class_centers: Callable[[Any, Any], jax.Array] | None = None
     adopt: Callable[[Any, frozenset[str]], Any] = lambda params, fresh: params
+
+
+class Activation(nn.Module):
+    """A place in a network that a tap of `Model.forward` can read, by its name."""
+
+    @nn.compact
+    def __call__(self, x):
+        """The input."""
+        return x
 
 
 class Classifier(nn.Module):
@@ -216,16 +226,16 @@ def from_linen(
     )
 
 
-_NORMALIZING = (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_TAPPED = (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm, Activation)
 
 
 def _tapping(tap: Callable[[str, jax.Array], jax.Array]) -> Callable[..., Any]:
-    """A Flax interceptor that hands what normalization layers give to `tap`."""
+    """A Flax interceptor that hands what normalization and `Activation` give to tap."""
 
     def intercept(call, args, options, context):
         output = call(*args, **options)
         layer, method = context.module, context.method_name
-        if method != "__call__" or not isinstance(layer, _NORMALIZING):
+        if method != "__call__" or not isinstance(layer, _TAPPED):
             return output
         return tap("/".join(layer.path), output)
 
@@ -242,28 +252,28 @@ def _declared(module: nn.Module, name: str, given) -> Any:
     return value
 
 
-def real_rows(caller: str, inputs: ArrayLike, mask: ArrayLike | None) -> jax.Array:
+def real_rows(caller: str, inputs: Any, mask: ArrayLike | None) -> Any:
     """`inputs` with zeros in padding rows, so that their content can do no harm.
 
     A NaN there would otherwise reach the gradients, as 0 * NaN.
 
     Args:
         caller: name for error messages.
-        inputs: [B, ...].
+        inputs: [B, ...], or a dict of such arrays.
         mask: [B] bool or None, True = real.
 
     Returns:
-        [B, ...] of the dtype of `inputs`.
+        Like `inputs`.
 
     Raises:
         ValueError: if `mask` does not have the shape [B].
         TypeError: if `mask` is not bool.
     """
-    inputs = jnp.asarray(inputs)
+    inputs = jax.tree.map(jnp.asarray, inputs)
     if mask is None:
         return inputs
-    check_where(f"{caller} (mask)", mask, inputs.shape[:1])
-    return mask_rows(jnp.asarray(mask), inputs)
+    check_where(f"{caller} (mask)", mask, jax.tree.leaves(inputs)[0].shape[:1])
+    return jax.tree.map(lambda x: mask_rows(jnp.asarray(mask), x), inputs)
 
 
 def tidy_outputs(outputs: Any) -> dict[str, jax.Array]:
