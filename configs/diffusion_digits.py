@@ -19,7 +19,7 @@ from ltjax.train.config import default_config, parse_arg
 
 METHODS = ("denoising", "steered", "blended")
 DATA = ("glyphs", "mnist", "scenes")
-TECHNIQUES = ("pseudo", "control", "low_rank")
+TECHNIQUES = ["pseudo", "control", "low_rank"]
 LOW_RANK_IMAGES = 30
 
 
@@ -93,9 +93,9 @@ def get_config(arg=""):
     config.batch_size, config.total = 64, "2000 steps"
     config.ema_decay, config.evaluate_ema = 0.995, True
     config.label = "Denoising"
-    probe = {"times": (10, 50, 100), "layers": ("bottom", "up1")}
+    probe = {"times": [10, 50, 100], "layers": ["bottom", "up1"]}
     if args.method != "denoising" or args.smoke:
-        probe = {"times": (50,), "layers": ("up1",)}
+        probe = {"times": [50], "layers": ["up1"]}
     config.evaluators = {"denoising": {}, "diffusion_probe": probe}
     if args.smoke:
         presets.apply_smoke(config, steps=4)
@@ -111,7 +111,7 @@ def get_config(arg=""):
 
     short = config.total if args.smoke else "500 steps"
     judges = {
-        "gate": {"techniques": ("prompt", *TECHNIQUES)},
+        "gate": {"techniques": ["prompt", *TECHNIQUES]},
         "diffusion_probe": {**probe, "techniques": TECHNIQUES},
     }
     config.stages = (

@@ -12,7 +12,6 @@ References:
     Corruptions and Perturbations", ICLR 2019; released code for CIFAR-10-C.
 """
 
-import colorsys
 import dataclasses
 import io
 import zlib
@@ -24,8 +23,7 @@ import numpy as np
 from ltjax._checks import check_choice, check_range
 from ltjax.data.readers import DataError
 from ltjax.data.source import Source
-
-SEVERITIES = (1, 2, 3, 4, 5)
+from ltjax.metrics.corruption_error import SEVERITIES, corruption_case
 
 
 class Corruption(NamedTuple):
@@ -198,20 +196,21 @@ def plasma(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
 def _brightness(x, level, rng):
     if x.shape[2] == 1:
         return x + level
-    return _in_hsv(x, lambda h, s, v: (h, s, min(v + level, 1.0)))
+    # The value of a pixel is its largest channel; hue and saturation stay.
+    value = x.max(axis=2, keepdims=True)
+    raised = np.minimum(value + level, 1)
+    return np.where(value > 0, x * (raised / np.where(value > 0, value, 1)), raised)
 
 
 def _saturate(x, level, rng):
     factor, shift = level
-    return _in_hsv(x, lambda h, s, v: (h, min(max(factor * s + shift, 0.0), 1.0), v))
-
-
-def _in_hsv(x: np.ndarray, change: Callable[..., tuple]) -> np.ndarray:
-    flat = [
-        colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*pixel)))
-        for pixel in x.reshape(-1, 3)
-    ]
-    return np.asarray(flat).reshape(x.shape)
+    value, smallest = (f(x, axis=2, keepdims=True) for f in (np.max, np.min))
+    gray = value == smallest
+    old = np.where(gray, 1, (value - smallest) / np.where(value > 0, value, 1))
+    new = np.clip(factor * np.where(gray, 0, old) + shift, 0, 1)
+    # A gray pixel has no hue and counts as red.
+    below = np.where(gray, value * np.array([0.0, 1.0, 1.0]), (value - x) / old)
+    return value - new * below
 
 
 def _contrast(x, level, rng):
@@ -318,29 +317,6 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
-def case_of(name: str, severity: int) -> int:
-    """The number of a corruption at a severity; 0 is the clean image.
-
-    Example:
-        >>> case_of("gaussian_noise", 1), case_of("shot_noise", 1)
-        (1, 6)
-    """
-    return 1 + len(SEVERITIES) * [*CORRUPTIONS].index(name) + severity - 1
-
-
-def case_name(case: int) -> tuple[str, int]:
-    """(corruption, severity) of a number of `case_of`; ("", 0) for the clean image.
-
-    Example:
-        >>> case_name(7)
-        ('shot_noise', 2)
-    """
-    if case == 0:
-        return "", 0
-    number, place = divmod(int(case) - 1, len(SEVERITIES))
-    return [*CORRUPTIONS][number], SEVERITIES[place]
-
-
 def fitting(channels: int) -> tuple[str, ...]:
     """The corruptions of images with so many channels.
 
@@ -363,7 +339,8 @@ def corrupted(
         seed: of the randomness.
 
     Returns:
-        `Source` with the column "corruption" int32 [M], see `case_of`.
+        `Source` with the column "corruption" int32 [M], see
+        `ltjax.metrics.corruption_error`.
 
     Raises:
         DataError: if the source does not hold such images.
@@ -383,7 +360,7 @@ def corrupted(
     sets, cases = [clean], [0]
     for name in names:
         for severity in SEVERITIES:
-            cases.append(case_of(name, severity))
+            cases.append(corruption_case(name, severity))
             made = [
                 corrupt(image, name, severity, seed=seed, index=int(index))
                 for image, index in zip(clean, rows, strict=True)

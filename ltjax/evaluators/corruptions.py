@@ -3,11 +3,6 @@ r"""How a classifier bears common corruptions of its test images.
 The split "corrupted" (`config.data.corruptions`) holds the images clean and at five
 severities of each corruption; this evaluator judges every corruption by itself.
 
-.. math:: \mathrm{CE}_c = \frac{\sum_s E_{s,c}}{\sum_s E^0_{s,c}}, \qquad
-          \mathrm{mCE} = \mathrm{mean}_c\, \mathrm{CE}_c
-
-with the errors E of this run and :math:`E^0` of a baseline, where one is given.
-
 References:
     Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common
     Corruptions and Perturbations", ICLR 2019, section 4.
@@ -19,10 +14,14 @@ import os
 import jax
 import numpy as np
 
-from ltjax.data.corruptions import SEVERITIES, case_name
 from ltjax.evaluators.evaluator import Arrays, Evaluator, EvaluatorSetting, Sweep
 from ltjax.metrics import auc, ovo_auc
 from ltjax.metrics.column import Column
+from ltjax.metrics.corruption_error import (
+    SEVERITIES,
+    case_name,
+    mean_corruption_error,
+)
 from ltjax.options import Component, option
 
 ARRAYS = ("corruption_values", "corruption_cases")
@@ -86,12 +85,11 @@ def relative_error(arrays: Arrays, baseline: str | os.PathLike) -> np.ndarray:
         )
 
     def errors(values: np.ndarray) -> np.ndarray:
-        """[R, C], summed over severities."""
-        return (1 - values[:, 1:]).reshape(len(values), -1, len(SEVERITIES)).sum(-1)
+        """[R, C, S]."""
+        return (1 - values[:, 1:]).reshape(len(values), -1, len(SEVERITIES))
 
-    own = errors(arrays["corruption_values"])
-    base = errors(theirs["corruption_values"]).mean(axis=0, keepdims=True)
-    return (own / base).mean(axis=1)
+    base = errors(theirs["corruption_values"]).mean(axis=0)
+    return mean_corruption_error(errors(arrays["corruption_values"]), base)
 
 
 def make(options: CorruptionOptions, setting: EvaluatorSetting) -> Evaluator:

@@ -95,7 +95,7 @@ class Encoder(_Part):
     attends: int
 
     @nn.compact
-    def __call__(self, image, told, hint=0.0):
+    def __call__(self, image, told, hint: Any = 0.0):
         """`hint` is added to what the first convolution makes of the image."""
         x = self.conv(image, self.widths[0], "stem") + hint
         kept = []

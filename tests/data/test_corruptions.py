@@ -6,8 +6,6 @@ import pytest
 from ltjax.data import array_source
 from ltjax.data.corruptions import (
     CORRUPTIONS,
-    case_name,
-    case_of,
     chosen,
     corrupt,
     corrupted,
@@ -15,6 +13,11 @@ from ltjax.data.corruptions import (
 )
 from ltjax.data.readers import DataError
 from ltjax.data.scenes import digit_glyphs
+from ltjax.metrics.corruption_error import (
+    CORRUPTION_NAMES,
+    case_name,
+    corruption_case,
+)
 
 
 def rgb(side=8):
@@ -72,6 +75,20 @@ def test_colors_by_hand():
     # Saturation 0.75 times 0.1 around the value 204: 204 (1 - s (1 - c / max) / 0.75).
     dull = corrupt(image, "saturate", 2)
     np.testing.assert_array_equal(dull[0, 0], np.rint([204 * 0.925, 204 * 0.95, 204]))
+    # As the standard library has it, gray and black pixels included.
+    import colorsys
+
+    image = np.concatenate([rgb(6).reshape(1, -1, 3), [[[0, 0, 0], [90, 90, 90]]]], 1)
+    for name, change in (
+        ("brightness", lambda h, s, v: (h, s, min(v + 0.3, 1))),
+        ("saturate", lambda h, s, v: (h, min(2.5 * s + 0.2, 1), v)),
+    ):
+        made = corrupt(image.astype(np.uint8), name, 5)
+        want = [
+            colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*pixel)))
+            for pixel in image[0] / 255
+        ]
+        np.testing.assert_allclose(made[0], 255 * np.array(want), atol=0.51)
     two = np.array([[[0], [200]]], np.uint8)
     np.testing.assert_array_equal(
         corrupt(two, "contrast", 2).ravel(), [50, 150]
@@ -113,11 +130,12 @@ def test_fog_is_a_periodic_map_that_fills_its_range():
 
 def test_numbers_of_cases():
     names = [*CORRUPTIONS]
+    assert tuple(names) == CORRUPTION_NAMES
     assert case_name(0) == ("", 0)
     for name in names:
         for severity in range(1, 6):
-            assert case_name(case_of(name, severity)) == (name, severity)
-    assert case_of(names[-1], 5) == 5 * len(names)
+            assert case_name(corruption_case(name, severity)) == (name, severity)
+    assert corruption_case(names[-1], 5) == 5 * len(names)
 
 
 def test_the_split_holds_every_case_of_the_same_images():
@@ -129,7 +147,7 @@ def test_the_split_holds_every_case_of_the_same_images():
     np.testing.assert_array_equal(made.labels, np.tile(source.labels[rows], 11))
     np.testing.assert_array_equal(made.read(np.flatnonzero(case == 0)), clean)
     for name in ("contrast", "brightness"):
-        place = np.flatnonzero(case == case_of(name, 4))
+        place = np.flatnonzero(case == corruption_case(name, 4))
         want = [
             corrupt(x, name, 4, seed=1, index=i)
             for x, i in zip(clean, rows, strict=True)

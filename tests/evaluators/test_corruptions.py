@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from ltjax.config_file import load_config
-from ltjax.data.corruptions import case_of
 from ltjax.evaluators import EvaluatorSetting
 from ltjax.evaluators.corruptions import CorruptionOptions, make, value_of
+from ltjax.metrics.corruption_error import corruption_case
 from ltjax.options import ConfigError
 from ltjax.train.build import build
 from ltjax.train.check import check
 
 LABELS = np.array([0, 0, 0, 1])
-CASES = [0] + [case_of(n, s) for n in ("fog", "jpeg") for s in range(1, 6)]
+CASES = [0] + [corruption_case(n, s) for n in ("fog", "jpeg") for s in range(1, 6)]
 
 
 def judged(**options):

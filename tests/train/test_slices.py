@@ -2,7 +2,8 @@
 
 Each comes from its shipped config, smoked: two streams with a table that is refined,
 candidate sets with a table of confidences, contrastive pairs judged by neighbours and
-by a probe that is a stage, pairs of examples judged by areas, a class for every pixel.
+by a probe that is a stage, pairs of examples judged by areas, a class for every pixel,
+noise told from images.
 """
 
 import pathlib
@@ -23,6 +24,7 @@ SLICES = {
     "simclr": ("selfsup_lt", "eval/test/balanced_accuracy"),
     "auc_square": ("auc_lt", "eval/test/auc_ovo"),
     "ce": ("segmentation_scenes", "eval/test/mean_iou"),
+    "denoising": ("diffusion_digits", "eval/test/probe_best"),
 }
 
 
@@ -100,7 +102,10 @@ def test_broken_off_it_ends_at_the_same_bits(finished, devices, tmp_path, assert
     "finished",
     [
         *("darp", "proden", "simclr"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("auc_square", "ce")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("auc_square", "ce", "denoising")
+        ),
     ],
     indirect=True,
 )

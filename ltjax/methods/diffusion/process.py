@@ -5,7 +5,6 @@ guess of it, by its edges, or by weights that were tuned on the data.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.losses.denoising import ddim_step, noised
+from ltjax.losses.denoising import ddim_step, denoising, noised
 from ltjax.methods.method import averaged
 from ltjax.metrics import sobel_edges
 
@@ -207,10 +206,9 @@ class Diffusion:
         noise = self.noise(jax.random.fold_in(key, 2**16), images)
         noisy = noised(images, noise, self.kept[time])
 
-        @functools.partial(jax.lax.map, xs=jnp.arange(self.num_classes))
-        def errors(label):
+        def error(label):
             labels = jnp.full(len(images), label)
             told = self.steer("prompt", state, images, labels)(noisy, time)[0]
-            return jnp.mean(jnp.square(told["noise"] - noise), axis=(1, 2, 3))
+            return denoising(told["noise"], noise)
 
-        return jnp.argmin(errors, axis=0)
+        return jnp.argmin(jax.lax.map(error, jnp.arange(self.num_classes)), axis=0)
