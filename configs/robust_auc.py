@@ -2,9 +2,10 @@ r"""Areas under the ROC curve that hold under perturbed inputs: DRAUC against AU
 
     ltjax train --config configs/robust_auc.py:method=drauc --workdir runs/drauc
 
-Arguments: data (mnist1d, mnist, cifar10, cifar100), method (aucm; drauc, one budget for
-all; drauc_aware, budgets by class; ce), share (of the positives, the second half of the
-classes), ratio (k of drauc_aware), smoke.
+Arguments: data (mnist1d, mnist, cifar10, cifar100; glyphs, made on the spot), method
+(aucm; drauc, one budget for all; drauc_aware, budgets by class; ce), share (of the
+positives, the second half of the classes), ratio (k of drauc_aware), smoke. Images are
+judged corrupted as well, at five severities.
 
 Inputs are as the network sees them. Images keep the range of their pixels; the signals
 of MNIST-1D have none.
@@ -18,6 +19,7 @@ from ltjax.train.config import default_config, parse_arg
 ATTACKS = {
     "mnist1d": (1.0, 0.2, ()),
     "mnist": (1.63, 0.19, (-0.4242, 2.8215)),
+    "glyphs": (1.0, 0.12, (-1.0, 1.0)),
     "cifar10": (2.03, 0.24, (-1.9, 2.1)),
     "cifar100": (1.9, 0.22, (-1.9, 2.0)),
 }
@@ -29,7 +31,13 @@ def get_config(arg=""):
     )
     config = default_config()
     odds = (1 - args.share) / args.share
-    presets.apply_data(config, args.data, imbalance_factor=odds)
+    if args.data == "glyphs":
+        presets.apply_data(config, "mnist", imbalance_factor=odds)
+        config.data.choose("digit_glyphs", size=28, imbalance_factor=odds)
+        config.data.max_count = 0
+        config.augment.choose("normalize")
+    else:
+        presets.apply_data(config, args.data, imbalance_factor=odds)
     config.data.positive_from = 50 if args.data == "cifar100" else 5
     config.label = args.method
     if args.method == "ce":
@@ -43,6 +51,9 @@ def get_config(arg=""):
         config.method.aware = args.method.endswith("_aware")
         config.method.ratio = args.ratio
     config.evaluators = {"auc": {}, "classification": {}}
+    if not presets.is_signal(config):
+        config.data.corruptions = ("all",)
+        config.evaluators = {**config.evaluators, "corruptions": {"measure": "auc"}}
     if args.smoke:
         presets.apply_smoke(config)
         config.data.imbalance_factor = 4.0

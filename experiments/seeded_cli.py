@@ -69,5 +69,6 @@ def _load(points: list) -> None:
     """Generates the signals once, for all processes to inherit."""
     from ltjax.data.mnist1d import open_mnist1d
 
-    for drawn in {tuple(point.config.data[n] for n in DRAWN) for point in points}:
+    signals = [point for point in points if point.config.data.name == "mnist1d"]
+    for drawn in {tuple(point.config.data[n] for n in DRAWN) for point in signals}:
         open_mnist1d("train", **dict(zip(DRAWN, drawn, strict=True)))

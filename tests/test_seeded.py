@@ -1,4 +1,4 @@
-"""Tables of seeded rows, and the two grids that make them."""
+"""Tables of seeded rows, and the grids that make them."""
 
 import importlib
 import os
@@ -12,7 +12,13 @@ import pytest
 from ltjax.train.stages import check_stages
 
 ROOT = Path(__file__).resolve().parent.parent
-GRIDS = ("weak", "selfsup", "measures.experts", "measures.reconboost")
+GRIDS = (
+    "weak",
+    "selfsup",
+    "measures.experts",
+    "measures.reconboost",
+    "measures.drauc",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -131,6 +137,50 @@ def test_the_tables_of_modalities():
     assert "| joint training | 90.5 ± 0.7 |" in found
 
 
+def test_the_tables_of_corrupted_digits():
+    from experiments.measures.drauc.points import COLUMNS
+    from experiments.measures.drauc.table import text
+
+    rows = [
+        {"method": method, "share": "0.1", "seed": str(seed)}
+        | dict.fromkeys(COLUMNS, str(value + seed))
+        for method, value in (("AUCM", 80), ("DRAUC, by class", 84))
+        for seed in (0, 1)
+    ]
+    found = text(rows)
+    assert (
+        "| DRAUC, by class above AUCM | share 0.1 | severity 5 | 4.0 ± 0.0 |" in found
+    )
+    assert "| AUCM | 80.5 ± 0.7 |" in found and "| CE |" not in found
+
+
+def test_the_score_of_techniques_against_their_gain():
+    from experiments.measures.gate import points
+    from experiments.measures.gate.table import agreement, gains, text
+
+    closeness = {"none": 50, "pseudo": 52, "control": 60, "low_rank": 49}
+    probe = {"none": 70, "pseudo": 71, "control": 69, "low_rank": 68}
+    rows = [
+        {"technique": name, "seed": str(seed), "data": "glyphs"}
+        | dict.fromkeys(points.METRICS, "0")
+        | {"closeness": str(closeness[name] + seed), "probe": str(probe[name] - seed)}
+        for name in closeness
+        for seed in (0, 1)
+    ]
+    np.testing.assert_array_equal(gains(rows, "closeness"), [2, 2, 10, 10, -1, -1])
+    np.testing.assert_array_equal(gains(rows, "probe"), [1, 1, -1, -1, -2, -2])
+    # Only edges have the other sign. No technique changes the rare classes.
+    told = agreement(rows)
+    assert "Of 6 pairs of technique and seed" in told and "same sign in 4" in told
+    found = text(rows)
+    assert "| edges (control branch) | 60.5 ± 0.7 |" in found
+    assert "| better features | guessed class (prompt) | probe | 1.0 ± 0.0 |" in found
+    assert text([]) == "No rows yet."
+    for point in points.points():
+        stages = check_stages(point.config)
+        assert [s.config.replicas.seeds for s in stages] == [(point.key["seed"],)] * 3
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_point_is_a_config_of_its_own_that_passes_the_checks(name):
     module = importlib.import_module(f"experiments.{name}.points")
@@ -164,6 +214,8 @@ def test_claims_are_about_points_of_the_grid(name):
         ("selfsup", ["SDCLR"]),
         ("measures.experts", ["SADE", "50"]),
         ("measures.reconboost", ["OGM", "0.3"]),
+        ("measures.drauc", ["DRAUC,", "class"]),
+        ("measures.gate", ["0"]),
     ],
 )
 @pytest.mark.slow
@@ -180,6 +232,7 @@ def test_a_small_run_fills_its_rows(grid, chosen, tmp_path):
     name = grid.rpartition(".")[2]
     rows = read_rows(tmp_path / f"{name}.csv")
     metrics = {"selfsup": "probe_all", "experts": "priors_mean"}
+    metrics |= {"drauc": "mean", "gate": "probe"}
     metric = metrics.get(name, "balanced_accuracy")
     assert rows
     assert all(0 <= float(row[metric]) <= 100 for row in rows)

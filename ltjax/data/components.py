@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ltjax.data.catalog import DATASETS, Dataset
+from ltjax.data.corruptions import CORRUPTIONS
 from ltjax.data.folders import open_folder
 from ltjax.data.mnist1d import open_mnist1d
 from ltjax.data.multimodal_digits import MODALITIES, multimodal_digits
@@ -24,9 +25,9 @@ from ltjax.data.own import (
     own_component,
 )
 from ltjax.data.records import open_records
-from ltjax.data.scenes import digit_scenes, digit_sets
+from ltjax.data.scenes import digit_glyphs, digit_scenes, digit_sets
 from ltjax.data.source import Source, load_source
-from ltjax.options import Chosen, Component, option, options_of
+from ltjax.options import Chosen, Component, nearest, option, options_of
 
 PROFILES = ("exp", "step", "pareto", "balanced", "counts", "none")
 
@@ -66,6 +67,12 @@ class DataOptions:
         low=0,
     )
     subset_seed: int = option(0, "of the subset", low=0, below=2**31)
+    corruptions: tuple[str, ...] = option(
+        (), "of the test images, evaluated as 'corrupted'; ('all',) = all that fit"
+    )
+    corrupted_images: int = option(
+        1000, "test images that are corrupted, evenly spaced; 0 = all", low=0
+    )
     feed: str = option(
         "resident",
         "data on the device, or read ahead",
@@ -129,6 +136,18 @@ class SceneOptions(OwnDataOptions):
     rarity: float = option(20.0, "how much rarer the last digit is", low=1)
     noise: float = option(0.1, "deviation of the pixels' noise", low=0)
     seed: int = option(0, "of the scenes", low=0, below=2**31)
+
+
+@dataclasses.dataclass(frozen=True)
+class GlyphOptions(DataOptions):
+    """Of procedural images of digits, which are made on the spot."""
+
+    train_per_class: int = option(500, "training images of a digit", low=1)
+    test_per_class: int = option(100, "test images of a digit", low=1)
+    size: int = option(16, "height and width in pixels", low=16)
+    num_digits: int = option(10, "K", low=2, high=10)
+    noise: float = option(0.2, "deviation of the pixels' noise", low=0)
+    seed: int = option(0, "of the images", low=0, below=2**31)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +236,12 @@ def _needs(options: DataOptions, config) -> list[str]:
             f"config.data.counts is set, but data.profile is {options.profile!r},"
             " expected 'counts'"
         )
+    for name in options.corruptions:
+        if name not in ("all", *CORRUPTIONS):
+            faults.append(
+                f"config.data.corruptions has {name!r}, unknown"
+                f"{nearest(name, ('all', *CORRUPTIONS))}"
+            )
     return faults
 
 
@@ -325,8 +350,27 @@ def _modality_needs(options: DataOptions, config) -> list[str]:
     return faults
 
 
+def _glyphs(options: GlyphOptions, split: str) -> Source:
+    test = split == options.test_split
+    return digit_glyphs(
+        options.test_per_class if test else options.train_per_class,
+        size=options.size,
+        num_digits=options.num_digits,
+        noise=options.noise,
+        seed=options.seed,
+        split=split,
+    )
+
+
 SCENES: dict[str, Component] = {
     "multimodal_digits": _multimodal_digits(),
+    "digit_glyphs": Component(
+        "small images of single digits, made on the spot",
+        GlyphOptions,
+        _glyphs,
+        _needs,
+        lambda options: DataFacts(),
+    ),
     "digit_scenes": _scenes(
         "scenes of digits with a class for every pixel, made on the spot", digit_scenes
     ),

@@ -93,8 +93,7 @@ def digit_scenes(
     check_range(name, "per_scene", per_scene, low=1)
     check_range(name, "imbalance_factor", imbalance_factor, low=1)
     check_range(name, "noise", noise, low=0)
-    stream = {"train": 0, "test": 1, "val": 2}.get(split, 3)
-    generator = np.random.Generator(np.random.Philox(key=[seed, stream]))
+    generator = _generator(seed, split)
     decay = np.arange(num_digits) / max(num_digits - 1, 1)
     frequency = imbalance_factor**-decay
     frequency /= frequency.sum()
@@ -156,6 +155,73 @@ def digit_sets(count: int, *, num_digits: int = 5, **options) -> Source:
         class_names=tuple(map(str, range(num_digits))),
         columns={"targets": present.astype(np.uint8)},
     )
+
+
+def digit_glyphs(
+    per_class: int,
+    *,
+    size: int = 16,
+    num_digits: int = 10,
+    noise: float = 0.2,
+    seed: int = 0,
+    split: str = "train",
+) -> Source:
+    """Gray images of one digit each, stretched, moved and noisy, in equal numbers.
+
+    Args:
+        per_class: images of each digit.
+        size: height and width in pixels, at least 16.
+        num_digits: K of 2 to 10, the number of classes.
+        noise: deviation of the pixels' noise, of the range from black to white.
+        seed: of the images; with `split` it makes independent sets.
+        split: name of the split.
+
+    Returns:
+        `Source` of uint8 images [size, size, 1], in random order. Mean and deviation
+        are declared as one half each, which makes the range -1 to 1.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> glyphs = digit_glyphs(3, num_digits=2)
+        >>> glyphs.shape, glyphs.class_counts.tolist()
+        ((16, 16, 1), [3, 3])
+    """
+    name = "digit_glyphs"
+    check_range(name, "per_class", per_class, low=1)
+    check_range(name, "size", size, low=16)
+    check_range(name, "num_digits", num_digits, low=2, high=10)
+    check_range(name, "noise", noise, low=0)
+    generator = _generator(seed, split)
+    labels = generator.permutation(np.repeat(np.arange(num_digits), per_class))
+    images = np.zeros((len(labels), size, size, 1), np.uint8)
+    for i, digit in enumerate(labels):
+        height = generator.integers(size * 9 // 16, size * 14 // 16 + 1)
+        width = generator.integers(size * 6 // 16, size * 11 // 16 + 1)
+        rows, columns = (np.arange(height) * 7 // height, np.arange(width) * 5 // width)
+        dots = glyph(int(digit))[rows][:, columns]
+        top, left = (generator.integers(0, size - n + 1) for n in (height, width))
+        image = np.full((size, size), generator.uniform(0, 0.25))
+        image[top : top + height, left : left + width][dots] = generator.uniform(0.5, 1)
+        image += noise * generator.standard_normal(image.shape)
+        images[i, :, :, 0] = np.rint(255 * np.clip(image, 0, 1))
+    return array_source(
+        images,
+        labels.astype(np.int32),
+        num_classes=num_digits,
+        name=name,
+        split=split,
+        class_names=tuple(map(str, range(num_digits))),
+        mean=(0.5,),
+        std=(0.5,),
+    )
+
+
+def _generator(seed: int, split: str) -> np.random.Generator:
+    """Independent streams for the splits of a set."""
+    stream = {"train": 0, "test": 1, "val": 2}.get(split, 3)
+    return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
 def _draw(image, target, digit: int, generator: np.random.Generator) -> None:

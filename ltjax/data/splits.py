@@ -8,6 +8,7 @@ import numpy as np
 
 from ltjax.classifiers import holdout_indices
 from ltjax.data import long_tail
+from ltjax.data.corruptions import corrupted
 from ltjax.data.source import Source
 from ltjax.data.supervision import Remainder, Unlabelled
 from ltjax.options import Chosen, ConfigError
@@ -22,8 +23,8 @@ class Splits(NamedTuple):
 
     Attributes:
         train: the training examples, with the labels that the method is given.
-        evaluated: "test", untouched, and "val" if there is a validation split or
-            examples were held out.
+        evaluated: "test", untouched, "val" if there is a validation split or examples
+            were held out, and "corrupted" if test images are to be.
         companions: name -> `Unlabelled`, a stream beside the training batches.
     """
 
@@ -82,7 +83,16 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
                 " prior is 0; drop it or choose another subset"
             ]
         )
+    if options.corruptions:
+        others["corrupted"] = _corrupted(options, others["test"])
     return Splits(train, others, companions)
+
+
+def _corrupted(options, test: Source) -> Source:
+    try:
+        return corrupted(test, options.corruptions, images=options.corrupted_images)
+    except ValueError as error:
+        raise ConfigError([f"config.data.corruptions: {error}"]) from None
 
 
 def two_classes(source: Source, positive_from: int) -> Source:

@@ -70,6 +70,7 @@ class EvaluatorSetting:
         evaluate_ema: whether the averaged parameters predict.
         adjustment: see `ltjax.methods.method.Method`.
         num_train: N.
+        parts: of the method, see `ltjax.methods.method.Method`.
     """
 
     predict: Callable[..., Any]
@@ -79,6 +80,7 @@ class EvaluatorSetting:
     evaluate_ema: bool = False
     adjustment: Callable[[Any], Any] | None = None
     num_train: int = 0
+    parts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def affine_needs(config: Any, key: str) -> list[str]:

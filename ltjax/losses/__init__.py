@@ -19,6 +19,13 @@ from ltjax.losses.balanced_contrastive import balanced_contrastive
 from ltjax.losses.class_balanced import class_balanced
 from ltjax.losses.consistency import consistency
 from ltjax.losses.contrastive import focal_nt_xent, info_nce, moclr, nt_xent, sup_con
+from ltjax.losses.denoising import (
+    clean_estimate,
+    ddim_step,
+    denoising,
+    noise_schedule,
+    noised,
+)
 from ltjax.losses.dirmixe import (
     DirMixELoss,
     SampledPriors,
@@ -100,8 +107,11 @@ __all__ = [
     "cavl",
     "class_balanced",
     "class_dependent_temperature",
+    "clean_estimate",
     "consistency",
     "corr",
+    "ddim_step",
+    "denoising",
     "dirmixe",
     "distillation",
     "distribution_balanced",
@@ -123,6 +133,8 @@ __all__ = [
     "logit_adjusted",
     "memory_consolidation",
     "moclr",
+    "noise_schedule",
+    "noised",
     "nt_xent",
     "paco",
     "pair_similarity",

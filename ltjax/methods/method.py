@@ -120,6 +120,7 @@ class Method(NamedTuple):
         class_part: the part whose rise under a perturbation is reported by class group.
         adjustment: state -> (weight, scale, shift), scalars or [K], if the loss at this
             step has the form weight_y CE(scale * z + shift, y); None if it has not.
+        parts: what the evaluators that are meant for it need besides, by name.
     """
 
     loss: Callable[..., Any]
@@ -140,6 +141,7 @@ class Method(NamedTuple):
     evaluators: tuple[str, ...] = ("classification",)
     class_part: str | None = None
     adjustment: Callable[[Any], tuple[Any, Any, Any]] | None = None
+    parts: Mapping[str, Any] = {}
 
 
 class MethodFacts(NamedTuple):

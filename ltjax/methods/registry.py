@@ -7,6 +7,7 @@ augmentations and optimizers have their tables where they live (`ltjax.models`,
 
 from ltjax.losses.label_aware_smoothing import LABEL_AWARE_SMOOTHING
 from ltjax.methods import gradients, losses, rwsam, samplers, treatment, weights
+from ltjax.methods.diffusion import denoising, features
 from ltjax.methods.experts import dirmixe, ride, ride_router, sade
 from ltjax.methods.multimodal import joint, late, ogm, reconboost
 from ltjax.methods.noisy_label import (
@@ -165,6 +166,8 @@ METHODS: dict[str, Component] = {
     "aucm": aucm.AUCM,
     "drauc": drauc.DRAUC,
     "multi_label": multi_label.MULTI_LABEL,
+    "denoising": denoising.DENOISING,
+    "diffusion_features": features.FEATURES,
 }
 
 PSEUDO_LABELS: dict[str, Component] = {

@@ -72,6 +72,15 @@ from ltjax.metrics.confusion import (
     per_class_recall,
     specificity,
 )
+from ltjax.metrics.content_shift import (
+    Benefit,
+    drift,
+    edge_f1,
+    gate_benefit,
+    linear_cka,
+    peak_signal_to_noise,
+    sobel_edges,
+)
 from ltjax.metrics.knn import Neighbors, knn_predict, nearest_neighbors, neighbor_votes
 from ltjax.metrics.neural_collapse import (
     ClassMeanState,
@@ -121,6 +130,7 @@ from ltjax.metrics.uniformity import (
 
 __all__ = [
     "Balancedness",
+    "Benefit",
     "BinSums",
     "BoundTerms",
     "CategoryUniformity",
@@ -161,12 +171,15 @@ __all__ = [
     "contraction_factor",
     "coverage",
     "dirichlet_priors",
+    "drift",
     "ece",
+    "edge_f1",
     "equiangle_deviation",
     "equinorm_deviation",
     "expected_calibration_error",
     "exponential_prior",
     "g_mean",
+    "gate_benefit",
     "group_accuracy",
     "group_auc",
     "group_iou",
@@ -175,6 +188,7 @@ __all__ = [
     "init_min_scores",
     "knn_predict",
     "label_ranking_average_precision",
+    "linear_cka",
     "macro_f1",
     "macro_precision",
     "macro_recall",
@@ -195,6 +209,7 @@ __all__ = [
     "ovr_auc",
     "pair_margins",
     "partial_auc",
+    "peak_signal_to_noise",
     "per_class_f1",
     "per_class_iou",
     "per_class_precision",
@@ -205,6 +220,7 @@ __all__ = [
     "prior_accuracy",
     "ranking_loss",
     "reliability_curve",
+    "sobel_edges",
     "specificity",
     "summarize",
     "summarize_segmentation",

@@ -21,6 +21,7 @@ class NetworkFacts(NamedTuple):
         stages: of a backbone, names of its parameters from the input on, those of one
             depth together; empty where it does not say.
         started: of a backbone, whether it brings its trained values along.
+        adapters: of a backbone, modules of its own at the top level of the parameters.
     """
 
     rows_independent: bool
@@ -30,6 +31,7 @@ class NetworkFacts(NamedTuple):
     modalities: tuple[str, ...] = ()
     stages: tuple[tuple[str, ...], ...] = ()
     started: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,7 @@ def module_component(
             bool(getattr(built, "affine", False)),
             getattr(built, "modalities", ()),
             getattr(built, "stages", ()),
+            getattr(built, "adapters", ()),
         )
 
     component = Component(about, cls, build, facts=facts)

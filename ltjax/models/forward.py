@@ -25,7 +25,8 @@ class Model(NamedTuple):
             float32; `rngs` is a dict of keys by name ("dropout"); `mask` [B] bool marks
             real rows, the others do not count in batch statistics and may hold
             anything; `tap`, of Linen networks only, is (name, output) -> output and
-            replaces what each normalization layer gives.
+            replaces what each normalization layer and each `Activation` gives. `inputs`
+            may be a dict of arrays [B, ...] if the network takes one.
         rows_independent: True if in train mode no example's outputs depend on another
             example of the batch (no batch normalization), which is what running only
             some rows of a batch needs.
@@ -59,6 +60,15 @@ class Model(NamedTuple):
     adopt: Callable[[Any, frozenset[str]], Any] = lambda params, fresh: params
     modalities: tuple[str, ...] = ()
     merge: Callable[[Any], Any] = lambda params: params
+
+
+class Activation(nn.Module):
+    """A place in a network that a tap of `Model.forward` can read, by its name."""
+
+    @nn.compact
+    def __call__(self, x):
+        """The input."""
+        return x
 
 
 class Classifier(nn.Module):
@@ -229,14 +239,15 @@ def from_linen(
     )
 
 
-_NORMALIZING = (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_TAPPED = (nn.BatchNorm, nn.GroupNorm, nn.LayerNorm, Activation)
 
 
 def tapping(tap: Callable[[str, jax.Array], jax.Array]) -> Callable[..., Any]:
-    """A Flax interceptor that hands what normalization layers give to `tap`.
+    """A Flax interceptor that hands what layers give to `tap`.
 
     Args:
-        tap: (name, output) -> output, see `Model`.
+        tap: (name, output) -> output of normalization layers and of every
+            `Activation`, see `Model`.
 
     Returns:
         What `flax.linen.intercept_methods` takes.
@@ -245,7 +256,7 @@ def tapping(tap: Callable[[str, jax.Array], jax.Array]) -> Callable[..., Any]:
     def intercept(call, args, options, context):
         output = call(*args, **options)
         layer, method = context.module, context.method_name
-        if method != "__call__" or not isinstance(layer, _NORMALIZING):
+        if method != "__call__" or not isinstance(layer, _TAPPED):
             return output
         return tap("/".join(layer.path), output)
 

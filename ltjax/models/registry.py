@@ -6,9 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ltjax.models.blending import BlendingHead
 from ltjax.models.class_scale import learnable_scaling
 from ltjax.models.components import HeadOptions, module_component
 from ltjax.models.densenet import DenseNet
+from ltjax.models.diffusion_unet import DiffusionUNet, NoiseHead
 from ltjax.models.experts import ExpertHead, ExpertResNetCifar
 from ltjax.models.forward import Classifier, Model, from_linen
 from ltjax.models.heads import CosineHead, FrameHead, LinearHead, TwoLinearHeads
@@ -92,6 +94,9 @@ _NETWORKS: dict[str, Component] = {
         Modalities, "an encoder for each of several modalities (image, signal)"
     ),
     "unet": module_component(UNet, "small U-Net: a feature for every pixel"),
+    "diffusion_unet": module_component(
+        DiffusionUNet, "U-Net that is told a time and a class, for denoising (Ho 2020)"
+    ),
     "vit_s16": _vit("ViT-S/16, 21.7 M parameters", 384, 6),
     "vit_b16": _vit("ViT-B/16, 85.8 M parameters", 768, 12),
 }
@@ -204,6 +209,14 @@ HEADS: dict[str, Component] = {
         "a projection and a predictor on top of it (BYOL, Grill 2020)",
         needs=_scaled,
     ),
+    "blending": _head(
+        BlendingHead,
+        "a classifier on sets of feature maps, blended by gates (Meng 2024)",
+        needs=_scaled,
+    ),
+    "noise": _head(
+        NoiseHead, "the noise of every pixel; gives no logits (Ho 2020)", needs=_scaled
+    ),
 }
 
 
@@ -230,7 +243,8 @@ def assemble(
             `ltjax.models.second_norms`.
 
     Returns:
-        A `Model`; its parameters lie under "backbone" and "head".
+        A `Model`; its parameters lie under "backbone" and "head", and where the
+        backbone's `wrap` puts those of its adapters.
     """
     if isinstance(backbone, Model):
         model = backbone
@@ -238,6 +252,7 @@ def assemble(
         module = Classifier(backbone, head, freeze_backbone)
         told = f"{describe}, {module.num_features} features"
         model = from_linen(module, describe=told)
+        model = getattr(backbone, "wrap", lambda model: model)(model)
     if norm_sets > 1:
         model = with_second_norms(model)
     if class_scale == "none":

@@ -166,6 +166,7 @@ def make_evaluators(
         evaluate_ema=config.evaluate_ema,
         adjustment=method.adjustment,
         num_train=info.num_train,
+        parts=method.parts,
     )
     return {name: judge.make(told) for name, judge in judges.items()}
 

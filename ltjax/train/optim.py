@@ -317,13 +317,14 @@ def optimizer(chain_of: Callable[..., list]) -> Callable[..., Any]:
 def _needs(options: OptimizerOptions, config) -> list[str]:
     faults = []
     trained = [] if options.train == ALL else options.train.split(",")
+    modules = (*MODULES, *config.model.facts.adapters)
     for field, paths in (("train", trained), ("lr_factors", options.lr_factors)):
         for path in paths:
-            if path.split("/")[0] not in MODULES:
+            if path.split("/")[0] not in modules:
                 faults.append(
                     f"config.optimizer.{field} names {path!r}, expected"
                     f" {'all or ' if field == 'train' else ''}modules such as"
-                    f" {', '.join(MODULES)} or backbone/stage4_*"
+                    f" {', '.join(modules)} or backbone/stage4_*"
                 )
     for path, factor in options.lr_factors.items():
         number = isinstance(factor, (int, float)) and not isinstance(factor, bool)

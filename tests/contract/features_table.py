@@ -119,4 +119,5 @@ ROWS = (
         blocks=False,
     ),
     Row("dnc_distillation", losses.dnc_distillation, VIEWS, blocks=False),
+    Row("denoising", losses.denoising, ("a", "b"), blocks=False),
 )

@@ -18,12 +18,13 @@ GOLDEN = pathlib.Path(__file__).resolve().parent / "configs"
 CONFIGS = GOLDEN.parents[2] / "configs"
 
 
-# Values of `method` and `profile` in the files whose arguments mean something else.
+# Values of `method`, `data` and `profile` in files whose arguments mean something else.
 METHODS = {
     "auc_lt": [
         *("auc_square", "auc_hinge", "auc_exp", "auc_logistic"),
         *("partial_auc", "partial_auc_cvar", "partial_auc_kl", "aucm", "ce"),
     ],
+    "diffusion_digits": ["denoising", "steered", "blended"],
     "experts_lt": [
         *("ride", "ride_routed", "ride_distilled", "sade", "dirmixe", "la"),
     ],
@@ -39,7 +40,10 @@ METHODS = {
         "supervised",
     ],
 }
-MORE_DATA = {"selfsup_lt": ["imagenet"]}
+DATA = {
+    "diffusion_digits": ["glyphs", "mnist", "scenes"],
+    "selfsup_lt": ["mnist1d", "cifar10", "imagenet"],
+}
 PROFILES = {"semi_lt": ["consistent", "reversed", "uniform"]}
 
 
@@ -75,11 +79,7 @@ def arguments(path: pathlib.Path, module) -> list[str]:
         "gradient": list(GRADIENTS),
         "classes": ["10", "100"] if "cifar" in path.stem else [],
         "profile": PROFILES.get(path.stem, ["exp", "step"]),
-        "data": [
-            "mnist1d",
-            "cifar10",
-            *(["imagenet"] if path.stem == "selfsup_lt" else []),
-        ],
+        "data": DATA.get(path.stem, ["mnist1d", "cifar10"]),
         "then": ["ldam_drw"],
         "recipe": list(getattr(module, "RECIPES", [])),
     }
