@@ -18,8 +18,6 @@ from ltjax.serving.export import export
 from ltjax.train.check import check
 from ltjax.train.config import default_config
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 CLASSES, COUNTS = 4, (60, 40, 20, 12)
 
 

@@ -18,8 +18,6 @@ from ltjax.train.check import check
 from ltjax.train.config import default_config
 from ltjax.train.listing import listing, options_page
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 MODULE = '''
 import flax.linen as nn
 import jax.numpy as jnp

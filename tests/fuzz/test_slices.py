@@ -9,8 +9,6 @@ import pytest
 from experiments.reliability.fuzz import configs, files, functions
 from experiments.reliability.fuzz.contracts import MODULES
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def thin(count):
     return hypothesis.settings(

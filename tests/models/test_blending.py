@@ -7,7 +7,6 @@ import pytest
 
 from ltjax.models.blending import BlendingHead, blend
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 SETS = jax.random.normal(jax.random.key(0), (2, 3, 4, 4, 5))
 SCORES = jax.random.normal(jax.random.key(1), (2, 3, 5))
 

@@ -8,7 +8,6 @@ import pytest
 from ltjax.models import build_model
 from ltjax.models.low_rank import is_corrected
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 SMALL = {"width": 4, "multipliers": (1, 2), "attends": 4, "labels": 3}
 
 

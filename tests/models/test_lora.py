@@ -11,8 +11,6 @@ from ltjax.models.lora import with_lora
 from ltjax.models.peers import with_peers
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 VIT = dict(patch=4, width=12, depth=2, num_heads=2, mlp_ratio=2.0)
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
 

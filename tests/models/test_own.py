@@ -10,8 +10,6 @@ from flax import nnx
 from ltjax.models import Classifier, CosineHead, LinearHead, OwnNetwork, build_model
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 X = jax.random.normal(jax.random.key(3), (4, 6))
 
 

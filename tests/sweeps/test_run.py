@@ -30,8 +30,6 @@ SHORT = {
 GRID = {"loss.tau": ("0.5", "1"), "seed": ("0", "1")}
 QUIET = {"tensorboard": False}
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 @pytest.fixture(autouse=True)
 def _one_device(devices):

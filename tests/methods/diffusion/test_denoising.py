@@ -8,7 +8,6 @@ import pytest
 from ltjax.losses import noise_schedule
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CONFIG = ("diffusion_digits", "method=denoising")
 
 

@@ -10,8 +10,6 @@ from ltjax.options import ConfigError
 from ltjax.train.build import build
 from ltjax.train.stages import check_stages
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def last_stage(data, *changes):
     spec = f"configs/diffusion_digits.py:method=blended,data={data},smoke"

@@ -11,7 +11,6 @@ from ltjax.train import loop
 from ltjax.train.build import build
 from ltjax.train.check import check
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs"
 
 

@@ -4,8 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 @pytest.mark.parametrize("method", ["late", "joint"])
 def test_a_loss_for_each_modality_or_one_of_their_sum(

@@ -3,11 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from ltjax.methods.multimodal.ogm import modulation
-
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 def test_the_modality_that_is_ahead_is_slowed():

@@ -8,7 +8,6 @@ from ltjax.methods.method import Program
 from ltjax.methods.multimodal.reconboost import Cycle, Stage
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CONFIG = ("multimodal_digits", "method=reconboost", "model.norm=none")
 IMAGE, SIGNAL = Stage(("image",), True), Stage(("signal",), True)
 

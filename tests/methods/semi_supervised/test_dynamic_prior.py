@@ -7,7 +7,6 @@ import pytest
 
 from ltjax.options import ConfigError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 CHANGES = ("pseudo_labels.name=dynamic_prior", "pseudo_labels.tau=0.5")
 MOMENTUM = 0.9
 
