@@ -357,13 +357,13 @@ def _fresh(run: Run, shardings: Any, workdir: pathlib.Path) -> TrainState:
     return init_from(state, run, shardings, workdir)
 
 
-def _rows_of(run: Run, size: int, own: slice) -> Callable[[int], Any]:
+def _rows_of(run: Run, size: int, own: slice | None = None) -> Callable[[int], Any]:
     """Plan of the feed: step (or dispatch of `size` steps) -> (indices, mask).
 
-    Of the replicas of `own` only, whose batches this process holds.
+    With `own` of those replicas only, whose batches this process holds.
     """
     plan = run.plan
-    if own != slice(0, len(run.info.replicas)):
+    if own not in (None, slice(0, len(run.info.replicas))):
         plan = _Own(plan, own)
     return plan if size == 1 else _Chunks(plan, size)
 
