@@ -17,10 +17,11 @@ def namespace(*values) -> Any:
 def double_precision() -> Any:
     """The context in which JAX computes in float64."""
     # Under this name from jax 0.8 on.
-    enable = getattr(jax, "enable_x64", None)
-    if enable is None:
-        from jax.experimental import enable_x64 as enable
-    return enable(True)
+    if not hasattr(jax, "enable_x64"):
+        from jax import experimental
+
+        return experimental.enable_x64(True)  # pyright: ignore
+    return jax.enable_x64(True)
 
 
 def host(x) -> Any:

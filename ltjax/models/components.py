@@ -106,13 +106,13 @@ def module_component(
         built = build(options, needed or {})
         independent = bool(getattr(built, "rows_independent", False))
         return NetworkFacts(
-            independent,
-            bool(getattr(module, "dense", False)),
-            getattr(built, "experts", 1),
-            bool(getattr(built, "affine", False)),
-            getattr(built, "modalities", ()),
-            getattr(built, "stages", ()),
-            getattr(built, "adapters", ()),
+            rows_independent=independent,
+            dense=bool(getattr(module, "dense", False)),
+            experts=getattr(built, "experts", 1),
+            affine=bool(getattr(built, "affine", False)),
+            modalities=getattr(built, "modalities", ()),
+            stages=getattr(built, "stages", ()),
+            adapters=getattr(built, "adapters", ()),
         )
 
     component = Component(about, cls, build, facts=facts)

@@ -108,8 +108,11 @@ def _check_info(path: pathlib.Path, info: dict) -> None:
 def _check_limits(path: pathlib.Path, limits: object) -> None:
     if limits is None:
         return
-    known = isinstance(limits, dict) and set(limits) == {"many", "few"}
-    if not known or not all(isinstance(limit, int) for limit in limits.values()):
+    if (
+        not isinstance(limits, dict)
+        or set(limits) != {"many", "few"}
+        or not all(isinstance(limit, int) for limit in limits.values())
+    ):
         raise ReportError(f"{path} has shot_groups = {limits!r}, expected two counts")
     if limits["few"] > limits["many"] + 1:
         raise ReportError(f"{path} has shot_groups = {limits!r}, which overlap")
