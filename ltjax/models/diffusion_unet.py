@@ -144,7 +144,7 @@ class DiffusionUNet(nn.Module):
         labels: classes that can be told.
         control: whether there is a second encoder for a control image. Its parameters
             lie at the top level under "control".
-        low_rank: rank of corrections of attention and 1 x 1 convolutions, which lie at
+        low_rank: rank of updates of attention and 1 x 1 convolutions, which lie at
             the top level under "low_rank"; 0 = none.
         norm: "group"; there is no other.
         dtype: of the computation; parameters stay float32.
@@ -162,7 +162,7 @@ class DiffusionUNet(nn.Module):
     attends: int = option(8, "largest side of a level with attention", low=0)
     labels: int = option(10, "classes that can be told", low=1)
     control: bool = option(False, "whether a second encoder sees a control image")
-    low_rank: int = option(0, "rank of corrections of the weights; 0 = none", low=0)
+    low_rank: int = option(0, "rank of updates of the weights; 0 = none", low=0)
     norm: str = option("group", "normalization", choices=("group",))
     dtype: str = option("float32", "of the computation", choices=DTYPES)
 

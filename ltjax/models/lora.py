@@ -14,7 +14,7 @@ References:
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -75,10 +75,13 @@ def with_lora(
         {'a': (192, 2), 'b': (2, 768)}
     """
 
+    def matched(path, kernel):
+        return any(fnmatchcase(m, target) for m in path for target in targets)
+
     def init(key, sample_inputs):
         params, model_state = model.init(key, sample_inputs)
         key = jax.random.fold_in(key, zlib.crc32(LORA.encode()))
-        updates = _updates(params["backbone"], key, rank, tuple(targets))
+        updates = first_updates(key, params["backbone"], rank, matched)
         if not updates:
             modules = {"/".join(path[:-1]) for path in _kernels(params["backbone"])}
             raise ConfigError(
@@ -93,7 +96,7 @@ def with_lora(
     def below(params):
         """Plain parameters, kernels merged."""
         kept = {name: value for name, value in params.items() if name != LORA}
-        merged = _merged(params["backbone"], params[LORA], alpha, rank)
+        merged = with_updates(params["backbone"], params[LORA], alpha / rank)
         return {**kept, "backbone": merged}
 
     def merging(function):
@@ -131,18 +134,31 @@ def _kernels(tree: Mapping[str, Any], path: tuple[str, ...] = ()):
             yield *path, name
 
 
-def _updates(
-    backbone: Any, key: jax.Array, rank: int, targets: tuple[str, ...]
-) -> dict:
-    """The tree of updates at the start: A uniform, B zero."""
+def first_updates(
+    key: jax.Array,
+    tree: Any,
+    rank: int,
+    wanted: Callable[[tuple[str, ...], Any], bool],
+) -> dict[str, Any]:
+    """The tree of updates at the start: A uniform, B zero.
+
+    Args:
+        key: of A; every kernel has one of its own, by its path.
+        tree: of parameters, nested dicts.
+        rank: r, cut down where a kernel has fewer rows or columns.
+        wanted: (modules of the path, kernel) -> whether the kernel is updated.
+
+    Returns:
+        {"a": [m, r], "b": [r, n]} in the place of each such kernel, and nothing else.
+    """
     found: dict[str, Any] = {}
-    for path in _kernels(backbone):
+    for path in _kernels(tree):
         *modules, leaf = path
-        if not any(fnmatchcase(m, target) for m in modules for target in targets):
-            continue
-        value, place = backbone, found
+        value, place = tree, found
         for name in path:
             value = value[name]
+        if not wanted(tuple(modules), value):
+            continue
         for module in modules:
             place = place.setdefault(module, {})
         rows, columns = _matrix(value.shape)
@@ -154,16 +170,16 @@ def _updates(
     return found
 
 
-def _merged(tree: Any, updates: Any, alpha: float, rank: int) -> Any:
-    """`tree` with its kernels updated."""
+def with_updates(tree: Any, updates: Any, factor: float) -> Any:
+    """`tree` with its kernels W in the place of updates as W + factor * A B."""
     merged = dict(tree)
     for name, update in updates.items():
         value = tree[name]
         if isinstance(value, Mapping):
-            merged[name] = _merged(value, update, alpha, rank)
+            merged[name] = with_updates(value, update, factor)
         else:
             product = update["a"] @ update["b"]
-            merged[name] = value + alpha / rank * product.reshape(value.shape)
+            merged[name] = value + factor * product.reshape(value.shape)
     return merged
 
 

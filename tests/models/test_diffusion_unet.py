@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax.models import build_model
-from ltjax.models.low_rank import is_corrected
+from ltjax.models.low_rank import is_updated
 
 SMALL = {"width": 4, "multipliers": (1, 2), "attends": 4, "labels": 3}
 
@@ -82,20 +82,24 @@ def test_a_fresh_control_branch_copies_the_encoder(network):
     assert same(kept, params) and not same(kept["control"], copied["control"])
 
 
-def test_corrected_are_attention_and_small_convolutions(network):
+def test_updated_are_attention_and_small_convolutions(network):
     _, params, _ = network
-    leaves = jax.tree_util.tree_flatten_with_path(
-        {"backbone": params["backbone"], "head": params["head"]}
-    )[0]
-    names = {
+    updates = jax.tree_util.tree_flatten_with_path(params["low_rank"])[0]
+    shapes = {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape
-        for path, leaf in leaves
-        if is_corrected(path, leaf)
+        for path, leaf in updates
     }
-    assert params["low_rank"].keys() == names.keys()
-    assert names["backbone.level0.block.skip.kernel"] == (1, 1, 8, 4)
-    assert names["backbone.encoder.bottom.attention.query.kernel"] == (8, 8)
-    assert not any("told" in name or "conv1" in name for name in names)
+    assert shapes["level0.block.skip.kernel.a"] == (8, 2)
+    assert shapes["level0.block.skip.kernel.b"] == (2, 4)
+    assert shapes["encoder.bottom.attention.query.kernel.a"] == (8, 2)
+    kernels = {name.rpartition(".")[0] for name in shapes}
+    for name in kernels:
+        modules = tuple(name.split(".")[:-1])
+        kernel = params["backbone"]
+        for part in name.split("."):
+            kernel = kernel[part]
+        assert is_updated(modules, kernel)
+    assert not any("told" in name or "conv1" in name for name in kernels)
 
 
 def test_layers_are_read_by_a_tap(network):
