@@ -16,10 +16,9 @@ Setting: exp profile, 5000 images in the largest class, AdamW with rate 1e-3, co
 batches of 128, normalized as the weights were trained.
 """
 
-from ltjax.finetune import apply_finetune
+from ltjax.finetune import apply_finetune, choose_published
 from ltjax.methods import presets
 from ltjax.models.pretrained import describe_file
-from ltjax.own_data import choose_published
 from ltjax.train.config import default_config, parse_arg
 
 

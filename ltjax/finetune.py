@@ -22,11 +22,18 @@ References:
     hurts", ICML 2024 (few parameters, a cosine classifier and logit adjustment).
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from ltjax.models.pretrained import describe_file
+from ltjax.models.published import Published
 from ltjax.options import ConfigError, nearest, read
 from ltjax.train.sections import SECTIONS
+
+_LOG = logging.getLogger(__name__)
 
 BACKBONE_RATE = 0.1  # of the head's, where the backbone's own weights train
 
@@ -159,3 +166,50 @@ def _number(route: str, text: str, chosen: Route) -> int | float:
             [f"finetune is {route!r}, expected {expected} after the colon"]
         )
     return number
+
+
+def described(pretrained: str, finetune: str) -> Published | None:
+    """What a file of weights is of; None without one, and for our own export."""
+    if finetune and not pretrained:
+        raise ConfigError(
+            [
+                f"finetune is {finetune!r}, but pretrained is empty, expected a"
+                " .safetensors file of weights"
+            ]
+        )
+    if not pretrained:
+        return None
+    try:
+        return describe_file(pretrained)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError([f"pretrained: {error}"]) from None
+
+
+def choose_published(config: Any, published: Published, channels: int) -> None:
+    """Sets the options that a network has in a file, and the normalization it knows.
+
+    Args:
+        config: whose `model.name` is chosen, changed in place.
+        published: from `ltjax.models.pretrained.describe_file`.
+        channels: of the images. For gray ones it is the mean of the normalizations.
+    """
+    for name, value in published.options.items():
+        if name in config.model:
+            config.model[name] = value
+    mean, std = published.mean, published.std
+    if len(mean) != channels:
+        # Gray images stand for the same values in all channels.
+        mean, std = ((rounded(float(np.mean(x))),) * channels for x in (mean, std))
+    config.augment.mean, config.augment.std = mean, std
+    _LOG.info(
+        "weights of a %s; images are normalized by mean %s and deviation %s, as they"
+        " were for it",
+        published.family,
+        mean,
+        std,
+    )
+
+
+def rounded(value: float) -> float:
+    """Six digits, as a config shows them."""
+    return float(f"{value:.6g}")

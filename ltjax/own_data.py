@@ -4,31 +4,34 @@ Every choice is an ordinary option of the config, so that `--config.x.y` can cha
 and is stored with the run.
 """
 
-import difflib
 import logging
 import math
-import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltjax.data.class_folders import label_tables
-from ltjax.data.components import DATA, stored_of
+from ltjax.data.components import stored_of
 from ltjax.data.image_sizes import ImageSizes, image_sizes, joined
-from ltjax.data.own import Stored, located
-from ltjax.data.readers import DataError, FileReader, MissingDataError, beside
+from ltjax.data.own import Stored
+from ltjax.data.readers import DataError, FileReader
 from ltjax.data.source import Source
-from ltjax.data.tables import TABLE_SUFFIXES, has_label_sets, read_columns
-from ltjax.finetune import apply_finetune
+from ltjax.finetune import apply_finetune, choose_published, described, rounded
 from ltjax.methods import presets
-from ltjax.models.pretrained import describe_file
 from ltjax.models.published import Published
-from ltjax.options import Chosen, ConfigError, nearest, read
+from ltjax.options import ConfigError, nearest
+from ltjax.own_places import (
+    choose_splits,
+    chosen_data,
+    data_name,
+    data_section,
+    given_tables,
+    several_labels,
+    training_source,
+)
 from ltjax.train.config import default_config
 
 _LOG = logging.getLogger(__name__)
 
-KINDS = ("DIR", "FILE.csv", "FILE.parquet", "FILE.npz", "tfds:NAME")
 AUTO = "auto"
 PHOTO_SIZE = 224  # side of what a network sees of larger images, in pixels
 SMALL_SIZE = 96  # from this side on ImageNet networks, below those for CIFAR
@@ -92,16 +95,18 @@ def own_config(
         DataError: if the data cannot be read; MissingDataError if they are not there.
     """
     _check_arguments(method, model, image_size, epochs)
-    published = _published(pretrained, finetune)
+    published = described(pretrained, finetune)
     config = default_config()
-    data, test = _label_tables(data, test)
-    config.data.choose(**_data_section(data_name(data), test=test, label=label))
-    several = _has_label_sets(config)
+    data, test = given_tables(data, test)
+    config.data.choose(**data_section(data_name(data), test=test, label=label))
+    several = several_labels(config)
     if several:
         config.data.multi_label = True
     if config.data.name.startswith("tfds:"):
-        _choose_splits(config)
-    elif "val" in (splits := stored_of(_section(config)).splits) and "test" in splits:
+        choose_splits(config)
+    elif (
+        "val" in (splits := stored_of(chosen_data(config)).splits) and "test" in splits
+    ):
         config.data.val_split = "val"
     source, found = _sized(config, image_size)
     _describe_inputs(config, source, sides or found, model, published)
@@ -122,55 +127,6 @@ def own_config(
         config.init_from = pretrained
         apply_finetune(config, finetune or "full")
     return config
-
-
-def data_name(data: str) -> str:
-    """What `config.data.name` is for a path.
-
-    Raises:
-        MissingDataError: if there is nothing at the path, with what lies beside it.
-        ConfigError: if it is none of `KINDS`.
-
-    Example:
-        >>> data_name("tfds:tf_flowers")
-        'tfds:tf_flowers'
-    """
-    kind, given, rest = data.partition(":")
-    if given and any(form.startswith(f"{kind}:") for form in DATA.forms):
-        if not rest:
-            raise ConfigError([f"data is {data!r}, expected a name after the colon"])
-        return data
-    path = pathlib.Path(data).expanduser()
-    if not data:
-        raise ConfigError([f"data is '', expected {', '.join(KINDS)}"])
-    if path.is_dir():
-        return f"folder:{data}"
-    suffix = path.suffix.lower()
-    if suffix in (".npz", *TABLE_SUFFIXES):
-        if not path.is_file() and "{split}" not in data:
-            raise MissingDataError(f"data: there is no file {data}{beside(path)}")
-        return f"{'npz' if suffix == '.npz' else 'table'}:{data}"
-    if path.is_file():
-        raise ConfigError([f"data is {data!r}, a file, expected {', '.join(KINDS)}"])
-    if data in DATA:
-        raise ConfigError(
-            [
-                f"data is {data!r}, which is a benchmark; expected --config"
-                f" --config.data.name={data}, or 'tfds:{data}' for the whole of it"
-            ]
-        )
-    near = difflib.get_close_matches(f"{kind}:", map(_prefix, DATA.forms), n=1)
-    if given and near:
-        raise ConfigError([f"data is {data!r}; did you mean {near[0] + rest!r}?"])
-    raise MissingDataError(
-        f"data: there is no file or folder {data!r}{beside(path)}; expected"
-        f" {', '.join(KINDS)}"
-    )
-
-
-def _prefix(form: str) -> str:
-    """What a form such as "tfds:NAME" begins with."""
-    return form.partition(":")[0] + ":"
 
 
 def choose_sides(sizes: ImageSizes | None, image_size: int) -> Sides:
@@ -220,11 +176,7 @@ def measured(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean = sums[0] / count
     variance = np.maximum(sums[1] / count - mean**2, 0)
     std = np.where(variance > 1e-12 * np.maximum(mean**2, 1), np.sqrt(variance), 1.0)
-    return tuple(_digits(x) for x in mean), tuple(_digits(x) for x in std)
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.6g}")
+    return tuple(rounded(x) for x in mean), tuple(rounded(x) for x in std)
 
 
 def _check_arguments(method: str, model: str, image_size: int, epochs: int) -> None:
@@ -244,33 +196,6 @@ def _check_arguments(method: str, model: str, image_size: int, epochs: int) -> N
         raise ConfigError(faults)
 
 
-def _label_tables(data: str, test: str) -> tuple[str, str]:
-    """Folders of images with a table of their labels stand for these tables."""
-
-    def tables(path: str) -> dict[str, str]:
-        folder = pathlib.Path(path).expanduser()
-        if not path or not folder.is_dir():
-            return {}
-        return {split: str(table) for split, table in label_tables(folder).items()}
-
-    found = tables(data)
-    if found and not test:
-        test = found.get("test", found.get("val", ""))
-    given = tables(test)
-    return found.get("train", data), given.get("test", given.get("train", test))
-
-
-def _has_label_sets(config: Any) -> bool:
-    """Whether an example of the training data has several labels."""
-    kind, _, path = config.data.name.partition(":")
-    if kind == "table":
-        file = located(path, config.data.data_dir)
-        return has_label_sets(file, read_columns(file), label=config.data.label)
-    if kind == "memory":
-        return stored_of(_section(config)).open("train").targets is not None
-    return False
-
-
 def _choose_ranking(config: Any, method: str, num_labels: int) -> None:
     """Loss and measures for several labels per example, no deeper than there are."""
     presets.apply_multi_label(config, "tkpr" if method == AUTO else method)
@@ -280,71 +205,19 @@ def _choose_ranking(config: Any, method: str, num_labels: int) -> None:
     config.evaluators = {"multilabel": {"k": tuple(depths)}}
 
 
-def _data_section(name: str, *, test: str, label: str) -> dict[str, str]:
-    """The name of the data and what is said of them, if their kind has such options."""
-    kind = name.partition(":")[0]
-    section, faults = {"name": name}, []
-    if test:
-        if kind in ("tfds", "memory"):
-            faults.append(
-                f"test is {test!r}, but {name!r} has splits by name, expected"
-                " --config.data.test_split"
-            )
-        other = data_name(test)
-        if other.partition(":")[0] != kind:
-            faults.append(
-                f"test is {test!r} and data {name.partition(':')[2]!r}, expected two of"
-                " a kind: folders, tables or .npz files"
-            )
-        section["test"] = other.partition(":")[2]
-    if label:
-        if kind != "table":
-            faults.append(
-                f"label is {label!r}, the column of a table, but the data are a {kind}"
-            )
-        section["label"] = label
-    if faults:
-        raise ConfigError(faults)
-    return section
-
-
-def _choose_splits(config: Any) -> None:
-    """A TFDS data set without a "test" split is tested on its validation split."""
-    from ltjax.data.records import stored_splits
-    from ltjax.data.source import resolve_data_dir
-
-    name = config.data.name.partition(":")[2]
-    splits = stored_splits(name, resolve_data_dir(config.data.data_dir or None))
-    for split in ("test", "validation", "val"):
-        if split in splits:
-            config.data.test_split = split
-            return
-
-
-def _section(config: Any) -> Chosen:
-    chosen, faults = read("data", dict(config.data.items()), DATA)
-    if chosen is None:
-        raise ConfigError(faults)
-    return chosen
-
-
-def _open(config: Any) -> Source:
-    return _section(config).make(config.data.train_split)
-
-
 def _sized(config: Any, image_size: int) -> tuple[Source, Sides]:
     """The training source, and how its images are brought to one size."""
     kind = config.data.name.partition(":")[0]
     if kind == "tfds":
         return _sized_records(config, image_size)
-    source = _open(config)
+    source = training_source(config)
     if not isinstance(source.reader, FileReader):
         if image_size and kind != "memory":
             raise ConfigError(
                 [f"image_size is {image_size}, but the data are not image files"]
             )
         return source, Sides()
-    sizes = _all_sizes(stored_of(_section(config)))
+    sizes = _all_sizes(stored_of(chosen_data(config)))
     sides = choose_sides(sizes, image_size)
     low, high = ("x".join(map(str, one)) for one in (sizes.smallest, sizes.largest))
     if not sides.seen:
@@ -358,7 +231,7 @@ def _sized(config: Any, image_size: int) -> tuple[Source, Sides]:
         sides.seen,
     )
     config.data.resize = config.data.crop = sides.stored
-    return _open(config), sides
+    return training_source(config), sides
 
 
 def _all_sizes(stored: Stored) -> ImageSizes:
@@ -372,55 +245,13 @@ def _sized_records(config: Any, image_size: int) -> tuple[Source, Sides]:
     """Of a TFDS data set, which says itself whether its images have one size."""
     if not image_size:
         try:
-            return _open(config), Sides()
+            return training_source(config), Sides()
         except DataError as error:
             if "no fixed size" not in str(error):
                 raise
     sides = choose_sides(None, image_size)
     config.data.resize = config.data.crop = sides.stored
-    return _open(config), sides
-
-
-def _published(pretrained: str, finetune: str) -> Published | None:
-    """What a file of weights is of; None without one, and for our own export."""
-    if finetune and not pretrained:
-        raise ConfigError(
-            [
-                f"finetune is {finetune!r}, but pretrained is empty, expected a"
-                " .safetensors file of weights"
-            ]
-        )
-    if not pretrained:
-        return None
-    try:
-        return describe_file(pretrained)
-    except (ValueError, FileNotFoundError) as error:
-        raise ConfigError([f"pretrained: {error}"]) from None
-
-
-def choose_published(config: Any, published: Published, channels: int) -> None:
-    """Sets the options that a network has in a file, and the normalization it knows.
-
-    Args:
-        config: whose `model.name` is chosen, changed in place.
-        published: from `ltjax.models.pretrained.describe_file`.
-        channels: of the images. For gray ones it is the mean of the normalizations.
-    """
-    for name, value in published.options.items():
-        if name in config.model:
-            config.model[name] = value
-    mean, std = published.mean, published.std
-    if len(mean) != channels:
-        # Gray images stand for the same values in all channels.
-        mean, std = ((_digits(float(np.mean(x))),) * channels for x in (mean, std))
-    config.augment.mean, config.augment.std = mean, std
-    _LOG.info(
-        "weights of a %s; images are normalized by mean %s and deviation %s, as they"
-        " were for it",
-        published.family,
-        mean,
-        std,
-    )
+    return training_source(config), sides
 
 
 def _describe_inputs(
@@ -468,7 +299,7 @@ def _choose_length(config: Any, size: int, epochs: int, devices: int) -> None:
     config.batch_size = batch
     if config.optimizer.name == "sgd":
         # Goyal et al. 2017: the rate grows with the batch.
-        config.optimizer.lr = _digits(0.1 * batch / MAX_BATCH)
+        config.optimizer.lr = rounded(0.1 * batch / MAX_BATCH)
     per_epoch = max(size // batch, 1)
     usual = int(np.clip(math.ceil(STEPS / per_epoch), MIN_EPOCHS, MAX_EPOCHS))
     config.total = f"{epochs or usual} epochs"

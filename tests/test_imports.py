@@ -25,7 +25,14 @@ FLOORS = [
     ["train"],
     ["serving"],
     [
-        *("finetune", "own_data", "shipped_configs", "config_file", "fitting"),
+        *(
+            "finetune",
+            "own_places",
+            "own_data",
+            "shipped_configs",
+            "config_file",
+            "fitting",
+        ),
         *("train_arguments", "sweeps", "commands", "cli", "__main__"),
     ],
 ]

@@ -18,7 +18,8 @@ from ltjax.cli import EXIT_USAGE, _parser, main
 from ltjax.data import DataError, array_source
 from ltjax.data.image_sizes import ImageSizes
 from ltjax.options import ConfigError
-from ltjax.own_data import choose_sides, data_name, measured, own_config
+from ltjax.own_data import choose_sides, measured, own_config
+from ltjax.own_places import data_name
 from ltjax.report import write_report
 from ltjax.train import accelerator
 from ltjax.train.check import check
