@@ -5,7 +5,8 @@ from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
 from ltjax.data.augment import PipelineFacts
-from ltjax.data.components import DATA, DataFacts
+from ltjax.data.components import DATA
+from ltjax.data.data_options import DataFacts
 from ltjax.data.pipelines import PIPELINES
 from ltjax.data.supervision import COMPANIONS, LABELS, CompanionFacts, LabelFacts
 from ltjax.evaluators.registry import EVALUATORS

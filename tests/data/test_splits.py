@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ltjax.data import array_source
-from ltjax.data.components import DataOptions
+from ltjax.data.data_options import DataOptions
 from ltjax.data.splits import load_splits
 from ltjax.data.supervision import Unlabelled
 from ltjax.options import ConfigError

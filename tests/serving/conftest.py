@@ -23,7 +23,8 @@ import dataclasses
 import pathlib
 
 from ltjax.data import Source
-from ltjax.data.components import DATA, OwnDataOptions
+from ltjax.data.components import DATA
+from ltjax.data.data_options import OwnDataOptions
 from ltjax.data.readers import FileReader, Sizing
 from ltjax.options import Component, option
 
