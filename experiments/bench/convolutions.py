@@ -16,7 +16,6 @@ A ratio is the time over the baseline's: below 1 is faster.
 
 import collections
 import contextlib
-import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -29,7 +28,7 @@ from experiments.bench.convolution_ways import WAYS
 
 TODAY = "library NHWC"
 ALL_TODAY = (TODAY, TODAY, TODAY)
-LAYERS = ((16, 32), (32, 16), (64, 8))  # channels, height and width
+LAYERS = ((16, 32), (64, 8), (32, 16))  # channels, height and width
 FORMATS = ("contiguous", "channels last")  # of PyTorch's memory
 NO_YNN = "--xla_cpu_experimental_ynn_fusion_type=invalid"
 ONEDNN = "--xla_cpu_experimental_onednn_custom_call=true"
@@ -188,17 +187,21 @@ def main() -> None:
     repeats = args.repeats or (1 if args.quick else 5)
     batch = 8 if args.quick else 128
     rows = []
+
+    def run(job: Job, subjects: list[Subject]) -> None:
+        found = measure(peers, job, subjects, repeats)
+        rows.extend(found)
+        if not args.quick:
+            common.append_csv(args.output, found)
+
     with started(args) as peers:
         for channels, size in LAYERS[-1:] if args.quick else LAYERS:
             for what in PASSES:
                 job = Job(what, ALL_TODAY, batch, channels, size)
-                rows += measure(peers, job, layer_subjects(peers), repeats)
-        job = Job("step", ALL_TODAY, batch)
+                run(job, layer_subjects(peers))
         subjects = [s for s in layer_subjects(peers) if s.environment != "jax"]
         subjects.append(Subject("jax", fastest_ways(rows)))
-        rows += measure(peers, job, subjects, repeats)
-    if not args.quick:
-        common.append_csv(pathlib.Path(args.output), rows)
+        run(Job("step", ALL_TODAY, batch), subjects)
 
 
 if __name__ == "__main__":
