@@ -78,28 +78,25 @@ def test_a_way_is_the_convolution_and_its_gradients(bench, name):
             np.testing.assert_allclose(by_weight[i, j], expected, rtol=1e-5, atol=2e-4)
 
 
-def test_a_step_does_not_depend_on_the_ways(bench):
-    network = bench("convolution_network")
+def test_a_step_lowers_the_loss_of_its_batch(bench):
+    make_step = bench("convolution_network").make_step
+    step, state = make_step(4, np.random.default_rng(0))
     losses = []
-    for ways in (("library NHWC",) * 3, ("im2col NHWC", "shifted NHWC", "rows NHWC")):
-        step, state = network.make_step(ways, 2, np.random.default_rng(0))
-        losses.append([])
-        for _ in range(2):
-            state, loss = step(state)
-            losses[-1].append(float(loss))
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
-    assert losses[0][0] != losses[0][1]
+    for _ in range(4):
+        state, loss = step(state)
+        losses.append(float(loss))
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
 def test_a_process_computes_what_it_can_and_says_what_it_cannot(bench):
     peers = bench("convolution_peer")
-    job = peers.Job("forward", ("library NHWC",) * 3, batch=1, channels=2, size=4)
+    job = peers.Job("forward", "library NHWC", batch=1, channels=2, size=4)
     peer = peers.Peer(sys.executable, "jax")
     try:
         assert peer.version == jax.__version__
-        peer.run(job)
+        assert peer.run(job) > 0
         with pytest.raises(RuntimeError, match="no such way"):
-            peer.run(job._replace(ways=("no such way",) * 3))
+            peer.run(job._replace(way="no such way"))
         peer.run(job)  # it is still there
     finally:
         peer.close()
@@ -107,24 +104,31 @@ def test_a_process_computes_what_it_can_and_says_what_it_cannot(bench):
         peers.Peer(sys.executable, "jax", {"XLA_FLAGS": "--no_such_flag=1"}).run(job)
 
 
-def test_the_fastest_way_of_each_pass_has_channels_last_and_never_fails(bench):
+def test_rows_have_a_ratio_or_say_why_not(bench):
     script = bench("convolutions")
 
-    def row(what, size, way, ratio):
-        names = {"pass": what, "size": size, "environment": "jax", "way": way}
-        return {**names, "ratio": ratio}
+    class Fake:
+        version = "1.2"
 
-    rows = []
-    for what in script.PASSES:
-        for way in script.WAYS:
-            if way != script.TODAY:
-                rows += [row(what, size, way, "1.5") for size in ("32", "8")]
-    for found in rows:
-        key = found["pass"], found["way"]
-        if key == ("input_gradient", "rows NHWC"):
-            found["ratio"] = "0.5" if found["size"] == "8" else "1.2"
-        elif key == ("weight_gradient", "im2col NHWC"):
-            found["ratio"] = "0.1" if found["size"] == "8" else ""  # it failed once
-        elif found["way"] == "rows CHWN":
-            found["ratio"] = "0.1"
-    assert script.fastest_ways(rows) == ("library NHWC", "rows NHWC", "library NHWC")
+        def run(self, job):
+            if job.way == "shifted NHWC":
+                raise RuntimeError("out of memory")
+            return 0.5 if job.way == "rows NHWC" else 0.25
+
+    job = script.Job("forward", script.TODAY, 128, 16, 32)
+    peers = {"jax": Fake(), "jax, some flag": Fake(), "torch": Fake()}
+    subjects = script.subjects_of(job, peers)
+    rows = script.measure(peers, job, subjects, repeats=1)
+    assert len(rows) == len(NAMES) - 1 + 1 + 2
+    assert len({tuple(row) for row in rows}) == 1  # equal columns
+    by_way = {row["way"]: row for row in rows if row["environment"] == "jax"}
+    assert by_way["rows NHWC"]["ratio_processor_time"] == "2.000"
+    assert by_way["im2col NHWC"]["ratio_processor_time"] == "1.000"
+    failed = by_way["shifted NHWC"]
+    assert failed["error"] == "out of memory" and failed["ratio"] == ""
+    of_torch = [row for row in rows if row["environment"] == "torch"]
+    assert [row["torch"] for row in of_torch] == ["1.2", "1.2"]
+    assert of_torch[0]["jax"] == "" and by_way["rows NHWC"]["jax"] == "1.2"
+
+    step = script.subjects_of(script.Job("step", script.TODAY, 128), peers)
+    assert {s.way for s in step} == {script.TODAY, *script.FORMATS}

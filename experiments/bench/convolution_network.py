@@ -1,4 +1,4 @@
-"""ResNet-32 in plain jax, whose 3x3 convolutions are computed in chosen ways."""
+"""A training step of ResNet-32 in plain jax, for any version of it."""
 
 import functools
 
@@ -7,31 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.bench.convolution_ways import WAYS
-
 BLOCKS = [(w, 2 if w > 16 and k == 0 else 1) for w in (16, 32, 64) for k in range(5)]
 
 
-def chosen(ways: tuple[str, str, str]):
-    """A convolution of stride 1 with one way for each of its three passes."""
-    forward, by_input, by_weight = (WAYS[name] for name in ways)
-    convolve = jax.custom_vjp(forward.forward)
-
-    def gradients(kept, g):
-        x, w = kept
-        return by_input.input_gradient(w, g), by_weight.weight_gradient(x, g)
-
-    convolve.defvjp(lambda x, w: (forward.forward(x, w), (x, w)), gradients)
-    return convolve
-
-
-def make_step(ways: tuple[str, str, str], batch: int, rng: np.random.Generator):
+def make_step(batch: int, rng: np.random.Generator):
     """The jitted step of SGD with momentum on one fixed batch, and its first state."""
-    same = chosen(ways)
 
     def convolve(x, w, stride):
-        if stride == 1 and x.shape[-1] > 3:
-            return same(x, w)
         numbers, padding = ("NHWC", "HWIO", "NHWC"), ((1, 1), (1, 1))
         return lax.conv_general_dilated(
             x, w, (stride, stride), padding, dimension_numbers=numbers

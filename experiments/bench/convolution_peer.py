@@ -20,13 +20,13 @@ PASSES = ("forward", "input_gradient", "weight_gradient")
 
 
 class Job(NamedTuple):
-    """What is computed; a step of the network when `size` is 32 and `what` "step"."""
+    """What is computed."""
 
     what: str  # one of PASSES, or "step": ResNet-32, forward, backward and SGD
-    ways: tuple[str, str, str]  # of the three passes
-    batch: int = 128
-    channels: int = 16
-    size: int = 32
+    way: str  # a key of `WAYS`, or a memory format of PyTorch
+    batch: int
+    channels: int = 0  # of the layer; of a step neither
+    size: int = 0
 
 
 class Peer:
@@ -97,7 +97,7 @@ def jax_job(job: Job) -> Callable[[], Any]:
     if job.what == "step":
         from experiments.bench.convolution_network import make_step
 
-        step, state = make_step(job.ways, job.batch, rng)
+        step, state = make_step(job.batch, rng)
 
         def train():
             nonlocal state
@@ -105,7 +105,7 @@ def jax_job(job: Job) -> Callable[[], Any]:
             return float(loss)
 
         return train
-    way = WAYS[job.ways[PASSES.index(job.what)]]
+    way = WAYS[job.way]
     shape = {"N": job.batch, "H": job.size, "W": job.size, "C": job.channels}
     data = [shape[axis] for axis in way.layout]
     x, g = rng.normal(size=(2, *data)).astype(np.float32)
@@ -128,7 +128,7 @@ def torch_job(job: Job) -> Callable[[], Any]:
     memory = {
         "contiguous": torch.contiguous_format,
         "channels last": torch.channels_last,
-    }[job.ways[0]]
+    }[job.way]
     if job.what == "step":
         from experiments.bench.torch_networks import resnet_cifar
 
@@ -161,9 +161,8 @@ def main(library: str) -> None:
     make = functools.cache({"jax": jax_job, "torch": torch_job}[library])
     print("ok", __import__(library).__version__, flush=True)
     for line in sys.stdin:
-        what, ways, *numbers = json.loads(line)
         try:
-            call = make(Job(what, tuple(ways), *numbers))
+            call = make(Job(*json.loads(line)))
             start = time.process_time()
             call()
             print("ok", time.process_time() - start, flush=True)

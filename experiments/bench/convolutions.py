@@ -27,7 +27,6 @@ from experiments.bench.convolution_peer import PASSES, Job, Peer
 from experiments.bench.convolution_ways import WAYS
 
 TODAY = "library NHWC"
-ALL_TODAY = (TODAY, TODAY, TODAY)
 LAYERS = ((16, 32), (64, 8), (32, 16))  # channels, height and width
 FORMATS = ("contiguous", "channels last")  # of PyTorch's memory
 NO_YNN = "--xla_cpu_experimental_ynn_fusion_type=invalid"
@@ -38,22 +37,14 @@ FLAGS_ELSEWHERE = {"oneDNN": ONEDNN, "oneDNN, no YNNPACK": f"{ONEDNN} {NO_YNN}"}
 
 
 class Subject(NamedTuple):
-    """A way in an environment: the keys of `WAYS` (of the passes) and of the peers."""
+    """A way in an environment: keys of `WAYS` and of the peers."""
 
     environment: str
-    ways: tuple[str, str, str]
+    way: str
 
     @property
     def name(self) -> str:
         return f"{self.environment}: {self.way}"
-
-    @property
-    def way(self) -> str:
-        return self.ways[0] if len(set(self.ways)) == 1 else " + ".join(self.ways)
-
-
-def same(environment: str, way: str) -> Subject:
-    return Subject(environment, (way, way, way))
 
 
 @contextlib.contextmanager
@@ -94,7 +85,7 @@ def measure(
     spent: dict[str, list[float]] = collections.defaultdict(list)
 
     def caller(subject: Subject) -> Callable[[], None]:
-        run, own = peers[subject.environment].run, job._replace(ways=subject.ways)
+        run, own = peers[subject.environment].run, job._replace(way=subject.way)
         return lambda: spent[subject.name].append(run(own))
 
     for subject in subjects:
@@ -104,7 +95,7 @@ def measure(
             calls[subject.name] = call
         except RuntimeError as error:
             errors[subject.name] = str(error)
-    today = same("jax", TODAY)
+    today = Subject("jax", TODAY)
     ratios = common.interleaved_ratios(
         caller(today), calls, repeats=repeats, least_seconds=0.01
     )
@@ -145,34 +136,21 @@ def measure(
     return rows
 
 
-def layer_subjects(peers: Mapping[str, Peer]) -> list[Subject]:
-    ways = [same("jax", way) for way in WAYS if way != TODAY]
+def subjects_of(job: Job, peers: Mapping[str, Peer]) -> list[Subject]:
+    """Of a layer all ways; of a step the library's only; both in all environments."""
+    ways = [way for way in WAYS if way != TODAY and job.what != "step"]
     others = [name for name in peers if name not in ("jax", "torch")]
     formats = FORMATS if "torch" in peers else ()
     return (
-        ways
-        + [same(name, TODAY) for name in others]
-        + [same("torch", memory) for memory in formats]
+        [Subject("jax", way) for way in ways]
+        + [Subject(name, TODAY) for name in others]
+        + [Subject("torch", memory) for memory in formats]
     )
-
-
-def fastest_ways(rows: list[dict[str, str]]) -> tuple[str, str, str]:
-    """Of each pass, the way with channels last that is fastest over the layers."""
-    ways = []
-    for what in PASSES:
-        own = [r for r in rows if r["pass"] == what and r["environment"] == "jax"]
-        totals = {way: 0.0 for way in WAYS if WAYS[way].layout == "NHWC"}
-        totals[TODAY] = len({found["size"] for found in own})
-        for found in own:
-            if found["way"] in totals:
-                totals[found["way"]] += float(found["ratio"] or "inf")
-        ways.append(min(totals, key=totals.__getitem__))
-    forward, by_input, by_weight = ways
-    return forward, by_input, by_weight
 
 
 def main() -> None:
     parser = common.argument_parser(__doc__.splitlines()[0], output="convolutions.csv")
+    parser.add_argument("--only", choices=("layers", "step"), help="default both")
     parser.add_argument(
         "--torch-python", metavar="PYTHON", help="an interpreter that has torch"
     )
@@ -186,22 +164,17 @@ def main() -> None:
     args = parser.parse_args()
     repeats = args.repeats or (1 if args.quick else 5)
     batch = 8 if args.quick else 128
-    rows = []
-
-    def run(job: Job, subjects: list[Subject]) -> None:
-        found = measure(peers, job, subjects, repeats)
-        rows.extend(found)
-        if not args.quick:
-            common.append_csv(args.output, found)
-
+    jobs = []
+    if args.only != "step":
+        layers = LAYERS[-1:] if args.quick else LAYERS
+        jobs += [Job(what, TODAY, batch, *layer) for layer in layers for what in PASSES]
+    if args.only != "layers":
+        jobs.append(Job("step", TODAY, batch))
     with started(args) as peers:
-        for channels, size in LAYERS[-1:] if args.quick else LAYERS:
-            for what in PASSES:
-                job = Job(what, ALL_TODAY, batch, channels, size)
-                run(job, layer_subjects(peers))
-        subjects = [s for s in layer_subjects(peers) if s.environment != "jax"]
-        subjects.append(Subject("jax", fastest_ways(rows)))
-        run(Job("step", ALL_TODAY, batch), subjects)
+        for job in jobs:
+            rows = measure(peers, job, subjects_of(job, peers), repeats)
+            if not args.quick:
+                common.append_csv(args.output, rows)
 
 
 if __name__ == "__main__":
