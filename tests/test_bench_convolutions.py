@@ -100,8 +100,17 @@ def test_a_process_computes_what_it_can_and_says_what_it_cannot(bench):
         peer.run(job)  # it is still there
     finally:
         peer.close()
-    with pytest.raises(RuntimeError, match="stopped"):
-        peers.Peer(sys.executable, "jax", {"XLA_FLAGS": "--no_such_flag=1"}).run(job)
+
+
+def test_a_process_that_stops_is_an_error(bench):
+    peers = bench("convolution_peer")
+    job = peers.Job("forward", "library NHWC", batch=1, channels=2, size=4)
+    peer = peers.Peer(sys.executable, "jax", {"XLA_FLAGS": "--no_such_flag=1"})
+    try:
+        with pytest.raises(RuntimeError, match="the process stopped"):
+            peer.run(job)
+    finally:
+        peer.close()
 
 
 def test_rows_have_a_ratio_or_say_why_not(bench):

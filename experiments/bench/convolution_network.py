@@ -21,8 +21,8 @@ def make_step(batch: int, rng: np.random.Generator):
 
     def layer(p, x, stride=1):
         y = convolve(x, p["w"], stride)
-        mean = y.mean((0, 1, 2))
-        variance = jnp.square(y - mean).mean((0, 1, 2))
+        mean = y.mean((0, 1, 2), keepdims=True)
+        variance = jnp.square(y - mean).mean((0, 1, 2), keepdims=True)
         return (y - mean) * lax.rsqrt(variance + 1e-5) * p["scale"] + p["bias"]
 
     def loss_of(params, x, labels):
@@ -40,7 +40,8 @@ def make_step(batch: int, rng: np.random.Generator):
 
     def fresh(inputs, width):
         w = rng.normal(size=(3, 3, inputs, width)) * np.sqrt(2 / (9 * inputs))
-        return {"w": w, "scale": np.ones(width), "bias": np.zeros(width)}
+        shape = (1, 1, 1, width)
+        return {"w": w, "scale": np.ones(shape), "bias": np.zeros(shape)}
 
     blocks, inputs = [], 16
     for width, _ in BLOCKS:

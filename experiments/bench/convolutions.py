@@ -100,7 +100,7 @@ def measure(
         caller(today), calls, repeats=repeats, least_seconds=0.01
     )
     # The first call of each compiles.
-    processor = {name: np.median(seconds[1:]) for name, seconds in spent.items()}
+    processor = {name: np.median(spent[name][1:]) for name in (today.name, *calls)}
     empty = dict.fromkeys(common.Ratio(0, 0, 0, 0, 0, 0, 0).columns(), "")
     rows = []
     for subject in subjects:
