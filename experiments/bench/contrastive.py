@@ -2,6 +2,7 @@
 
     python -m experiments.bench.contrastive          # appends to its CSV in results/
     python -m experiments.bench.contrastive --torch-python PYTHON  # and Lightly
+    python -m experiments.bench.contrastive peer knn --views 1024  # some of them
     python -m experiments.bench.contrastive --quick  # prints only
 
 Four comparisons:
@@ -37,6 +38,7 @@ from ltjax.metrics import knn_predict
 DIM = 128
 VIEWS = (1024, 2048, 4096, 8192, 16384)
 BLOCKS = (128, 512, 2048)
+PARTS = ("losses", "peer", "knn", "probe")
 # Losses that need no row in losses.py, where all take logits and labels.
 OF_FEATURES = (
     "balanced_contrastive",
@@ -262,15 +264,23 @@ def measure_probe(count: int, dim: int, epochs: int, repeats: int, l2: float = 1
 
 def main() -> None:
     parser = common.argument_parser(__doc__.splitlines()[0], output="contrastive.csv")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {PARTS}")
+    parser.add_argument("--views", type=int, nargs="+", default=VIEWS)
     args = common.parse_with_torch(parser)
-    repeats = args.repeats or (3 if args.quick else 11)
-    for views in (512,) if args.quick else VIEWS:
-        show(measure_losses(views, BLOCKS, repeats), args)
-        if args.torch_python:
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"unknown: {', '.join(unknown)}; expected some of {PARTS}")
+    parts, repeats = args.parts or PARTS, args.repeats or (3 if args.quick else 11)
+    for views in (512,) if args.quick else args.views:
+        if "losses" in parts:
+            show(measure_losses(views, BLOCKS, repeats), args)
+        if "peer" in parts and args.torch_python:
             show(measure_peer(views, BLOCKS, repeats, args.torch_python), args)
-    show(measure_knn(*((256, 2000) if args.quick else (2000, 50_000)), repeats), args)
-    sizes = (1000, 8, 6) if args.quick else (10_000, 512, 30)
-    show(measure_probe(*sizes, min(repeats, 5)), args)
+    if "knn" in parts:
+        sizes = (256, 2000) if args.quick else (2000, 50_000)
+        show(measure_knn(*sizes, repeats), args)
+    if "probe" in parts:
+        sizes = (1000, 8, 6) if args.quick else (10_000, 512, 30)
+        show(measure_probe(*sizes, min(repeats, 5)), args)
 
 
 def show(rows, args) -> None:
