@@ -8,8 +8,9 @@ import argparse
 import dataclasses
 import datetime
 import pathlib
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,8 +23,12 @@ __all__ = [
     "Ratio",
     "append_csv",
     "argument_parser",
+    "command",
     "interleaved_ratios",
+    "parse_with_torch",
     "provenance",
+    "ratio_of",
+    "row",
 ]
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -108,7 +113,7 @@ def interleaved_ratios(
                 base = _seconds(baseline, baseline_calls, clock)
                 own = _seconds(subject, calls[name], clock)
             pairs[name].append((own, base))
-    return {name: _summary(np.array(times)) for name, times in pairs.items()}
+    return {name: ratio_of(*zip(*times, strict=True)) for name, times in pairs.items()}
 
 
 def _seconds(
@@ -129,17 +134,19 @@ def _enough_calls(
     return max(1, int(np.ceil(least_seconds / once)))
 
 
-def _summary(times: np.ndarray) -> Ratio:
-    low, median, high = np.quantile(times[:, 0] / times[:, 1], (0.25, 0.5, 0.75))
-    seconds, baseline_seconds = np.median(times, axis=0)
-    fastest, baseline_fastest = times.min(axis=0)
+def ratio_of(own: Sequence[float], base: Sequence[float]) -> Ratio:
+    """The `Ratio` of times in seconds that were measured in pairs."""
+    times = np.array([own, base])
+    low, median, high = np.quantile(times[0] / times[1], (0.25, 0.5, 0.75))
+    seconds, baseline_seconds = np.median(times, axis=1)
+    fastest, baseline_fastest = times.min(axis=1)
     return Ratio(
         median,
         low,
         high,
         seconds,
         baseline_seconds,
-        len(times),
+        len(own),
         fastest / baseline_fastest,
     )
 
@@ -160,3 +167,52 @@ def argument_parser(description: str, *, output: str) -> argparse.ArgumentParser
         help="CSV file to append to (default: %(default)s)",
     )
     return parser
+
+
+def parse_with_torch(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parses, with an option that names an interpreter for the PyTorch peer."""
+    parser.add_argument(
+        "--torch-python",
+        metavar="PYTHON",
+        help="an interpreter that has torch (contrastive: and lightly)",
+    )
+    args = parser.parse_args()
+    if not args.torch_python:
+        print("no --torch-python: PyTorch is left out", file=sys.stderr)
+    return args
+
+
+def row(subject: str, baseline: str, ratio: Ratio, **cells: str) -> dict[str, str]:
+    """A line of a CSV file: what was compared, with what, and the outcome."""
+    names = {"subject": subject, "baseline": baseline}
+    return {**names, **cells, **ratio.columns(), **provenance()}
+
+
+def command(
+    doc: str,
+    output: str,
+    measure: Callable[[bool, int], Iterable[dict[str, str]]],
+    *,
+    repeats: int = 11,
+    quick_repeats: int = 2,
+) -> None:
+    """The command line of a benchmark: its rows are printed, and kept unless quick.
+
+    Args:
+        doc: docstring of the script; its first line describes the command.
+        output: name of the CSV file in results/.
+        measure: (quick, repeats) -> rows made by `row`.
+        repeats: default of --repeats.
+        quick_repeats: the default with --quick.
+    """
+    args = argument_parser(doc.splitlines()[0], output=output).parse_args()
+    default = quick_repeats if args.quick else repeats
+    for found in measure(args.quick, args.repeats or default):
+        print(
+            f"{found['subject']:32} {found['ratio']:>8}"
+            f" ({found['ratio_low']} to {found['ratio_high']}) of"
+            f" {found['baseline']}, {found['milliseconds']} ms",
+            flush=True,
+        )
+        if not args.quick:
+            append_csv(args.output, [found])

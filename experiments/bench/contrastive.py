@@ -1,13 +1,17 @@
 """Contrastive losses by blocks, nearest neighbors, and probes: memory and time.
 
     python -m experiments.bench.contrastive          # appends to its CSV in results/
+    python -m experiments.bench.contrastive --torch-python PYTHON  # and Lightly
+    python -m experiments.bench.contrastive peer knn --views 1024  # some of them
     python -m experiments.bench.contrastive --quick  # prints only
 
-Three comparisons:
+Four comparisons:
 
 - NT-Xent and SupCon, value and gradient, of 1024 to 16384 views with 128 features: the
   similarities in blocks against all at once, in time and in the compiler's peak of
   temporary memory. The matrix alone has 1 GiB at 16384 views;
+- NT-Xent, blockwise and dense, against that of Lightly (PyTorch), on the same views and
+  the same cores, in a process of the interpreter that --torch-python names;
 - k-NN on the device against scikit-learn's brute force, k = 10;
 - the probe at its optimum against epochs of SGD from zero (learning rate 30, momentum
   0.9, batch 128: Jiang et al., ICML 2021), both on features that are there already.
@@ -15,6 +19,9 @@ Three comparisons:
 """
 
 import functools
+import pathlib
+import sys
+import tempfile
 from collections.abc import Callable
 
 import jax
@@ -24,12 +31,14 @@ import optax
 
 import ltjax.losses as losses
 from experiments.bench import common
+from experiments.bench.torch_process import TorchProcess
 from ltjax.classifiers import logistic_probe, probe_logits
 from ltjax.metrics import knn_predict
 
 DIM = 128
 VIEWS = (1024, 2048, 4096, 8192, 16384)
 BLOCKS = (128, 512, 2048)
+PARTS = ("losses", "peer", "knn", "probe")
 # Losses that need no row in losses.py, where all take logits and labels.
 OF_FEATURES = (
     "balanced_contrastive",
@@ -57,6 +66,15 @@ def subjects(labels: jax.Array) -> dict[str, Callable]:
     }
 
 
+def compile_step(loss: Callable, pair, block: int | None) -> jax.stages.Compiled:
+    """Value and gradient of the mean of `loss` at a pair of views."""
+
+    def risk(first, second):
+        return jnp.mean(loss(first, second, block))
+
+    return jax.jit(jax.value_and_grad(risk, (0, 1))).lower(*pair).compile()
+
+
 def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
     """Each loss by blocks next to itself all at once."""
     size = views // 2
@@ -64,14 +82,7 @@ def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
     labels = jax.random.randint(jax.random.key(1), (size,), 0, 100)
     rows = []
     for name, loss in subjects(labels).items():
-
-        def compiled(block, loss=loss):
-            def risk(a, b):
-                return jnp.mean(loss(a, b, block))
-
-            step = jax.jit(jax.value_and_grad(risk, (0, 1)))
-            return step.lower(first, second).compile()
-
+        compiled = functools.partial(compile_step, loss, (first, second))
         dense = compiled(None)
         steps = {block: compiled(block) for block in blocks if block < views}
         ratios = common.interleaved_ratios(
@@ -94,6 +105,7 @@ def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
             rows.append(
                 row(
                     f"{name}[{block}]",
+                    "all at once",
                     views,
                     ratios[str(block)],
                     megabytes(step),
@@ -104,12 +116,50 @@ def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
     return rows
 
 
+def measure_peer(views: int, blocks: tuple[int, ...], repeats: int, python: str):
+    """NT-Xent against Lightly's; `gap`: relative distance of the two values."""
+    pair = jax.random.normal(jax.random.key(0), (2, views // 2, DIM))
+    loss = subjects(jnp.zeros(views // 2, jnp.int32))["nt_xent"]
+    chosen = (None, *(block for block in blocks if block < views))
+    steps = {
+        "nt_xent" + f"[{block}]" * bool(block): compile_step(loss, tuple(pair), block)
+        for block in chosen
+    }
+    try:
+        peer = TorchProcess(python, "contrastive_torch")
+    except RuntimeError as error:
+        print(f"Lightly is left out: {error}", file=sys.stderr)
+        return []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            place = pathlib.Path(folder) / "views.npy"
+            np.save(place, np.asarray(pair))
+            theirs = peer.ask(place)
+        calls = {name: functools.partial(step, *pair) for name, step in steps.items()}
+        ratios = common.interleaved_ratios(peer.ask, calls, repeats=repeats)
+    finally:
+        peer.close()
+    name = f"Lightly, torch {peer.told[0]}"
+    return [
+        row(
+            subject,
+            name,
+            views,
+            ratios[subject],
+            megabytes(step),
+            None,
+            abs(float(step(*pair)[0]) - theirs) / theirs,
+        )
+        for subject, step in steps.items()
+    ]
+
+
 def megabytes(compiled) -> float:
     """Peak of temporary memory in MiB, as the compiler has planned it."""
     return compiled.memory_analysis().temp_size_in_bytes / 2**20
 
 
-def row(subject, size, ratio, memory, baseline_memory, gap) -> dict[str, str]:
+def row(subject, baseline, size, ratio, memory, baseline_memory, gap) -> dict[str, str]:
     """One line of the table; memory in MiB, empty where it is not known."""
 
     def shown(value):
@@ -117,6 +167,7 @@ def row(subject, size, ratio, memory, baseline_memory, gap) -> dict[str, str]:
 
     return {
         "subject": subject,
+        "baseline": baseline,
         "size": str(size),
         "mib": shown(memory),
         "baseline_mib": shown(baseline_memory),
@@ -162,7 +213,8 @@ def measure_knn(queries: int, bank: int, repeats: int):
     )
     gap = np.mean(peer.predict(asked) != np.asarray(predict(*placed)))
     memory = megabytes(predict.lower(*placed).compile())
-    return [row("knn_predict", bank, ratios["knn_predict"], memory, None, gap)]
+    found = ratios["knn_predict"]
+    return [row("knn_predict", "scikit-learn", bank, found, memory, None, gap)]
 
 
 def measure_probe(count: int, dim: int, epochs: int, repeats: int, l2: float = 1e-4):
@@ -206,26 +258,37 @@ def measure_probe(count: int, dim: int, epochs: int, repeats: int, l2: float = 1
         f"probe: gradient norm {float(probe.gradient_norm):.1e} after"
         f" {int(probe.iterations)} steps, training accuracy {float(accuracy):.3f}"
     )
-    subject = f"logistic_probe[{epochs} epochs]"
-    return [row(subject, count, ratios["logistic_probe"], None, None, gap)]
+    found, baseline = ratios["logistic_probe"], f"{epochs} epochs of SGD"
+    return [row("logistic_probe", baseline, count, found, None, None, gap)]
 
 
 def main() -> None:
     parser = common.argument_parser(__doc__.splitlines()[0], output="contrastive.csv")
-    args = parser.parse_args()
-    repeats = args.repeats or (3 if args.quick else 11)
-    for views in (512,) if args.quick else VIEWS:
-        show(measure_losses(views, BLOCKS, repeats), args)
-    show(measure_knn(*((256, 2000) if args.quick else (2000, 50_000)), repeats), args)
-    sizes = (1000, 8, 6) if args.quick else (10_000, 512, 30)
-    show(measure_probe(*sizes, min(repeats, 5)), args)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {PARTS}")
+    parser.add_argument("--views", type=int, nargs="+", default=VIEWS)
+    args = common.parse_with_torch(parser)
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"unknown: {', '.join(unknown)}; expected some of {PARTS}")
+    parts, repeats = args.parts or PARTS, args.repeats or (3 if args.quick else 11)
+    for views in (512,) if args.quick else args.views:
+        if "losses" in parts:
+            show(measure_losses(views, BLOCKS, repeats), args)
+        if "peer" in parts and args.torch_python:
+            show(measure_peer(views, BLOCKS, repeats, args.torch_python), args)
+    if "knn" in parts:
+        sizes = (256, 2000) if args.quick else (2000, 50_000)
+        show(measure_knn(*sizes, repeats), args)
+    if "probe" in parts:
+        sizes = (1000, 8, 6) if args.quick else (10_000, 512, 30)
+        show(measure_probe(*sizes, min(repeats, 5)), args)
 
 
 def show(rows, args) -> None:
     """Prints the rows, and writes them unless quick."""
     for line in rows:
         print(
-            f"{line['subject']:28} {line['size']:>6} {line['ratio']:>7}"
+            f"{line['subject']:16} {line['size']:>6} {line['ratio']:>7}"
+            f" of {line['baseline']}"
             f"  ({line['ratio_low']} to {line['ratio_high']})"
             f"  {line['milliseconds']:>10} ms  {line['mib']:>8} MiB"
             f" against {line['baseline_mib']:>8}  gap {line['gap']}"

@@ -20,7 +20,6 @@ else to do; with R replicas the hand-written loop makes R separate steps.
 
 import functools
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -363,13 +362,8 @@ def measure(case: Case, repeats: int, torch_python: str | None) -> list[dict[str
 
 def main() -> None:
     parser = common.argument_parser(__doc__.splitlines()[0], output="engine.csv")
-    parser.add_argument(
-        "--torch-python", metavar="PYTHON", help="an interpreter that has torch"
-    )
-    args = parser.parse_args()
+    args = common.parse_with_torch(parser)
     repeats = args.repeats or (3 if args.quick else 15)
-    if not args.torch_python:
-        print("no --torch-python: PyTorch is left out", file=sys.stderr)
     for case in QUICK if args.quick else FULL:
         rows = measure(case, repeats, args.torch_python)
         for row in rows:

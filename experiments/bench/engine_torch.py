@@ -4,15 +4,12 @@
 there) and asks it for some steps at a time.
 """
 
-import os
-import pathlib
-import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from experiments.bench.torch_process import TorchProcess
 
 
-class TorchPeer:
+class TorchPeer(TorchProcess):
     """Calling it trains `steps` steps in the other process.
 
     Args:
@@ -30,43 +27,13 @@ class TorchPeer:
         self, python: str, *, depth: int, batch: int, num_images: int, steps: int
     ):
         self._steps = steps
-        numbers = map(str, (depth, batch, num_images))
-        self._process = subprocess.Popen(
-            [python, "-m", "experiments.bench.engine_torch", *numbers],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            # Threads that wait actively stall for seconds where cores are shared.
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
-        )
-        try:
-            version, threads, parameters = self._answer("ready")
-        except RuntimeError:
-            self.close()
-            raise
-        self.version, self.threads = version, int(threads)
-        self.num_params = int(parameters)
+        super().__init__(python, "engine_torch", depth, batch, num_images)
+        self.version, threads, parameters = self.told
+        self.threads, self.num_params = int(threads), int(parameters)
 
     def __call__(self) -> float:
         """The loss of the last step."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{self._steps}\n")
-        self._process.stdin.flush()
-        (loss,) = self._answer("done")
-        return float(loss)
-
-    def _answer(self, expected: str) -> list[str]:
-        assert self._process.stdout is not None
-        first, *rest = self._process.stdout.readline().split() or [""]
-        if first != expected:
-            raise RuntimeError(f"PyTorch's process said {first!r}, not {expected!r}")
-        return rest
-
-    def close(self) -> None:
-        """Ends the process."""
-        with self._process:
-            self._process.terminate()
+        return self.ask(self._steps)
 
 
 def main(depth: int, batch: int, num_images: int) -> None:

@@ -332,6 +332,11 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(text)
 
 
+def write_table(out: pathlib.Path = RESULTS) -> None:
+    """Writes the table of README.md from out/gpu.csv."""
+    replace_block(README, "gpu", table(read_rows(out / "gpu.csv")))
+
+
 def _cells(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
     first: dict[tuple[str, str], float] = {}
     shown = []
@@ -387,7 +392,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.table:
-        replace_block(README, "gpu", table(read_rows(args.out / "gpu.csv")))
+        write_table(args.out)
         return
     if args.toy and args.out == RESULTS:
         parser.error("--toy measures nothing worth keeping: give it a folder by --out")

@@ -4,7 +4,6 @@ A process per section, started by `gpu.py`; every line of its output is a row. P
 are traced one after the other and compiled together, and only then timed.
 """
 
-import argparse
 import concurrent.futures
 import contextlib
 import functools
@@ -22,7 +21,14 @@ from jax.extend.core import jaxprs_in_params
 
 import ltjax.losses as losses
 from experiments.bench import auc, engine, sharpness
-from experiments.bench.gpu_timing import Subject, failed, in_turn, say, timed_cells
+from experiments.bench.gpu_timing import (
+    Subject,
+    chosen_section,
+    failed,
+    in_turn,
+    say,
+    timed_cells,
+)
 from ltjax.train.build import build
 
 MIB = 2**20
@@ -404,18 +410,15 @@ SECTIONS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("section", choices=SECTIONS)
-    parser.add_argument("--toy", action="store_true")
-    args = parser.parse_args()
+    measure_section, toy = chosen_section(__doc__, SECTIONS)
     platform = jax.devices()[0].platform
     say(origin=True, backend=platform, device=device(), devices=jax.device_count())
     with tempfile.TemporaryDirectory() as folder:
-        if not args.toy:
+        if not toy:
             # Equal programs that start networks compile once; none that is timed does.
             jax.config.update("jax_compilation_cache_dir", folder)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        SECTIONS[args.section](TOY if args.toy else FULL)
+        measure_section(TOY if toy else FULL)
 
 
 if __name__ == "__main__":

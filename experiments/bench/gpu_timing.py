@@ -3,10 +3,11 @@
 Nothing here imports JAX or PyTorch, so that each has the GPU to itself.
 """
 
+import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,3 +97,12 @@ def failed(cells: dict, error: Exception) -> dict:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     kept = {k: v for k, v in cells.items() if k != "total_steps"}
     return {**kept, "error": text[:300]}
+
+
+def chosen_section(doc: str, sections: Mapping[str, Callable]) -> tuple[Callable, bool]:
+    """What the command line of a side asks for: its section, and whether as a toy."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("section", choices=sections)
+    parser.add_argument("--toy", action="store_true")
+    args = parser.parse_args()
+    return sections[args.section], args.toy

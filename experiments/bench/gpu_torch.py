@@ -5,7 +5,6 @@ the same work on the device (gather, pad, crop, flip, normalize), channels last,
 losses as one would write them down. A process per section; nothing here imports JAX.
 """
 
-import argparse
 import functools
 import gc
 import itertools
@@ -18,7 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from experiments.bench.gpu_timing import Subject, failed, in_turn, say, timed_cells
+from experiments.bench.gpu_timing import (
+    Subject,
+    chosen_section,
+    failed,
+    in_turn,
+    say,
+    timed_cells,
+)
 from experiments.bench.torch_networks import resnet, resnet_cifar
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -424,10 +430,7 @@ SECTIONS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("section", choices=SECTIONS)
-    parser.add_argument("--toy", action="store_true")
-    args = parser.parse_args()
+    measure_section, toy = chosen_section(__doc__, SECTIONS)
     say(
         origin=True,
         backend="gpu" if DEVICE == "cuda" else "cpu",
@@ -437,7 +440,7 @@ def main() -> None:
     )
     use_tf32(True)
     torch.backends.cudnn.benchmark = True
-    SECTIONS[args.section](TOY if args.toy else FULL)
+    measure_section(TOY if toy else FULL)
 
 
 if __name__ == "__main__":

@@ -103,11 +103,11 @@ def build_index(
 ) -> Index:
     """Lays out `features` [N, D] (host, any real dtype), sorted by `labels` [N]."""
     count, dim = features.shape
-    dtype, direct = _precision(features.dtype)
+    dtype, direct = precision(features.dtype)
     group = _group_size(k)
     block_size = -(-block_size // group) * group
     order, bounds = sort_by_class(labels)
-    centers, step, scale = _centers(features, order, bounds)
+    centers, step, scale = class_centers(features, order, bounds)
 
     devices = 1 if mesh is None else mesh.size
     blocks = devices * max(1, -(-count // (block_size * devices)))
@@ -153,7 +153,7 @@ def sort_by_class(labels) -> tuple[np.ndarray, np.ndarray]:
     return order, np.concatenate([[0], np.cumsum(counts)])
 
 
-def _precision(dtype) -> tuple[np.dtype, bool]:
+def precision(dtype) -> tuple[np.dtype, bool]:
     """Working dtype, and whether values of `dtype` fit it without rounding.
 
     What float32 cannot hold is centered in float64 first: values of mean 1000 and
@@ -171,7 +171,7 @@ def _group_size(k: int) -> int:
     return 1 if size < 1 else min(16, 1 << (size.bit_length() - 1))
 
 
-def _centers(features, order, bounds) -> tuple[np.ndarray, float, float]:
+def class_centers(features, order, bounds) -> tuple[np.ndarray, float, float]:
     """Per class a center near the mean; a grid step; a power-of-two scale.
 
     Centers lie on a grid of powers of two, so that integer-like features remain

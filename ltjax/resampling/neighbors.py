@@ -21,8 +21,12 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import check_integers, dtype_of, is_concrete
 from ltjax.class_stats import infer_num_classes
+from ltjax.resampling._neighbor_host import search_on_host, work
 from ltjax.resampling._neighbor_index import build_index
 
+# Operations of `work` up to which a search stays on the host, where it is over in
+# 0.2 s. Compiling that of the device takes 1.6 s (two cores), a search then 0.1 s.
+ON_HOST = 1 << 28
 # float32 ends at 3.4e38, and a difference of two features must still fit.
 _LARGEST = 1e38
 
@@ -102,9 +106,15 @@ def nearest_neighbors(
             f"{caller}: itself has shape {itself.shape}, expected ({len(queries)},)"
         )
     one_class = np.zeros(len(points), np.int32)
-    index = build_index(points, one_class, k, block_size, mesh)
-    rows, one_class = np.arange(len(queries)), np.zeros(len(queries), np.int32)
-    found = index.search(queries, rows, one_class, itself, k, recall_target)
+    rows, asked = np.arange(len(queries)), np.zeros(len(queries), np.int32)
+    found = _search(
+        points,
+        one_class,
+        (queries, rows, asked, itself, k),
+        block_size,
+        recall_target,
+        mesh,
+    )
     return Neighbors(*map(jnp.asarray, found))
 
 
@@ -154,15 +164,32 @@ def same_class_neighbors(
         raise ValueError(
             f"{caller}: rows must be a vector of indices in [0, {len(features)})"
         )
-    index = build_index(features, labels, k, block_size, mesh)
     by_class = np.argsort(labels[rows], kind="stable")
-    sorted_rows = rows[by_class]
-    found = index.search(
-        features, sorted_rows, labels[sorted_rows], sorted_rows, k, recall_target
+    asked = rows[by_class]
+    found = _search(
+        features,
+        labels,
+        (features, asked, labels[asked], asked, k),
+        block_size,
+        recall_target,
+        mesh,
     )
     back = np.empty_like(by_class)
     back[by_class] = np.arange(len(rows))
     return Neighbors(*(jnp.asarray(x[back]) for x in found))
+
+
+def _search(points, labels, query, block_size, recall_target, mesh):
+    """Distances and indices [Q, k], found where that takes the least time at first.
+
+    `query` is (features, rows, classes, itself, k) of `search_on_host`.
+    """
+    features, rows, classes, itself, k = query
+    few = work(labels, classes, points.shape[1]) <= ON_HOST
+    if few and mesh is None and recall_target is None:
+        return search_on_host(points, labels, *query)
+    index = build_index(points, labels, k, block_size, mesh)
+    return index.search(features, rows, classes, itself, k, recall_target)
 
 
 def check_features(caller: str, name: str, features: ArrayLike) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The neighbor search against brute force in float64 and against scikit-learn."""
+"""The search of the device against brute force in float64 and scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from ltjax.resampling import _neighbor_index, nearest_neighbors, same_class_neighbors
+from ltjax.resampling import (
+    _neighbor_index,
+    nearest_neighbors,
+    neighbors,
+    same_class_neighbors,
+)
 from ltjax.resampling._neighbor_blocks import Query, Table, search_tile
+
+
+@pytest.fixture(autouse=True)
+def _on_the_device(monkeypatch):
+    """Few points are searched on the host otherwise: test_neighbor_host.py."""
+    monkeypatch.setattr(neighbors, "ON_HOST", -1)
 
 
 def brute_force(queries, points, k, allowed):
