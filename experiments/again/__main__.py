@@ -59,7 +59,7 @@ def points() -> list[Earlier]:
             ),
             supervised,
         )
-        for name in ("CE", "LA", "LDAM-DRW")
+        for name in ("CE", "LA")
     ]
     cells = read_rows(etf_factorial.RESULTS)
     found += [
@@ -71,21 +71,9 @@ def points() -> list[Earlier]:
         for levels in (LEARNED, FRAME)
     ]
     rules = read_rows(sharpness.RESULTS / "final.csv")
-    found += [
-        earlier(
-            "sharpness",
-            sharpness.point(
-                "mnist1d",
-                rule,
-                "la",
-                100,
-                tuned=sharpness.tuned_radius("mnist1d", rule, "la"),
-            ),
-            rules,
-        )
-        for rule in ("plain", "sam")
-    ]
-    return found
+    radius = sharpness.tuned_radius("mnist1d", "sam", "la")
+    sam = sharpness.point("mnist1d", "sam", "la", 100, tuned=radius)
+    return [*found, earlier("sharpness", sam, rules)]
 
 
 def comparison(found: Sequence[Earlier], rows: Sequence[Mapping[str, str]]) -> str:
