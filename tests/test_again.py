@@ -44,8 +44,8 @@ def test_both_rows_and_their_change(again):
     one = again.earlier("supervised_lt", point, [{"name": "CE", "imf": "100", **then}])
     now = {**one.point.key, **row(80.5, 1.2, 48, 2)}
     text = again.comparison([one], [now])
-    assert "| supervised_lt | CE 100 | all | 80.0 ± 1.0 | 80.5 ± 1.2 | 0.5 |" in text
-    assert "| few | 50.0 ± 3.0 | 48.0 ± 2.0 | -2.0 |" in text
+    assert "| supervised_lt | CE 100 | all | 80.0 ± 1.0 | 80.5 ± 1.2 | 0.50 |" in text
+    assert "| few | 50.0 ± 3.0 | 48.0 ± 2.0 | -2.00 |" in text
     assert again.comparison([one], []) == "No rows yet."
     with pytest.raises(ValueError):  # the table has no such row
         again.earlier("supervised_lt", point, [])

@@ -86,7 +86,7 @@ def comparison(found: Sequence[Earlier], rows: Sequence[Mapping[str, str]]) -> s
             now = mine[-1]
             change = float(now[f"{metric}_mean"]) - float(one.row[f"{metric}_mean"])
             cells = [cell(one.row, metric), cell(now, metric)]
-            cells.append(mean_std(change, float("nan")))
+            cells.append(mean_std(change, float("nan"), digits=2))
             lines.append([one.table, key["point"], name, *cells])
     if not lines:
         return "No rows yet."
