@@ -176,7 +176,13 @@ def claims_table(
         return "No rows yet."
     head = [kind, "setting", "of", "difference", "here"]
     return (
-        f"Of {len(lines)} {kind}s, {counts['holds']} hold in every seed,"
-        f" {counts['reversed']} are reversed in every seed, and {counts['open']} are"
-        " open: the seeds disagree.\n\n" + markdown_grid(head, lines, align="lllrl")
+        f"Of {_counted(len(lines), kind, f'{kind}s')},"
+        f" {_counted(counts['holds'], 'holds', 'hold')} in every seed,"
+        f" {_counted(counts['reversed'], 'is', 'are')} reversed in every seed, and"
+        f" {_counted(counts['open'], 'is', 'are')} open.\n\n"
+        + markdown_grid(head, lines, align="lllrl")
     )
+
+
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"

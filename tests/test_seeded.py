@@ -51,7 +51,14 @@ def test_an_ordering_holds_if_every_seed_says_so():
     np.testing.assert_array_equal(found[0], [1, 1, 5])
     assert [verdict(x) for x in found] == ["holds", "reversed", "open", "open"]
     text = claims_table(rows, claims)
-    assert "Of 3 published orderings, 1 hold in every seed, 1 are reversed" in text
+    assert text.startswith(
+        "Of 3 published orderings, 1 holds in every seed, 1 is reversed in every seed,"
+        " and 1 is open."
+    )
+    assert claims_table(rows, claims[:1]).startswith(
+        "Of 1 published ordering, 1 holds in every seed, 0 are reversed in every seed,"
+        " and 0 are open."
+    )
     # 7/3 and the root of (2 (4/3)^2 + (8/3)^2) / 2
     assert "| a above b | here | all | 2.3 ± 2.3 | holds |" in text
     assert "d above a" not in text  # no rows

@@ -136,6 +136,7 @@ def _recalls(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.asarray([(guess[truth == k] == k).mean() for k in np.unique(truth)])
 
 
+TAIL_AWARE = ("Focal", "SDCLR", "BCL", "BCL-D", "TS", "GH")
 CLAIMS = [
     *(
         Claim(
@@ -158,10 +159,20 @@ CLAIMS = [
         )
         for better, worse in (
             *((method, RANDOM) for method in METHODS if method != RANDOM),
-            *((m, "SimCLR") for m in ("Focal", "SDCLR", "BCL", "BCL-D", "TS", "GH")),
+            *((method, "SimCLR") for method in TAIL_AWARE),
         )
         for metric in (
             ("probe_all",) if worse == RANDOM else ("probe_all", "probe_few")
         )
+    ),
+    *(
+        Claim(
+            f"SimCLR's groups further apart than {method}'s",
+            f"long-tailed, ratio {RATIO}",
+            {"method": "SimCLR", "data": "long-tailed"},
+            {"method": method, "data": "long-tailed"},
+            "probe_std",
+        )
+        for method in TAIL_AWARE
     ),
 ]
