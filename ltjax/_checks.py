@@ -71,7 +71,7 @@ def check_compared(caller: str, name: str, labels) -> None:
     JAX would cut 2^32 + 1 to 1 without a word, and make two classes one.
     """
     check_integers(caller, name, labels)
-    if isinstance(labels, jax.Array):  # as wide as JAX can hold, or traced
+    if not is_concrete(labels):
         return
     known = np.asarray(labels)
     wide = known[(known < -(2**31)) | (known >= 2**31)]
