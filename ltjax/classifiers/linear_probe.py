@@ -371,6 +371,7 @@ def probe_rows(
         ICML 2022 (100-shot and 50-shot); Kukleva et al., ICLR 2023 (the smallest
         class count of the long-tailed set).
     """
+    check_rank("probe_rows", "labels", labels, 1, "[N]")
     known = host(labels)
     counts = count_labels(known, num_classes)
     if isinstance(per_class, str) and per_class != "smallest":

@@ -21,6 +21,7 @@ from ltjax._checks import (
     check_rank,
     check_where,
     check_whole,
+    dtype_of,
     shape_of,
 )
 from ltjax._numerics import (
@@ -130,7 +131,7 @@ def update_class_sums(
     check_where(name, where, shape_of(labels))
     features = mask_rows(where, at_least_float32(features))
     labels = class_indices(labels)
-    counted = jnp.ones(labels.shape, bool) if where is None else where
+    counted = jnp.ones(labels.shape, bool) if where is None else jnp.asarray(where)
     valid = (labels >= 0) & (labels < num_classes)
     # Rows that must not count go to an extra segment, which is cut off.
     segment = jnp.where(counted & valid, labels, num_classes)
@@ -194,6 +195,7 @@ def transform_features(
         [0.6000000238418579, 0.800000011920929]
     """
     check_choice("transform_features", "transform", transform, _TRANSFORMS)
+    dtype_of("transform_features", "features", features)
     features = at_least_float32(features)
     if transform == "none":
         return features

@@ -18,6 +18,7 @@ from ltjax._checks import (
     check_rank,
     check_where,
     check_whole,
+    dtype_of,
     shape_of,
 )
 from ltjax._numerics import class_indices, l2_normalize, mask_rows
@@ -229,7 +230,7 @@ def knn_predict(
         Discrimination", CVPR 2018, section 3.4 (weighted votes).
     """
     name = "knn_predict"
-    if not jnp.issubdtype(jnp.result_type(bank_labels), jnp.integer):
+    if not jnp.issubdtype(dtype_of(name, "bank_labels", bank_labels), jnp.integer):
         raise TypeError(
             f"{name}: bank_labels have dtype {jnp.result_type(bank_labels)}, expected"
             " integer"

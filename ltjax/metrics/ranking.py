@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice
+from ltjax._checks import check_choice, check_whole
 from ltjax.metrics._ranks import class_rows, label_rows, tie_bounds
 from ltjax.metrics.auc import average_precision
 
@@ -83,7 +83,8 @@ def top_k_ranking(
     )
     scores, relevant = label_rows(caller, scores, relevant)
     size = scores.shape[1]
-    if not 1 <= k <= size:
+    check_whole(caller, "k", k, low=1)
+    if k > size:
         raise ValueError(
             f"{caller}: k is {k}, expected 1 to {size}, the number of labels"
         )

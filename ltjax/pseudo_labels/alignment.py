@@ -18,6 +18,7 @@ from ltjax._checks import (
     check_floating,
     check_range,
     check_rank,
+    check_where,
     check_whole,
     shape_of,
 )
@@ -196,6 +197,7 @@ def update_distribution_buffer(
             f"{caller}: probabilities has shape {shape_of(probabilities)}, but the"
             f" buffer has {num_classes} classes"
         )
+    check_where(caller, where, shape_of(probabilities)[:1])
     rows = jax.lax.stop_gradient(jnp.asarray(probabilities)).astype(buffer.means.dtype)
     kept = jnp.ones(rows.shape[0], bool) if where is None else jnp.asarray(where)
     count = jnp.sum(kept)

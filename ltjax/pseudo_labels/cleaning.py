@@ -11,6 +11,7 @@ from ltjax._checks import (
     check_range,
     check_rank,
     check_where,
+    check_whole,
     is_concrete,
     shape_of,
 )
@@ -342,6 +343,7 @@ def rolt_targets(
         Wei et al., 2021 (RoLT), from epoch 80 on.
     """
     caller = "rolt_targets"
+    check_whole(caller, "num_classes", num_classes, low=1)
     shape = shape_of(labels)
     given = {"is_clean": is_clean, "predicted": predicted, "nearest": nearest}
     for name, values in given.items():

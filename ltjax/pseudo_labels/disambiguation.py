@@ -125,6 +125,7 @@ def masked_softmax(logits: ArrayLike, where: ArrayLike) -> jax.Array:
     """
     caller = "masked_softmax"
     check_floating(caller, "logits", logits)
+    dtype_of(caller, "where", where)
     check_where(caller, where, shape_of(logits))
     kept = jnp.where(jnp.asarray(where), at_least_float32(logits), -jnp.inf)
     top = jnp.max(kept, axis=-1, keepdims=True)

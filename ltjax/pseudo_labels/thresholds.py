@@ -221,7 +221,7 @@ def solar_sizes(
         that float32 does not select one example too many.
     """
     caller = "solar_sizes"
-    check_counts(caller, predicted_counts)
+    check_counts(caller, predicted_counts, name="predicted_counts")
     check_range(caller, "rate", rate, low=0)
     if shape_of(prior) != shape_of(predicted_counts):
         raise ValueError(

@@ -11,7 +11,13 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_integers, check_range, is_concrete
+from ltjax._checks import (
+    check_choice,
+    check_integers,
+    check_range,
+    dtype_of,
+    is_concrete,
+)
 from ltjax.class_stats import infer_num_classes
 from ltjax.resampling._neighbor_index import sort_by_class
 from ltjax.resampling._pairwise_search import mixed, same_class_by, value_difference
@@ -306,6 +312,7 @@ def _center_by_class(continuous: np.ndarray, labels: np.ndarray):
 def _check_codes(caller: str, nominal: ArrayLike) -> np.ndarray:
     if not is_concrete(nominal):
         raise TypeError(f"{caller}: nominal is traced, expected concrete codes")
+    dtype_of(caller, "nominal", nominal)
     codes = np.asarray(nominal)
     if codes.dtype.kind not in "iub":
         raise TypeError(
