@@ -92,6 +92,18 @@ def class_axis(caller: str, name: str, x) -> int:
     return shape_of(x)[-1]
 
 
+def check_classes_last(caller: str, name: str, x) -> int:
+    """K of floating predictions [..., K] of at least one class."""
+    check_floating(caller, name, x)
+    classes = class_axis(caller, name, x)
+    if classes < 1:
+        raise ValueError(
+            f"{caller}: {name} has shape {shape_of(x)}, expected at least one class"
+            " (last axis)"
+        )
+    return classes
+
+
 def check_rank(caller: str, name: str, x, rank: int, letters: str) -> None:
     dtype_of(caller, name, x)
     if len(shape_of(x)) != rank:
@@ -159,7 +171,8 @@ def check_counts(
     name: str = "class_counts",
 ) -> None:
     """Checks `class_counts` [K]: the length, and the numbers where readable."""
-    dtype_of(caller, name, class_counts)
+    if dtype_of(caller, name, class_counts) == jnp.bool_:
+        raise TypeError(f"{caller}: {name} has dtype bool, expected counts")
     if num_classes is None:
         check_rank(caller, name, class_counts, 1, "[K]")
     elif shape_of(class_counts) != (num_classes,):

@@ -21,7 +21,6 @@ from ltjax._checks import (
     check_rank,
     check_where,
     check_whole,
-    dtype_of,
     shape_of,
 )
 from ltjax._numerics import (
@@ -195,7 +194,9 @@ def transform_features(
         [0.6000000238418579, 0.800000011920929]
     """
     check_choice("transform_features", "transform", transform, _TRANSFORMS)
-    dtype_of("transform_features", "features", features)
+    check_floating("transform_features", "features", features)
+    if not shape_of(features):
+        raise ValueError("transform_features: features is a scalar, expected [..., D]")
     features = at_least_float32(features)
     if transform == "none":
         return features
@@ -320,6 +321,7 @@ def class_mean_scores(
         divided by D; the constant changes no decision and is left out.
     """
     check_choice("class_mean_scores", "score", score, ("euclidean", "dot"))
+    check_floating("class_mean_scores", "features", features)
     dim = classifier.means.shape[1]
     if len(shape_of(features)) != 2 or shape_of(features)[1] != dim:
         raise ValueError(

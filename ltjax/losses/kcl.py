@@ -108,6 +108,8 @@ def kcl(
     queries, keys = unit_rows(where, queries, keys)
     filled = mask_rows(queue_where, jnp.asarray(queue).astype(queries.dtype))
     keys, filled = jax.lax.stop_gradient((keys, everywhere(filled)))
+    if not shape_of(queue)[0]:  # the own key alone, of probability 1
+        return mask_values(0 * jnp.sum(queries, axis=1), where)
     queries /= jnp.asarray(temperature).astype(queries.dtype)
     labels = class_indices(labels)
     labels = jnp.where(labels < 0, _NO_CLASS, labels)

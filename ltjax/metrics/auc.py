@@ -315,9 +315,15 @@ def open_auc(
     check_rank("open_auc", "known_scores", known_scores, 1, "[N_k]")
     check_rank("open_auc", "correct", correct, 1, "[N_k]")
     check_rank("open_auc", "unknown_scores", unknown_scores, 1, "[N_u]")
-    known_scores, correct = binary_rows("open_auc", known_scores, correct, None)
+    known_scores, correct = binary_rows(
+        "open_auc", known_scores, correct, None, names=("known_scores", "correct")
+    )
     unknown_scores, _ = binary_rows(
-        "open_auc", unknown_scores, np.zeros(np.shape(unknown_scores), bool), None
+        "open_auc",
+        unknown_scores,
+        np.zeros(np.shape(unknown_scores), bool),
+        None,
+        names=("unknown_scores", "labels"),
     )
     pairs = len(known_scores) * len(unknown_scores)
     if pairs == 0:

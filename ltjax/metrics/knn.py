@@ -165,6 +165,8 @@ def neighbor_votes(
     check_whole("neighbor_votes", "num_classes", num_classes, low=1)
     check_integers("neighbor_votes", "bank_labels", bank_labels)
     check_rank("neighbor_votes", "bank_labels", bank_labels, 1, "[N]")
+    if not shape_of(bank_labels)[0]:
+        raise ValueError("neighbor_votes: bank_labels are empty, expected [N]")
     similarities, indices = neighbors
     missing = indices < 0
     if temperature is None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_whole
+from ltjax._checks import check_choice, check_rank, check_whole, dtype_of
 from ltjax.metrics._ranks import class_rows, label_rows, tie_bounds
 from ltjax.metrics.auc import average_precision
 
@@ -191,14 +191,11 @@ def mean_average_precision(
         >>> mean_average_precision(scores, labels, groups={"few": [False, True]})
         {'all': 1.0, 'few': 1.0}
     """
-    if np.ndim(scores) != 2:
-        raise ValueError(
-            f"mean_average_precision: scores have shape {np.shape(scores)}, expected"
-            " [N, K]"
-        )
+    check_rank("mean_average_precision", "scores", scores, 2, "[N, K]")
     each = np.asarray(average_precision(scores, labels, where=where))
     result = {"all": _mean_of_numbers(each)}
     for name, members in (groups or {}).items():
+        dtype_of("mean_average_precision", f"group {name!r}", members)
         members = np.asarray(members, bool)
         if members.shape != each.shape:
             raise ValueError(

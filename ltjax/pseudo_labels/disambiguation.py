@@ -13,6 +13,7 @@ from ltjax._checks import (
     check_choice,
     check_class_vector,
     check_floating,
+    check_integers,
     check_rank,
     check_where,
     dtype_of,
@@ -165,7 +166,7 @@ def read_confidences(
     caller = "read_confidences"
     possible = _checked_table(caller, table, index, candidates)
     table = jnp.asarray(table)
-    rows = table[index]
+    rows = table[jnp.asarray(index).astype(jnp.int32)]
     if start is None:
         even = possible.astype(table.dtype)
         start = even / jnp.maximum(jnp.sum(even, axis=-1, keepdims=True), 1)
@@ -221,6 +222,7 @@ def _checked_candidates(caller, candidates) -> jax.Array:
 def _checked_table(caller, table, index, rows) -> jax.Array:
     check_rank(caller, "table", table, 2, "[N, K]")
     check_rank(caller, "index", index, 1, "[B]")
+    check_integers(caller, "index", index)
     expected = (shape_of(index)[0], shape_of(table)[1])
     if shape_of(rows) != expected:
         raise ValueError(

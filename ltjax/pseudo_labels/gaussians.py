@@ -7,11 +7,11 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import (
     check_choice,
+    check_counts,
     check_integers,
     check_range,
     check_rank,
     check_where,
-    dtype_of,
     shape_of,
 )
 from ltjax.class_stats import count_labels
@@ -145,7 +145,7 @@ def calibrate_tail(
         check_range(caller, "confidence", confidence, low=0, high=1)
     means, covariances, kept = gaussians
     num_classes, dim = means.shape
-    dtype_of(caller, "class_counts", class_counts)
+    check_counts(caller, class_counts)
     counts = np.asarray(class_counts)
     if counts.shape != (num_classes,):
         raise ValueError(

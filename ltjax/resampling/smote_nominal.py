@@ -15,6 +15,7 @@ from ltjax._checks import (
     check_choice,
     check_integers,
     check_range,
+    check_rank,
     dtype_of,
     is_concrete,
 )
@@ -249,6 +250,7 @@ def value_difference_table(
     check_range("value_difference_table", "power", power, low=0.0, open_low=True)
     caller = "value_difference_table"
     check_integers(caller, "codes", codes)
+    check_rank(caller, "codes", codes, 1, "[N]")
     codes = np.asarray(codes).astype(np.int64)
     labels = check_labels(caller, labels, len(codes))
     if num_values is None:
