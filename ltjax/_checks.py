@@ -120,6 +120,7 @@ def check_logits_labels(caller: str, logits, labels, *, soft: bool = False) -> N
         raise ValueError(
             f"{caller}: logits has shape {shape}, expected [B, K] (classes last)"
         )
+    check_classes_last(caller, "logits", logits)
     label_dtype = dtype_of(caller, "labels", labels)
     if jnp.issubdtype(label_dtype, jnp.integer):
         if shape_of(labels) != shape[:-1]:

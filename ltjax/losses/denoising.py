@@ -91,7 +91,7 @@ def noised(images: ArrayLike, noise: ArrayLike, kept: ArrayLike) -> jax.Array:
         >>> noised(jnp.full((1, 2), 2.0), jnp.ones((1, 2)), jnp.array([0.36])).tolist()
         [[2.0, 2.0]]
     """
-    x, noise = _pair("noised", "noise", images, noise)
+    x, noise = _pair("noised", images=images, noise=noise)
     signal, spread = _levels("noised", "kept", kept, x)
     return signal * x + spread * noise
 
@@ -126,8 +126,8 @@ def denoising(
         Ho, Jain, Abbeel, NeurIPS 2020, equation 14 ("simple"); the mean over entries
         instead of their sum, as in the released code.
     """
-    check_where("denoising", where, shape_of(noise)[:1])
-    told, noise = _pair("denoising", "predicted", noise, predicted)[::-1]
+    noise, told = _pair("denoising", noise=noise, predicted=predicted)
+    check_where("denoising", where, told.shape[:1])
     told, noise = mask_rows(where, told, noise) if where is not None else (told, noise)
     return jnp.mean(jnp.square(told - noise), axis=tuple(range(1, told.ndim)))
 
@@ -153,7 +153,7 @@ def clean_estimate(noisy: ArrayLike, predicted: ArrayLike, kept: ArrayLike):
         >>> clean_estimate(jnp.full((1, 1), 2.0), jnp.ones((1, 1)), 0.36).tolist()
         [[2.0]]
     """
-    x, predicted = _pair("clean_estimate", "predicted", noisy, predicted)
+    x, predicted = _pair("clean_estimate", noisy=noisy, predicted=predicted)
     signal, spread = _levels("clean_estimate", "kept", kept, x, positive=True)
     return (x - spread * predicted) / signal
 
@@ -192,12 +192,16 @@ def ddim_step(
     return signal * clean + spread * at_least_float32(predicted)
 
 
-def _pair(caller: str, name: str, x, other) -> tuple[jax.Array, jax.Array]:
-    dtype_of(caller, name, other)
-    if not shape_of(x) or shape_of(x) != shape_of(other):
+def _pair(caller: str, **pair: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Both in float32 at least, of one shape [B, ...]."""
+    (first, x), (second, other) = pair.items()
+    dtype_of(caller, first, x)
+    dtype_of(caller, second, other)
+    if not shape_of(x):
+        raise ValueError(f"{caller}: {first} is a scalar, expected [B, ...]")
+    if shape_of(x) != shape_of(other):
         raise ValueError(
-            f"{caller}: {name} has shape {shape_of(other)}, expected"
-            f" {shape_of(x) or '[B, ...]'}"
+            f"{caller}: {second} has shape {shape_of(other)}, expected {shape_of(x)}"
         )
     return at_least_float32(x), at_least_float32(other)
 
