@@ -71,7 +71,7 @@ def check_compared(caller: str, name: str, labels) -> None:
     JAX would cut 2^32 + 1 to 1 without a word, and make two classes one.
     """
     check_integers(caller, name, labels)
-    if isinstance(labels, jax.Array):  # as wide as JAX can hold, or traced
+    if not is_concrete(labels):
         return
     known = np.asarray(labels)
     wide = known[(known < -(2**31)) | (known >= 2**31)]
@@ -92,6 +92,18 @@ def class_axis(caller: str, name: str, x) -> int:
     return shape_of(x)[-1]
 
 
+def check_classes_last(caller: str, name: str, x) -> int:
+    """K of floating predictions [..., K] of at least one class."""
+    check_floating(caller, name, x)
+    classes = class_axis(caller, name, x)
+    if classes < 1:
+        raise ValueError(
+            f"{caller}: {name} has shape {shape_of(x)}, expected at least one class"
+            " (last axis)"
+        )
+    return classes
+
+
 def check_rank(caller: str, name: str, x, rank: int, letters: str) -> None:
     dtype_of(caller, name, x)
     if len(shape_of(x)) != rank:
@@ -108,6 +120,7 @@ def check_logits_labels(caller: str, logits, labels, *, soft: bool = False) -> N
         raise ValueError(
             f"{caller}: logits has shape {shape}, expected [B, K] (classes last)"
         )
+    check_classes_last(caller, "logits", logits)
     label_dtype = dtype_of(caller, "labels", labels)
     if jnp.issubdtype(label_dtype, jnp.integer):
         if shape_of(labels) != shape[:-1]:
@@ -159,7 +172,8 @@ def check_counts(
     name: str = "class_counts",
 ) -> None:
     """Checks `class_counts` [K]: the length, and the numbers where readable."""
-    dtype_of(caller, name, class_counts)
+    if dtype_of(caller, name, class_counts) == jnp.bool_:
+        raise TypeError(f"{caller}: {name} has dtype bool, expected counts")
     if num_classes is None:
         check_rank(caller, name, class_counts, 1, "[K]")
     elif shape_of(class_counts) != (num_classes,):

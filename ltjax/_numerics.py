@@ -81,10 +81,13 @@ def class_indices(labels) -> jax.Array:
             cut to 32 bits before; convert such labels outside.
 
     Returns:
-        [...] int32; labels of another kind than integers come back as they are.
+        [...] int32; labels of another kind than integers come back as they are, except
+        an empty list, which has no kind.
     """
     if not isinstance(labels, jax.Array):
         labels = np.asarray(labels)
+    if labels.shape == (0,):
+        return jnp.zeros((0,), jnp.int32)
     if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.dtype == jnp.int32:
         return jnp.asarray(labels)
     xp: Any = np if isinstance(labels, np.ndarray) else jnp

@@ -100,6 +100,8 @@ def cross_log_sum_exp(
     Returns:
         [A] of the dtype of the queries; -inf for a query without keys.
     """
+    if not keys.shape[0]:
+        return jnp.full(queries.shape[:1], -jnp.inf, queries.dtype)
     queries, rows = jax.tree.map(lambda x: by_rows(x, queries), (queries, rows))
     keys, columns = jax.tree.map(everywhere, (keys, columns))
     return _cross(queries, keys, rows, columns, block or keys.shape[0])

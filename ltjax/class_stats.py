@@ -415,6 +415,8 @@ def imbalance_factor(class_counts: ArrayLike) -> float:
         20.0
     """
     counts = _counts("imbalance_factor", class_counts)
+    if not counts.size:
+        raise ValueError("imbalance_factor: class_counts are empty, expected [K]")
     if np.any(counts <= 0):
         empty = int(np.flatnonzero(counts <= 0)[0])
         raise ValueError(f"imbalance_factor: class {empty} has count 0, expected > 0")

@@ -24,6 +24,26 @@ def test_concrete_and_traced():
     ("call", "error", "message"),
     [
         (
+            lambda: checks.check_classes_last("f", "x", np.float32(1)),
+            ValueError,
+            r"f: x is a scalar, expected \[..., K\]",
+        ),
+        (
+            lambda: checks.check_classes_last("f", "x", np.ones((2, 0))),
+            ValueError,
+            r"f: x has shape \(2, 0\), expected at least one class",
+        ),
+        (
+            lambda: checks.check_counts("f", np.array([True, False])),
+            TypeError,
+            "f: class_counts has dtype bool, expected counts",
+        ),
+        (
+            lambda: checks.check_compared("f", "x", jnp.array([2**31], jnp.uint32)),
+            ValueError,
+            "f: x hold 2147483648, expected integers that int32 holds",
+        ),
+        (
             lambda: checks.check_floating("f", "x", np.ones(2, int)),
             TypeError,
             r"f: x has dtype int\d+, expected floating point",

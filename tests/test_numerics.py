@@ -89,6 +89,7 @@ def test_class_indices(x64, on_device):
 def test_class_indices_of_lists_and_of_what_is_no_index():
     assert numerics.class_indices([0, 2**32 + 1, -(2**32)]).tolist() == [0, -1, -1]
     assert numerics.class_indices(np.ones(2)).dtype == jnp.float32
+    assert numerics.class_indices([]).dtype == jnp.int32
     traced = jax.jit(numerics.class_indices)(np.array([2**32 - 1, 5], np.uint32))
     assert traced.tolist() == [-1, 5]
 

@@ -7,7 +7,7 @@ example must serve twice, in cross-fitting.
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range
+from ltjax._checks import check_range, check_rank
 from ltjax._numerics import host
 from ltjax.class_stats import count_labels
 
@@ -43,6 +43,7 @@ def holdout_indices(
         open_low=True,
         open_high=True,
     )
+    check_rank("holdout_indices", "labels", labels, 1, "[N]")
     known = host(labels)
     counts = count_labels(known, num_classes)
     # 1e-9: a product such as 0.29 * 100 must not fall below the integer it stands for.
@@ -94,6 +95,7 @@ def crossfit_folds(
         [2, 2, 2, 2, 2]
     """
     check_range("crossfit_folds", "num_folds", num_folds, low=2)
+    check_rank("crossfit_folds", "labels", labels, 1, "[N]")
     known = host(labels)
     count_labels(known, num_classes)
     folds = np.empty(known.size, np.int64)

@@ -19,11 +19,13 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import (
     check_class_vector,
+    check_floating,
     check_logits_labels,
     check_range,
     check_rank,
     check_where,
     check_whole,
+    dtype_of,
     is_concrete,
     shape_of,
 )
@@ -66,6 +68,9 @@ def _checked(caller, features, labels, class_weights, num_classes, where):
     """Features, labels, and weights w / N [N], zero for rows that do not count."""
     check_whole(caller, "num_classes", num_classes, low=1)
     check_rank(caller, "features", features, 2, "[N, D]")
+    check_floating(caller, "features", features)
+    if not shape_of(features)[1]:
+        raise ValueError(f"{caller}: features has shape {shape_of(features)}, D is 0")
     check_logits_labels(caller, features, labels)
     check_where(caller, where, shape_of(labels))
     dtype = jnp.result_type(jnp.float32, features)
@@ -328,6 +333,7 @@ def probe_logits(probe: LinearProbe, features: ArrayLike) -> jax.Array:
         [[2.0, 3.0]]
     """
     dim = shape_of(probe.kernel)[0]
+    dtype_of("probe_logits", "features", features)
     if len(shape_of(features)) != 2 or shape_of(features)[1] != dim:
         raise ValueError(
             f"probe_logits: features has shape {shape_of(features)}, expected"
@@ -371,6 +377,7 @@ def probe_rows(
         ICML 2022 (100-shot and 50-shot); Kukleva et al., ICLR 2023 (the smallest
         class count of the long-tailed set).
     """
+    check_rank("probe_rows", "labels", labels, 1, "[N]")
     known = host(labels)
     counts = count_labels(known, num_classes)
     if isinstance(per_class, str) and per_class != "smallest":

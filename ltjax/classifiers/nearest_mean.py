@@ -130,7 +130,7 @@ def update_class_sums(
     check_where(name, where, shape_of(labels))
     features = mask_rows(where, at_least_float32(features))
     labels = class_indices(labels)
-    counted = jnp.ones(labels.shape, bool) if where is None else where
+    counted = jnp.ones(labels.shape, bool) if where is None else jnp.asarray(where)
     valid = (labels >= 0) & (labels < num_classes)
     # Rows that must not count go to an extra segment, which is cut off.
     segment = jnp.where(counted & valid, labels, num_classes)
@@ -194,6 +194,9 @@ def transform_features(
         [0.6000000238418579, 0.800000011920929]
     """
     check_choice("transform_features", "transform", transform, _TRANSFORMS)
+    check_floating("transform_features", "features", features)
+    if not shape_of(features):
+        raise ValueError("transform_features: features is a scalar, expected [..., D]")
     features = at_least_float32(features)
     if transform == "none":
         return features
@@ -318,6 +321,7 @@ def class_mean_scores(
         divided by D; the constant changes no decision and is left out.
     """
     check_choice("class_mean_scores", "score", score, ("euclidean", "dot"))
+    check_floating("class_mean_scores", "features", features)
     dim = classifier.means.shape[1]
     if len(shape_of(features)) != 2 or shape_of(features)[1] != dim:
         raise ValueError(

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from ltjax._checks import (
     check_choice,
     check_class_vector,
+    check_classes_last,
     check_floating,
     check_rank,
     check_whole,
@@ -141,7 +142,7 @@ def tau_normalize_logits(
         was trained with one.
     """
     name = "tau_normalize_logits"
-    check_floating(name, "logits", logits)
+    check_classes_last(name, "logits", logits)
     check_choice(name, "bias_mode", bias_mode, ("drop", "keep"))
     num_classes = shape_of(logits)[-1]
     scale = inverse_norm_scale(weights, tau=tau)
@@ -180,7 +181,7 @@ def learnable_weight_scaling(logits: ArrayLike, scale: ArrayLike) -> jax.Array:
         Kang et al., ICLR 2020, section 4.4.
     """
     name = "learnable_weight_scaling"
-    check_floating(name, "logits", logits)
+    check_classes_last(name, "logits", logits)
     check_class_vector(name, "scale", scale, shape_of(logits)[-1])
     logits = at_least_float32(logits)
     return logits * _over_classes(jnp.asarray(scale, logits.dtype), logits)

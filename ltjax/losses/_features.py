@@ -35,12 +35,12 @@ def check_labels(caller: str, name: str, labels: ArrayLike, size: int) -> None:
         )
 
 
-def check_queue(caller: str, queue: ArrayLike, dim: int) -> None:
+def check_queue(caller: str, queue: ArrayLike, dim: int, name: str = "queue") -> None:
     """Checks that `queue` is [Q, dim] float."""
-    check_floating(caller, "queue", queue)
+    check_floating(caller, name, queue)
     if len(shape_of(queue)) != 2 or shape_of(queue)[1] != dim:
         raise ValueError(
-            f"{caller}: queue has shape {shape_of(queue)}, expected [Q, {dim}]"
+            f"{caller}: {name} has shape {shape_of(queue)}, expected [Q, {dim}]"
         )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from ltjax._checks import (
     check_choice,
+    check_classes_last,
     check_floating,
     check_integers,
     check_where,
@@ -64,6 +65,7 @@ def prepare_pairs(caller, scores, labels, where, pairs="ovo") -> Pairs:
     if rank == 1:
         return binary_pairs(caller, scores, labels, where)
     if rank == 2:
+        check_classes_last(caller, "scores", scores)
         return _classes(caller, scores, labels, where, pairs)
     raise ValueError(
         f"{caller}: scores have shape {shape_of(scores)}, expected [B] (binary) or"
@@ -100,10 +102,11 @@ def check_binary_labels(caller, labels, shape, where=None) -> None:
         raise ValueError(
             f"{caller}: labels have shape {shape_of(labels)}, expected {shape}"
         )
+    check_where(caller, where, shape[:1])
     if is_concrete(labels, where):
         values = host(labels)
         bad = (values != 0) & (values != 1)
-        if where is not None and shape_of(where) == shape[:1]:
+        if where is not None:
             bad &= np.asarray(host(where)).reshape(shape[:1] + (1,) * (bad.ndim - 1))
         if bad.any():
             raise ValueError(

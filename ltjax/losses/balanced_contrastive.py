@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_floating, check_range, check_where, shape_of
+from ltjax._checks import (
+    check_classes_last,
+    check_floating,
+    check_range,
+    check_where,
+    shape_of,
+)
 from ltjax._numerics import class_lookup, class_rows, l2_normalize, mask_values
 from ltjax._similarity_blocks import Side, check_block, everywhere, self_log_sum_exp
 from ltjax.losses._features import check_labels, per_view, unit_rows
@@ -71,7 +77,7 @@ def balanced_contrastive(
             " [B, V, D]"
         )
     check_floating(name, "features", features)
-    check_floating(name, "centers", centers)
+    check_classes_last(name, "centers", centers)
     size, dim = shape_of(features)[0], shape_of(features)[-1]
     if len(shape_of(centers)) != 2 or shape_of(centers)[0] != dim:
         raise ValueError(

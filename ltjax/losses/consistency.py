@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, shape_of
+from ltjax._checks import check_choice, dtype_of, shape_of
 from ltjax._numerics import mask_rows, mask_values, nan_outside
 from ltjax.losses._affine import (
     affine_cross_entropy,
@@ -76,6 +76,7 @@ def consistency(
     else:
         loss = _squared_error(z, target)
     if weights is not None:
+        dtype_of(caller, "weights", weights)
         if shape_of(weights) != shape_of(loss):
             raise ValueError(
                 f"{caller}: weights have shape {shape_of(weights)}, expected"

@@ -13,7 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, check_where, shape_of
+from ltjax._checks import (
+    check_choice,
+    check_where,
+    check_whole,
+    dtype_of,
+    is_concrete,
+    shape_of,
+)
 from ltjax._numerics import at_least_float32, mask_rows
 
 SCHEDULES = ("cosine", "linear", "scaled_linear")
@@ -37,6 +44,7 @@ def noise_schedule(schedule: str = "cosine", *, steps: int = 1000) -> np.ndarray
 
     Raises:
         ValueError: for an unknown schedule or T < 1.
+        TypeError: if T is not an integer.
 
     Example:
         >>> noise_schedule("linear", steps=1000)[[0, 1, 1000]].round(5).tolist()
@@ -48,7 +56,7 @@ def noise_schedule(schedule: str = "cosine", *, steps: int = 1000) -> np.ndarray
         Rombach et al., CVPR 2022, released configs (scaled linear).
     """
     check_choice("noise_schedule", "schedule", schedule, SCHEDULES)
-    check_range("noise_schedule", "steps", steps, low=1)
+    check_whole("noise_schedule", "steps", steps, low=1)
     if schedule == "cosine":
         time = np.arange(steps + 1) / steps
         level = (time + _COSINE_OFFSET) / (1 + _COSINE_OFFSET) * np.pi / 2
@@ -71,7 +79,7 @@ def noised(images: ArrayLike, noise: ArrayLike, kept: ArrayLike) -> jax.Array:
     Args:
         images: [B, ...] float, x_0.
         noise: [B, ...] float, epsilon.
-        kept: [B] or scalar, :math:`\bar\alpha` of each row.
+        kept: [B] in [0, 1], or a scalar; :math:`\bar\alpha` of each row.
 
     Returns:
         [B, ...] float32.
@@ -83,8 +91,8 @@ def noised(images: ArrayLike, noise: ArrayLike, kept: ArrayLike) -> jax.Array:
         >>> noised(jnp.full((1, 2), 2.0), jnp.ones((1, 2)), jnp.array([0.36])).tolist()
         [[2.0, 2.0]]
     """
-    x, noise = _pair("noised", "noise", images, noise)
-    signal, spread = _levels(kept, x)
+    x, noise = _pair("noised", images=images, noise=noise)
+    signal, spread = _levels("noised", "kept", kept, x)
     return signal * x + spread * noise
 
 
@@ -118,8 +126,8 @@ def denoising(
         Ho, Jain, Abbeel, NeurIPS 2020, equation 14 ("simple"); the mean over entries
         instead of their sum, as in the released code.
     """
-    check_where("denoising", where, shape_of(noise)[:1])
-    told, noise = _pair("denoising", "predicted", noise, predicted)[::-1]
+    noise, told = _pair("denoising", noise=noise, predicted=predicted)
+    check_where("denoising", where, told.shape[:1])
     told, noise = mask_rows(where, told, noise) if where is not None else (told, noise)
     return jnp.mean(jnp.square(told - noise), axis=tuple(range(1, told.ndim)))
 
@@ -133,7 +141,7 @@ def clean_estimate(noisy: ArrayLike, predicted: ArrayLike, kept: ArrayLike):
     Args:
         noisy: [B, ...] float, x_t.
         predicted: [B, ...] float.
-        kept: [B] or scalar, :math:`\bar\alpha_t > 0`.
+        kept: [B] in (0, 1], or a scalar; :math:`\bar\alpha_t`.
 
     Returns:
         [B, ...] float32.
@@ -145,8 +153,8 @@ def clean_estimate(noisy: ArrayLike, predicted: ArrayLike, kept: ArrayLike):
         >>> clean_estimate(jnp.full((1, 1), 2.0), jnp.ones((1, 1)), 0.36).tolist()
         [[2.0]]
     """
-    x, predicted = _pair("clean_estimate", "predicted", noisy, predicted)
-    signal, spread = _levels(kept, x)
+    x, predicted = _pair("clean_estimate", noisy=noisy, predicted=predicted)
+    signal, spread = _levels("clean_estimate", "kept", kept, x, positive=True)
     return (x - spread * predicted) / signal
 
 
@@ -161,8 +169,9 @@ def ddim_step(
     Args:
         noisy: [B, ...] float, x_t.
         predicted: [B, ...] float, the noise that the network sees in it.
-        kept: [B] or scalar, :math:`\bar\alpha_t > 0`.
-        kept_next: likewise, :math:`\bar\alpha_s`; 1 gives the clean estimate.
+        kept: [B] in (0, 1], or a scalar; :math:`\bar\alpha_t`.
+        kept_next: [B] in [0, 1], or a scalar; :math:`\bar\alpha_s`. 1 gives the clean
+            estimate.
 
     Returns:
         [B, ...] float32.
@@ -179,19 +188,43 @@ def ddim_step(
         with sigma = 0.
     """
     clean = clean_estimate(noisy, predicted, kept)
-    return noised(clean, predicted, kept_next)
+    signal, spread = _levels("ddim_step", "kept_next", kept_next, clean)
+    return signal * clean + spread * at_least_float32(predicted)
 
 
-def _pair(caller: str, name: str, x, other) -> tuple[jax.Array, jax.Array]:
+def _pair(caller: str, **pair: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Both in float32 at least, of one shape [B, ...]."""
+    (first, x), (second, other) = pair.items()
+    dtype_of(caller, first, x)
+    dtype_of(caller, second, other)
+    if not shape_of(x):
+        raise ValueError(f"{caller}: {first} is a scalar, expected [B, ...]")
     if shape_of(x) != shape_of(other):
         raise ValueError(
-            f"{caller}: {name} has shape {shape_of(other)}, expected {shape_of(x)}"
+            f"{caller}: {second} has shape {shape_of(other)}, expected {shape_of(x)}"
         )
     return at_least_float32(x), at_least_float32(other)
 
 
-def _levels(kept, x) -> tuple[jax.Array, jax.Array]:
+def _levels(
+    caller: str, name: str, kept, x, *, positive: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """Factors of image and noise, against x [B, ...]."""
+    dtype_of(caller, name, kept)
+    if shape_of(kept) not in ((), x.shape[:1]):
+        raise ValueError(
+            f"{caller}: {name} has shape {shape_of(kept)}, expected a scalar or"
+            f" {x.shape[:1]}, one for each row"
+        )
+    if is_concrete(kept):
+        shares = np.asarray(kept)
+        above = shares > 0 if positive else shares >= 0
+        wrong = shares[~(above & (shares <= 1))]
+        if wrong.size:
+            raise ValueError(
+                f"{caller}: {name} is {wrong[0]}, expected numbers in"
+                f" {'(' if positive else '['}0, 1]"
+            )
     kept = jnp.asarray(kept, x.dtype)
     kept = kept.reshape(kept.shape + (1,) * (x.ndim - kept.ndim))
     return jnp.sqrt(kept), jnp.sqrt(1 - kept)

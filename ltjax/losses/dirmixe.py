@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, shape_of
+from ltjax._checks import check_choice, check_range, check_rank, check_whole, shape_of
 from ltjax._numerics import mask_rows, mask_values
 from ltjax.losses._affine import check_positive_counts
 from ltjax.losses.experts import prepare_experts, reversed_prior
@@ -73,10 +73,7 @@ def sample_priors(
         Yang et al., "Harnessing Hierarchical Label Distribution Variations in Test
         Agnostic Long-tail Recognition", ICML 2024.
     """
-    if num_draws < 1:
-        raise ValueError(
-            f"sample_priors: num_draws is {num_draws}, expected at least 1"
-        )
+    check_whole("sample_priors", "num_draws", num_draws, low=1)
     size = shape_of(class_counts)[0] if shape_of(class_counts) else 0
     check_positive_counts("sample_priors", class_counts, size)
     check_range("sample_priors", "concentration", concentration, low=0, open_low=True)
@@ -229,10 +226,7 @@ def semi_variance(losses: ArrayLike, *, ddof: str = "above") -> jax.Array:
         Yang et al., ICML 2024 ("population") and the released code ("above").
     """
     check_choice("semi_variance", "ddof", ddof, ("above", "population"))
-    if len(shape_of(losses)) != 1:
-        raise ValueError(
-            f"semi_variance: losses have shape {shape_of(losses)}, expected [T]"
-        )
+    check_rank("semi_variance", "losses", losses, 1, "[T]")
     losses = jnp.asarray(losses)
     excess = losses - jnp.mean(losses)
     above = excess > 0

@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import (
     check_choice,
+    check_classes_last,
     check_floating,
     check_integers,
     check_range,
@@ -122,7 +123,7 @@ def dot_regression(
 
 def _prepare(caller, features, labels, frame, where):
     check_floating(caller, "features", features)
-    check_floating(caller, "frame", frame)
+    check_classes_last(caller, "frame", frame)
     check_rank(caller, "features", features, 2, "[B, D]")
     check_rank(caller, "frame", frame, 2, "[D, K]")
     if shape_of(features)[1] != shape_of(frame)[0]:

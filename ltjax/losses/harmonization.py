@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import (
     check_class_vector,
+    check_classes_last,
     check_floating,
     check_range,
     check_rank,
@@ -63,6 +64,7 @@ def harmonized_logits(features: ArrayLike, frame: ArrayLike) -> jax.Array:
     """
     check_rank("harmonized_logits", "features", features, 2, "[B, D]")
     check_floating("harmonized_logits", "features", features)
+    check_classes_last("harmonized_logits", "frame", frame)
     if len(shape_of(frame)) != 2 or shape_of(frame)[0] != shape_of(features)[1]:
         raise ValueError(
             f"harmonized_logits: frame has shape {shape_of(frame)}, expected"

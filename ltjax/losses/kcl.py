@@ -11,7 +11,7 @@ from ltjax._checks import (
     check_where,
     shape_of,
 )
-from ltjax._numerics import mask_rows, mask_values
+from ltjax._numerics import class_indices, mask_rows, mask_values
 from ltjax._similarity_blocks import Side, check_block, cross_log_sum_exp, everywhere
 from ltjax.losses._features import (
     check_labels,
@@ -20,6 +20,9 @@ from ltjax.losses._features import (
     key_bias,
     unit_rows,
 )
+
+# What stands in the place of a class: no two of them meet.
+_UNLABELLED, _CHOSEN, _NO_CLASS = -1, -2, -3
 
 
 def kcl(
@@ -50,10 +53,11 @@ def kcl(
     Args:
         queries: [B, D] float, of the trained network, any norm.
         keys: [B, D] float, of the momentum network on the other view, any norm.
-        labels: [B] int >= 0; they are only compared.
+        labels: [B] int; they are only compared. The own key is the only positive where
+            they are negative.
         queue: [Q, D] float, unit rows.
         queue_labels: [Q] int; negative for entries without a label, which are negatives
-            of all.
+            of all. In jit, unsigned labels that int32 does not hold count as negative.
         k: most positives from the queue, in queue order; may be traced.
         temperature: T > 0, may be traced.
         unchosen: further entries of the anchor's label are "masked" out, or stay as
@@ -104,12 +108,15 @@ def kcl(
     queries, keys = unit_rows(where, queries, keys)
     filled = mask_rows(queue_where, jnp.asarray(queue).astype(queries.dtype))
     keys, filled = jax.lax.stop_gradient((keys, everywhere(filled)))
+    if not shape_of(queue)[0]:  # the own key alone, of probability 1
+        return mask_values(0 * jnp.sum(queries, axis=1), where)
     queries /= jnp.asarray(temperature).astype(queries.dtype)
-    labels = jnp.asarray(labels).astype(jnp.int32)
-    own = everywhere(jnp.asarray(queue_labels).astype(jnp.int32))
-    own = jnp.maximum(own, -1)
+    labels = class_indices(labels)
+    labels = jnp.where(labels < 0, _NO_CLASS, labels)
+    own = everywhere(class_indices(queue_labels))
+    own = jnp.where(own < 0, _UNLABELLED, own)
     if queue_where is not None:
-        own = jnp.where(everywhere(queue_where), own, -1)
+        own = jnp.where(everywhere(queue_where), own, _UNLABELLED)
 
     # A class is known by the place of its first entry in the sorted queue, so that any
     # labels will do, and an entry's rank in its class by the distance from it.
@@ -130,7 +137,7 @@ def kcl(
 
     bias = key_bias(queue_where, filled)
     if unchosen == "masked":
-        sides = Side(ids=labels), Side(bias=bias, ids=jnp.where(chosen, -2, own))
+        sides = Side(ids=labels), Side(bias=bias, ids=jnp.where(chosen, _CHOSEN, own))
     else:
         sides = Side(), Side(bias=bias)
     positive = jnp.sum(queries * keys, axis=1)

@@ -28,6 +28,7 @@ from ltjax._checks import (
     check_floating,
     check_range,
     check_where,
+    dtype_of,
     shape_of,
 )
 from ltjax._numerics import at_least_float32, mask_rows, mask_values
@@ -211,6 +212,8 @@ def song(
     """
     caller = "song"
     check_floating(caller, "scores", scores)
+    dtype_of(caller, "relevance", relevance)
+    dtype_of(caller, "averages", averages)
     shape = shape_of(scores)
     if len(shape) != 2:
         raise ValueError(f"{caller}: scores have shape {shape}, expected [B, L]")

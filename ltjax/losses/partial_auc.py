@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, shape_of
+from ltjax._checks import check_choice, check_floating, check_range, shape_of
 from ltjax.losses._pairs import (
     Pairs,
     binary_pairs,
@@ -277,6 +277,7 @@ def update_cvar_thresholds(
     References:
         Zhu et al., "When AUC meets DRO", ICML 2022, Algorithm 1 (SOPA).
     """
+    check_floating("update_cvar_thresholds", "thresholds", thresholds)
     given = jnp.asarray(thresholds)
 
     def total(u):

@@ -57,7 +57,7 @@ def selected_contrast(
     caller = "selected_contrast"
     check_rank(caller, "queries", queries, 2, "[B, D]")
     size, dim = shape_of(queries)
-    check_queue(caller, bank, dim)
+    check_queue(caller, bank, dim, "bank")
     if shape_of(positive) != (size, shape_of(bank)[0]):
         raise ValueError(
             f"{caller}: positive has shape {shape_of(positive)}, expected"

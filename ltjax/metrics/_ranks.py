@@ -5,16 +5,18 @@ import numpy as np
 from ltjax._checks import check_where, dtype_of
 
 
-def binary_rows(caller, scores, labels, where):
+def binary_rows(caller, scores, labels, where, *, names=("scores", "labels")):
     """Scores [N] float64 and positives [N] bool of the rows that count."""
-    scores, labels, where = _rows(caller, scores, labels, where, 1, "[N]")
+    scores, labels, where = _rows(caller, scores, labels, where, 1, "[N]", names)
     if labels.shape != scores.shape:
         raise ValueError(
-            f"{caller}: labels have shape {labels.shape}, expected {scores.shape}"
+            f"{caller}: {names[1]} have shape {labels.shape}, expected {scores.shape}"
+            f" as {names[0]}"
         )
     scores, labels = scores[where], labels[where]
-    _check_finite_order(caller, scores)
-    return scores, _is_one(caller, "a label", labels)
+    _check_finite_order(caller, scores, names[0])
+    said = "a label" if names[1] == "labels" else f"an entry of {names[1]}"
+    return scores, _is_one(caller, said, labels)
 
 
 def class_rows(caller, scores, labels, where):
@@ -55,13 +57,13 @@ def label_rows(caller, scores, relevant, where=None, *, name="relevant"):
     return scores, _is_one(caller, f"an entry of {name}", relevant)
 
 
-def _rows(caller, scores, labels, where, rank, letters):
-    dtype_of(caller, "scores", scores)
-    dtype_of(caller, "labels", labels)
+def _rows(caller, scores, labels, where, rank, letters, names=("scores", "labels")):
+    for name, values in zip(names, (scores, labels), strict=True):
+        dtype_of(caller, name, values)
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != rank:
         raise ValueError(
-            f"{caller}: scores have shape {scores.shape}, expected {letters}"
+            f"{caller}: {names[0]} have shape {scores.shape}, expected {letters}"
         )
     check_where(caller, where, scores.shape[:1])
     where = np.ones(len(scores), bool) if where is None else np.asarray(where)
@@ -69,12 +71,12 @@ def _rows(caller, scores, labels, where, rank, letters):
     return scores.astype(np.float64), labels, where
 
 
-def _check_finite_order(caller, scores) -> None:
+def _check_finite_order(caller, scores, name="scores") -> None:
     unordered = np.isnan(scores)
     bad = np.flatnonzero(unordered if scores.ndim == 1 else unordered.any(axis=1))
     if bad.size:
         raise ValueError(
-            f"{caller}: scores of row {bad[0]} are NaN, which have no place in an order"
+            f"{caller}: {name} of row {bad[0]} are NaN, which have no place in an order"
         )
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_rank
+from ltjax._checks import check_choice, check_rank, dtype_of, shape_of
 from ltjax.metrics._ranks import (
     binary_rows,
     class_rows,
@@ -216,9 +216,12 @@ def group_auc(
         >>> group_auc(matrix, groups)["tail", "head"]
         1.0
     """
+    dtype_of("group_auc", "matrix", matrix)
     matrix = np.asarray(matrix, np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"group_auc: matrix has shape {matrix.shape}, expected [K, K]")
+    for name, group in groups.items():
+        dtype_of("group_auc", f"group {name!r}", group)
     members = {name: np.asarray(group, bool) for name, group in groups.items()}
     for name, group in members.items():
         if group.shape != matrix.shape[:1]:
@@ -257,11 +260,11 @@ def average_precision(
         >>> round(average_precision([0.9, 0.8, 0.7], [1, 0, 1]), 6)
         0.833333
     """
-    if np.ndim(scores) != 2:
+    if len(shape_of(scores)) != 2:
         return _average_precision(
             *binary_rows("average_precision", scores, labels, where)
         )
-    if np.ndim(labels) == 1:
+    if len(shape_of(labels)) == 1:
         scores, labels = class_rows("average_precision", scores, labels, where)
         positive = labels[:, None] == np.arange(scores.shape[1])
     else:
@@ -310,10 +313,17 @@ def open_auc(
         Ties count half, as in the other areas; the paper's indicator is strict.
     """
     check_rank("open_auc", "known_scores", known_scores, 1, "[N_k]")
+    check_rank("open_auc", "correct", correct, 1, "[N_k]")
     check_rank("open_auc", "unknown_scores", unknown_scores, 1, "[N_u]")
-    known_scores, correct = binary_rows("open_auc", known_scores, correct, None)
+    known_scores, correct = binary_rows(
+        "open_auc", known_scores, correct, None, names=("known_scores", "correct")
+    )
     unknown_scores, _ = binary_rows(
-        "open_auc", unknown_scores, np.zeros(np.shape(unknown_scores), bool), None
+        "open_auc",
+        unknown_scores,
+        np.zeros(np.shape(unknown_scores), bool),
+        None,
+        names=("unknown_scores", "labels"),
     )
     pairs = len(known_scores) * len(unknown_scores)
     if pairs == 0:
@@ -343,6 +353,8 @@ def histogram_auc(positive: ArrayLike, negative: ArrayLike) -> HistogramAUC:
         >>> histogram_auc([0, 1, 3], [4, 3, 1])
         HistogramAUC(value=0.875, error_bound=0.09375)
     """
+    dtype_of("histogram_auc", "positive", positive)
+    dtype_of("histogram_auc", "negative", negative)
     up, down = (np.asarray(x, np.float64) for x in (positive, negative))
     if up.ndim != 1 or up.shape != down.shape:
         raise ValueError(

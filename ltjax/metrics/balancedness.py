@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
+from ltjax._checks import dtype_of
 from ltjax.metrics.classification import group_means
 
 
@@ -53,6 +54,7 @@ def balancedness(recall: ArrayLike, groups: Mapping[str, ArrayLike]) -> Balanced
         Geometric Harmonization", NeurIPS 2023, whose tables have ddof = 1 though their
         code computes ddof = 0.
     """
+    dtype_of("balancedness", "recall", recall)
     recall = np.asarray(recall, np.float64)
     found = group_means("balancedness", recall, groups)
     means = {name: group.accuracy for name, group in found.items()}

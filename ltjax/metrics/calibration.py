@@ -19,7 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_floating, class_axis, dtype_of, shape_of
+from ltjax._checks import (
+    check_classes_last,
+    check_floating,
+    dtype_of,
+    shape_of,
+)
 from ltjax._numerics import at_least_float32, namespace
 
 # Units in the last place by which a sum or mean of probabilities may exceed 1.
@@ -62,8 +67,7 @@ def top_confidence(logits: ArrayLike) -> jax.Array:
         >>> print(top_confidence(jnp.array([0.0, 0.0])))
         0.5
     """
-    class_axis("top_confidence", "logits", logits)
-    check_floating("top_confidence", "logits", logits)
+    check_classes_last("top_confidence", "logits", logits)
     logits = at_least_float32(logits)
     top = jnp.max(logits, axis=-1, keepdims=True)
     return 1 / jnp.sum(jnp.exp(logits - top), axis=-1)

@@ -12,12 +12,12 @@ from jax.typing import ArrayLike
 from ltjax._checks import dtype_of, shape_of
 
 
-def _columns(caller: str, vectors: ArrayLike) -> np.ndarray:
+def _columns(caller: str, vectors: ArrayLike, name: str = "vectors") -> np.ndarray:
     """Class vectors [..., D, K] in float64."""
-    dtype_of(caller, "vectors", vectors)
+    dtype_of(caller, name, vectors)
     if len(shape_of(vectors)) < 2:
         raise ValueError(
-            f"{caller}: vectors have shape {shape_of(vectors)}, expected [..., D, K],"
+            f"{caller}: {name} have shape {shape_of(vectors)}, expected [..., D, K],"
             " one column per class"
         )
     return np.asarray(vectors, np.float64)
@@ -129,7 +129,8 @@ def minority_collapse(weights: ArrayLike, few: ArrayLike) -> np.ndarray:
     References:
         Fang, He, Long, Su, PNAS 2021 (the angle between minority classifiers).
     """
-    weights = _columns("minority_collapse", weights)
+    weights = _columns("minority_collapse", weights, "weights")
+    dtype_of("minority_collapse", "few", few)
     few = np.asarray(few)
     if few.shape != weights.shape[-1:] or few.dtype != bool:
         raise ValueError(

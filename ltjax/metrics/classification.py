@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_counts
+from ltjax._checks import check_counts, dtype_of
 from ltjax.class_stats import shot_groups
 from ltjax.metrics.averages import (
     balanced_accuracy,
@@ -113,11 +113,13 @@ def group_means(
     """
     result = {}
     for name, members in groups.items():
+        dtype_of(caller, f"group {name!r}", members)
         members = np.asarray(members)
         if members.shape != values.shape[-1:] or members.dtype != bool:
             raise ValueError(
                 f"{caller}: group {name!r} is {members.dtype} {members.shape},"
-                f" expected bool {values.shape[-1:]}"
+                f" expected bool {values.shape[-1:]}, as the last axis of recall (or"
+                " IoU)"
             )
         inside = values[..., members]
         size = np.sum(~np.isnan(inside), axis=-1)

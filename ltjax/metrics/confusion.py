@@ -15,7 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_integers, check_rank, check_where, dtype_of, shape_of
+from ltjax._checks import (
+    check_integers,
+    check_rank,
+    check_where,
+    check_whole,
+    dtype_of,
+    shape_of,
+)
 from ltjax._numerics import host
 
 
@@ -59,8 +66,7 @@ def confusion_matrix(
         [[1, 1], [0, 1]]
     """
     caller = "confusion_matrix"
-    if num_classes < 1:
-        raise ValueError(f"{caller}: num_classes is {num_classes}, expected at least 1")
+    check_whole(caller, "num_classes", num_classes, low=1)
     for name, values in (("labels", labels), ("predictions", predictions)):
         check_integers(caller, name, values)
         check_rank(caller, name, values, 1, "[N]")

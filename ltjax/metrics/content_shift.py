@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range, check_rank, check_seed, shape_of
+from ltjax._checks import (
+    check_range,
+    check_rank,
+    check_seed,
+    check_whole,
+    dtype_of,
+    shape_of,
+)
 from ltjax._numerics import l2_normalize
 
 
@@ -64,7 +71,7 @@ def edge_f1(images: ArrayLike, others: ArrayLike, *, threshold: float = 0.3):
         >>> edge_f1(x, x[:, :, ::-1]).tolist(), edge_f1(x, jnp.zeros_like(x)).tolist()
         ([1.0], [0.0])
     """
-    _same_shape("edge_f1", images, others)
+    _same_shape("edge_f1", images=images, others=others)
     first, second = (sobel_edges(x) > threshold for x in (images, others))
     both = jnp.sum(first & second, axis=(1, 2))
     total = jnp.sum(first, axis=(1, 2)) + jnp.sum(second, axis=(1, 2))
@@ -89,7 +96,7 @@ def peak_signal_to_noise(images: ArrayLike, others: ArrayLike, *, peak: float = 
         >>> peak_signal_to_noise(jnp.zeros((1, 4)), jnp.full((1, 4), 0.1)).tolist()
         [20.0]
     """
-    _same_shape("peak_signal_to_noise", images, others)
+    _same_shape("peak_signal_to_noise", images=images, others=others)
     away = jnp.asarray(images, jnp.float32) - jnp.asarray(others, jnp.float32)
     error = jnp.mean(jnp.square(away), axis=tuple(range(1, away.ndim)))
     return 10 * jnp.log10(peak**2 / error)
@@ -119,7 +126,7 @@ def drift(features: ArrayLike, others: ArrayLike) -> jax.Array:
         Off-the-Shelf Generation Techniques", NeurIPS 2024 (GATE). The paper's protocol
         is not public; this is ours: DDIM from 0.6 T, a frozen encoder, the cosine.
     """
-    _same_shape("drift", features, others)
+    _same_shape("drift", features=features, others=others)
     x, y = (l2_normalize(jnp.asarray(f, jnp.float32)) for f in (features, others))
     return 1 - jnp.sum(x * y, axis=-1)
 
@@ -153,9 +160,9 @@ def linear_cka(features: ArrayLike, others: ArrayLike) -> float:
         Kornblith et al., "Similarity of Neural Network Representations Revisited",
         ICML 2019, equation 3.
     """
-    x, y = (np.asarray(f, np.float64) for f in (features, others))
-    for name, value in (("features", x), ("others", y)):
+    for name, value in (("features", features), ("others", others)):
         check_rank("linear_cka", name, value, 2, "[N, D]")
+    x, y = (np.asarray(f, np.float64) for f in (features, others))
     if len(x) != len(y):
         raise ValueError(
             f"linear_cka: others have {len(y)} rows, expected {len(x)} as features"
@@ -216,9 +223,9 @@ def gate_benefit(
     """
     caller = "gate_benefit"
     check_range(caller, "level", level, low=0, high=1, open_low=True)
-    check_range(caller, "draws", draws, low=1)
+    check_whole(caller, "draws", draws, low=1)
     check_seed(caller, "seed", seed)
-    _same_shape(caller, plain, steered)
+    _same_shape(caller, plain=plain, steered=steered)
     gain = np.asarray(plain, np.float64) - np.asarray(steered, np.float64)
     check_rank(caller, "plain", gain, 1, "[N]")
     rows = np.random.default_rng(seed).integers(0, len(gain), (draws, len(gain)))
@@ -227,9 +234,13 @@ def gate_benefit(
     return Benefit(float(gain.mean()), float(low), float(high))
 
 
-def _same_shape(caller: str, first, second) -> None:
-    if shape_of(first) != shape_of(second):
+def _same_shape(caller: str, **pair) -> None:
+    """Checks that both are arrays of numbers, with an axis for the examples."""
+    (first, one), (second, other) = pair.items()
+    dtype_of(caller, first, one)
+    dtype_of(caller, second, other)
+    if shape_of(one) != shape_of(other) or not shape_of(one):
         raise ValueError(
-            f"{caller}: shapes are {shape_of(first)} and {shape_of(second)}, expected"
-            " the same"
+            f"{caller}: {first} have shape {shape_of(one)} and {second}"
+            f" {shape_of(other)}, expected the same, at least [N]"
         )

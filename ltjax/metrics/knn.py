@@ -18,6 +18,7 @@ from ltjax._checks import (
     check_rank,
     check_where,
     check_whole,
+    dtype_of,
     shape_of,
 )
 from ltjax._numerics import class_indices, l2_normalize, mask_rows
@@ -164,6 +165,8 @@ def neighbor_votes(
     check_whole("neighbor_votes", "num_classes", num_classes, low=1)
     check_integers("neighbor_votes", "bank_labels", bank_labels)
     check_rank("neighbor_votes", "bank_labels", bank_labels, 1, "[N]")
+    if not shape_of(bank_labels)[0]:
+        raise ValueError("neighbor_votes: bank_labels are empty, expected [N]")
     similarities, indices = neighbors
     missing = indices < 0
     if temperature is None:
@@ -229,7 +232,7 @@ def knn_predict(
         Discrimination", CVPR 2018, section 3.4 (weighted votes).
     """
     name = "knn_predict"
-    if not jnp.issubdtype(jnp.result_type(bank_labels), jnp.integer):
+    if not jnp.issubdtype(dtype_of(name, "bank_labels", bank_labels), jnp.integer):
         raise TypeError(
             f"{name}: bank_labels have dtype {jnp.result_type(bank_labels)}, expected"
             " integer"

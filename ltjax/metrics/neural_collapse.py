@@ -37,7 +37,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_logits_labels, check_rank, check_where, shape_of
+from ltjax._checks import (
+    check_logits_labels,
+    check_rank,
+    check_where,
+    dtype_of,
+    shape_of,
+)
 from ltjax._numerics import at_least_float32, class_indices
 from ltjax.metrics.class_geometry import (
     equiangle_deviation,
@@ -393,6 +399,7 @@ def collapse_metrics(
         [0.0, 0.0, 0.0]
     """
     directions = np.asarray(geometry.directions, np.float64)
+    dtype_of("collapse_metrics", "weights", weights)
     weights = np.asarray(jax.device_get(weights), np.float64)
     if weights.shape != directions.shape:
         raise ValueError(

@@ -15,10 +15,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import (
+    check_class_vector,
     check_integers,
     check_logits_labels,
     check_range,
     check_rank,
+    dtype_of,
     shape_of,
 )
 
@@ -89,7 +91,8 @@ def pair_margins(
     margins = _margins(name, h @ w, labels)
     if not normalize:
         return margins
-    size = np.linalg.norm(w, axis=0).max() * np.linalg.norm(h, axis=1).max()
+    sizes = np.linalg.norm(w, axis=0), np.linalg.norm(h, axis=1)
+    size = sizes[0].max(initial=0) * sizes[1].max(initial=0)
     return margins / max(size, np.finfo(np.float64).tiny)
 
 
@@ -98,6 +101,18 @@ def margin_summary(
 ) -> MarginSummary:
     """The distribution of the margins in a few numbers; see `pair_margins`.
 
+    Args:
+        features: [N, D], as the classifier sees them.
+        vectors: [D, K], one column per class.
+        labels: [N] int in [0, K).
+
+    Returns:
+        A `MarginSummary`.
+
+    Raises:
+        ValueError: if there is no example or only one class, and as `pair_margins`.
+        TypeError: as `pair_margins`.
+
     Example:
         >>> axes = [[2.0, 0.0], [0.0, 2.0]]
         >>> margin_summary(axes, axes, [0, 1])
@@ -105,6 +120,7 @@ def margin_summary(
     """
     raw = pair_margins(features, vectors, labels, normalize=False)
     scaled = pair_margins(features, vectors, labels)
+    _check_any("margin_summary", "features", raw)
     return MarginSummary(
         float(scaled.min()),
         float(np.quantile(scaled, 0.05)),
@@ -129,7 +145,8 @@ def margin_loss_bounds(
         (lower bound, value, upper bound). The upper bound tends to :math:`q_{\min}`.
 
     Raises:
-        ValueError: if shapes disagree or a label is no class.
+        ValueError: if shapes disagree, a label is no class, or there is no example or
+            only one class.
 
     Example:
         >>> print([round(x, 4) for x in margin_loss_bounds([[0.0, 0.0]], [0])])
@@ -139,6 +156,7 @@ def margin_loss_bounds(
     check_logits_labels(name, logits, labels)
     check_rank(name, "logits", logits, 2, "[N, K]")
     margins = _margins(name, np.asarray(logits, np.float64), labels)
+    _check_any(name, "logits", margins)
     smallest, size = margins.min(), margins.size
     # log of CE_i = log(1 + sum_c exp(-q_c)), summed over the examples.
     inner = np.logaddexp.reduce(-margins, axis=1)
@@ -195,21 +213,20 @@ def margin_bound(
     check_range(name, "confidence", confidence, low=0, high=1, open_high=True)
     check_integers(name, "labels", labels)
     check_rank(name, "margins", margins, 2, "[N, K - 1]")
-    q, y = np.asarray(margins, np.float64), np.asarray(labels)
+    q = np.asarray(margins, np.float64)
     classes = q.shape[1] + 1
-    if y.shape != (len(q),):
-        raise ValueError(
-            f"{name}: labels have shape {y.shape}, expected ({len(q)},) for margins of"
-            f" shape {q.shape}"
-        )
+    y = _labels(name, labels, len(q), classes)
     counts = np.bincount(y, minlength=classes)
-    if len(counts) > classes or not counts.all():
+    if not counts.all():
         raise ValueError(
             f"{name}: there are {counts.tolist()} examples of each class, expected one"
             f" or more of {classes}"
         )
+    if shape_of(complexity) != ():
+        check_class_vector(name, "complexity", complexity, classes)
+    dtype_of(name, "complexity", complexity)
     weight = np.broadcast_to(np.asarray(complexity, np.float64), (classes,))
-    if (weight < 0).any():
+    if not (weight >= 0).all():
         raise ValueError(f"{name}: complexity is {complexity}, expected >= 0")
     short = np.zeros((classes, classes - 1))
     np.add.at(short, y, q < gamma)
@@ -220,17 +237,33 @@ def margin_bound(
 
 def _margins(caller: str, logits: np.ndarray, labels: ArrayLike) -> np.ndarray:
     """[N, K - 1], the label's logit less each other one."""
-    y, (rows, classes) = np.asarray(labels), logits.shape
-    if shape_of(labels) != (rows,):
-        raise ValueError(
-            f"{caller}: labels have shape {y.shape}, expected ({rows},), one for each"
-            " example"
-        )
-    if ((y < 0) | (y >= classes)).any():
-        raise ValueError(f"{caller}: labels reach {y.max()}, expected [0, {classes})")
+    rows, classes = logits.shape
+    y = _labels(caller, labels, rows, classes)
     own = np.take_along_axis(logits, y[:, None], axis=1)
     others = np.arange(classes)[None] != y[:, None]
     return (own - logits)[others].reshape(rows, classes - 1)
+
+
+def _labels(caller: str, labels: ArrayLike, rows: int, classes: int) -> np.ndarray:
+    """[N] int64 in [0, K)."""
+    if shape_of(labels) != (rows,):
+        raise ValueError(
+            f"{caller}: labels have shape {shape_of(labels)}, expected ({rows},), one"
+            " for each example"
+        )
+    y = np.asarray(labels)
+    wrong = y[(y < 0) | (y >= classes)]
+    if wrong.size:
+        raise ValueError(f"{caller}: labels reach {wrong[0]}, expected [0, {classes})")
+    return y.astype(np.int64)
+
+
+def _check_any(caller: str, name: str, margins: np.ndarray) -> None:
+    if not margins.size:
+        raise ValueError(
+            f"{caller}: {name} have margins of shape {margins.shape}, expected an"
+            " example and two classes at least"
+        )
 
 
 def _log_log1pexp(x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice
+from ltjax._checks import check_choice, check_rank, check_whole, dtype_of
 from ltjax.metrics._ranks import class_rows, label_rows, tie_bounds
 from ltjax.metrics.auc import average_precision
 
@@ -83,7 +83,8 @@ def top_k_ranking(
     )
     scores, relevant = label_rows(caller, scores, relevant)
     size = scores.shape[1]
-    if not 1 <= k <= size:
+    check_whole(caller, "k", k, low=1)
+    if k > size:
         raise ValueError(
             f"{caller}: k is {k}, expected 1 to {size}, the number of labels"
         )
@@ -190,14 +191,11 @@ def mean_average_precision(
         >>> mean_average_precision(scores, labels, groups={"few": [False, True]})
         {'all': 1.0, 'few': 1.0}
     """
-    if np.ndim(scores) != 2:
-        raise ValueError(
-            f"mean_average_precision: scores have shape {np.shape(scores)}, expected"
-            " [N, K]"
-        )
+    check_rank("mean_average_precision", "scores", scores, 2, "[N, K]")
     each = np.asarray(average_precision(scores, labels, where=where))
     result = {"all": _mean_of_numbers(each)}
     for name, members in (groups or {}).items():
+        dtype_of("mean_average_precision", f"group {name!r}", members)
         members = np.asarray(members, bool)
         if members.shape != each.shape:
             raise ValueError(

@@ -8,7 +8,14 @@ the recalls come from. So no test set is drawn, and any number of priors costs o
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_counts, check_range, check_rank
+from ltjax._checks import (
+    check_counts,
+    check_range,
+    check_rank,
+    check_seed,
+    check_whole,
+    dtype_of,
+)
 
 
 def exponential_prior(
@@ -83,9 +90,11 @@ def dirichlet_priors(
         keep p.
     """
     caller = "dirichlet_priors"
+    check_rank(caller, "prior", prior, 1, "[K]")
     w = _check_priors(caller, "prior", np.asarray(prior, np.float64)[None])[0]
     check_range(caller, "size", size, low=0, open_low=True)
-    check_range(caller, "draws", draws, low=0)
+    check_whole(caller, "draws", draws)
+    check_seed(caller, "seed", seed)
     generator = np.random.Generator(np.random.Philox(seed))
     jittered = w * generator.uniform(0.95, 1.05, (draws, w.size))
     jittered /= jittered.sum(axis=1, keepdims=True)
@@ -114,8 +123,9 @@ def prior_accuracy(recall: ArrayLike, priors: ArrayLike) -> np.ndarray:
         array([0.6, 0.7])
     """
     caller = "prior_accuracy"
-    priors = np.asarray(priors, np.float64)
     check_rank(caller, "priors", priors, 2, "[P, K]")
+    dtype_of(caller, "recall", recall)
+    priors = np.asarray(priors, np.float64)
     recall = np.asarray(recall, np.float64)
     if recall.shape[-1:] != priors.shape[1:]:
         raise ValueError(

@@ -200,6 +200,7 @@ def category_uniformity(
     """
     name = "category_uniformity"
     check_rank(name, "features", features, 2, "[B, D]")
+    check_floating(name, "features", features)
     check_logits_labels(name, features, labels)
     check_where(name, where, shape_of(labels))
     check_block(name, block)

@@ -9,6 +9,7 @@ from ltjax._checks import (
     check_integers,
     check_rank,
     check_where,
+    dtype_of,
     shape_of,
 )
 from ltjax.class_stats import count_labels
@@ -73,6 +74,7 @@ def held_out_errors(
             f"{caller}: predicted has shape {shape_of(predicted)}, expected"
             f" {shape_of(labels)}, one per label"
         )
+    dtype_of(caller, "held", held)
     check_where(caller, held, shape_of(labels), name="held")
     predicted, labels = np.asarray(predicted), np.asarray(labels)
     held = np.asarray(held) & (labels >= 0)

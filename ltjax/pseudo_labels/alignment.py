@@ -15,9 +15,11 @@ from jax.typing import ArrayLike
 from ltjax._checks import (
     check_choice,
     check_class_vector,
+    check_classes_last,
     check_floating,
     check_range,
     check_rank,
+    check_where,
     check_whole,
     shape_of,
 )
@@ -65,7 +67,7 @@ def align_distribution(
         normalized. Wei et al., "CReST", CVPR 2021.
     """
     caller = "align_distribution"
-    check_floating(caller, "probabilities", probabilities)
+    check_classes_last(caller, "probabilities", probabilities)
     check_range(caller, "epsilon", epsilon, low=0, open_low=True)
     rows = at_least_float32(jax.lax.stop_gradient(jnp.asarray(probabilities)))
     check_class_vector(caller, "target", target, rows.shape[-1])
@@ -103,7 +105,7 @@ def sharpen(
     References:
         Berthelot et al., "MixMatch", NeurIPS 2019, eq. 7.
     """
-    check_floating("sharpen", "probabilities", probabilities)
+    check_classes_last("sharpen", "probabilities", probabilities)
     check_range("sharpen", "temperature", temperature, low=0)
     rows = at_least_float32(jax.lax.stop_gradient(jnp.asarray(probabilities)))
     hot = jax.nn.one_hot(jnp.argmax(rows, axis=-1), rows.shape[-1], dtype=rows.dtype)
@@ -196,6 +198,7 @@ def update_distribution_buffer(
             f"{caller}: probabilities has shape {shape_of(probabilities)}, but the"
             f" buffer has {num_classes} classes"
         )
+    check_where(caller, where, shape_of(probabilities)[:1])
     rows = jax.lax.stop_gradient(jnp.asarray(probabilities)).astype(buffer.means.dtype)
     kept = jnp.ones(rows.shape[0], bool) if where is None else jnp.asarray(where)
     count = jnp.sum(kept)
@@ -269,7 +272,8 @@ def blend_semantic(
         Imbalanced Semi-Supervised Learning", CVPR 2022.
     """
     caller = "blend_semantic"
-    check_floating(caller, "probabilities", probabilities)
+    check_floating(caller, "semantic", semantic)
+    check_classes_last(caller, "probabilities", probabilities)
     check_range(caller, "temperature", temperature, low=0, open_low=True)
     rows = at_least_float32(jax.lax.stop_gradient(jnp.asarray(probabilities)))
     if shape_of(semantic) != rows.shape:

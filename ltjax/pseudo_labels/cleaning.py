@@ -8,13 +8,16 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import (
+    check_integers,
     check_range,
     check_rank,
     check_where,
+    check_whole,
+    dtype_of,
     is_concrete,
     shape_of,
 )
-from ltjax._numerics import at_least_float32
+from ltjax._numerics import at_least_float32, class_indices
 from ltjax.class_stats import count_labels
 
 # Rounding of (1 - R) B in float32 must not cost an example.
@@ -342,7 +345,12 @@ def rolt_targets(
         Wei et al., 2021 (RoLT), from epoch 80 on.
     """
     caller = "rolt_targets"
+    check_whole(caller, "num_classes", num_classes, low=1)
     shape = shape_of(labels)
+    dtype_of(caller, "is_clean", is_clean)
+    for name, values in (("labels", labels), ("predicted", predicted)):
+        check_integers(caller, name, values)
+    check_integers(caller, "nearest", nearest)
     given = {"is_clean": is_clean, "predicted": predicted, "nearest": nearest}
     for name, values in given.items():
         if shape_of(values) != shape:
@@ -350,7 +358,7 @@ def rolt_targets(
                 f"{caller}: {name} has shape {shape_of(values)}, expected {shape}"
             )
     own, guess, other = (
-        jax.nn.one_hot(jnp.asarray(y), num_classes)
+        jax.nn.one_hot(class_indices(y), num_classes)
         for y in (labels, predicted, nearest)
     )
     mixed = 0.4 * guess + 0.2 * other + 0.2 * own + 0.2 / num_classes

@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range, check_rank, check_where, check_whole, shape_of
+from ltjax._checks import (
+    check_integers,
+    check_range,
+    check_rank,
+    check_where,
+    check_whole,
+    dtype_of,
+    shape_of,
+)
 from ltjax.class_stats import count_labels
 
 CHUNK = 1024
@@ -108,6 +116,7 @@ def confident_examples(
     caller = "confident_examples"
     check_rank(caller, "shares", shares, 2, "[N, K]")
     check_range(caller, "quantile", quantile, low=0, high=1)
+    check_integers(caller, "labels", labels)
     shares, labels = np.asarray(shares), np.asarray(labels)
     if labels.shape != shares.shape[:1]:
         raise ValueError(
@@ -161,6 +170,7 @@ def similarity_limit(
             f"{caller}: labels have shape {shape_of(labels)}, expected"
             f" {shape_of(features)[:1]}, one per row of features"
         )
+    dtype_of(caller, "kept", kept)
     check_where(caller, kept, shape_of(labels), name="kept")
     units, labels = _units(features), np.asarray(labels)
     found = np.zeros(BINS, np.int64)

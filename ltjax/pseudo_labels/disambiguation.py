@@ -13,6 +13,7 @@ from ltjax._checks import (
     check_choice,
     check_class_vector,
     check_floating,
+    check_integers,
     check_rank,
     check_where,
     dtype_of,
@@ -125,6 +126,7 @@ def masked_softmax(logits: ArrayLike, where: ArrayLike) -> jax.Array:
     """
     caller = "masked_softmax"
     check_floating(caller, "logits", logits)
+    dtype_of(caller, "where", where)
     check_where(caller, where, shape_of(logits))
     kept = jnp.where(jnp.asarray(where), at_least_float32(logits), -jnp.inf)
     top = jnp.max(kept, axis=-1, keepdims=True)
@@ -164,7 +166,7 @@ def read_confidences(
     caller = "read_confidences"
     possible = _checked_table(caller, table, index, candidates)
     table = jnp.asarray(table)
-    rows = table[index]
+    rows = table[jnp.asarray(index).astype(jnp.int32)]
     if start is None:
         even = possible.astype(table.dtype)
         start = even / jnp.maximum(jnp.sum(even, axis=-1, keepdims=True), 1)
@@ -220,6 +222,7 @@ def _checked_candidates(caller, candidates) -> jax.Array:
 def _checked_table(caller, table, index, rows) -> jax.Array:
     check_rank(caller, "table", table, 2, "[N, K]")
     check_rank(caller, "index", index, 1, "[B]")
+    check_integers(caller, "index", index)
     expected = (shape_of(index)[0], shape_of(table)[1])
     if shape_of(rows) != expected:
         raise ValueError(

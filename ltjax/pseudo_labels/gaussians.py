@@ -5,7 +5,15 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, check_rank, shape_of
+from ltjax._checks import (
+    check_choice,
+    check_counts,
+    check_integers,
+    check_range,
+    check_rank,
+    check_where,
+    shape_of,
+)
 from ltjax.class_stats import count_labels
 
 
@@ -58,6 +66,8 @@ def class_gaussians(
     caller = "class_gaussians"
     check_rank(caller, "features", features, 2, "[N, D]")
     check_range(caller, "ridge", ridge, low=0)
+    check_integers(caller, "labels", labels)
+    check_where(caller, where, shape_of(labels))
     points, labels = np.asarray(features, np.float64), np.asarray(labels)
     kept = np.ones(labels.shape, bool) if where is None else np.asarray(where)
     if len(points) != labels.size or kept.shape != labels.shape:
@@ -135,6 +145,7 @@ def calibrate_tail(
         check_range(caller, "confidence", confidence, low=0, high=1)
     means, covariances, kept = gaussians
     num_classes, dim = means.shape
+    check_counts(caller, class_counts)
     counts = np.asarray(class_counts)
     if counts.shape != (num_classes,):
         raise ValueError(

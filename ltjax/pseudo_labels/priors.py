@@ -14,10 +14,12 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import (
     check_class_vector,
+    check_classes_last,
     check_floating,
     check_range,
     check_rank,
     check_where,
+    dtype_of,
     shape_of,
 )
 from ltjax._numerics import at_least_float32
@@ -99,6 +101,8 @@ def moving_mean(
         ['0.2000', '0.1000']
     """
     caller = "moving_mean"
+    check_floating(caller, "mean", mean)
+    dtype_of(caller, "values", values)
     check_range(caller, "decay", decay, low=0, high=1)
     if shape_of(values)[1:] != shape_of(mean):
         raise ValueError(
@@ -154,7 +158,7 @@ def class_evidence(
         whether a class occurs, not how often; Du, Han and Huang, "SimPro", ICML 2024.
     """
     caller = "class_evidence"
-    check_floating(caller, "probabilities", probabilities)
+    check_classes_last(caller, "probabilities", probabilities)
     check_rank(caller, "probabilities", probabilities, 2, "[B, K]")
     check_where(caller, where, shape_of(probabilities)[:1])
     rows = at_least_float32(jax.lax.stop_gradient(jnp.asarray(probabilities)))
@@ -252,7 +256,7 @@ def debias(
         ['0.0219', '0.3275', '0.6506']
     """
     caller = "debias"
-    check_floating(caller, "logits", logits)
+    check_classes_last(caller, "logits", logits)
     check_range(caller, "floor", floor, low=0)
     z = at_least_float32(logits)
     check_class_vector(caller, "prior", prior, z.shape[-1])
@@ -291,7 +295,7 @@ def prior_posterior(
         Long-Tailed Semi-Supervised Learning", ICML 2024.
     """
     caller = "prior_posterior"
-    check_floating(caller, "logits", logits)
+    check_classes_last(caller, "logits", logits)
     check_range(caller, "tau", tau, low=0)
     z = at_least_float32(jax.lax.stop_gradient(jnp.asarray(logits)))
     check_class_vector(caller, "prior", prior, z.shape[-1])

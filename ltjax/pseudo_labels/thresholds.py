@@ -6,8 +6,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import (
+    check_classes_last,
     check_counts,
-    check_floating,
     check_integers,
     check_range,
     check_rank,
@@ -49,7 +49,7 @@ def keep_confident(
         for 100 classes and more.
     """
     caller = "keep_confident"
-    check_floating(caller, "probabilities", probabilities)
+    check_classes_last(caller, "probabilities", probabilities)
     rows = at_least_float32(jax.lax.stop_gradient(jnp.asarray(probabilities)))
     check_where(caller, where, rows.shape[:-1])
     best = jnp.argmax(rows, axis=-1).astype(jnp.int32)
@@ -150,6 +150,8 @@ def crest_rates(class_counts: ArrayLike, *, power: float = 1 / 3) -> np.ndarray:
     """
     caller = "crest_rates"
     check_counts(caller, class_counts)
+    if not shape_of(class_counts)[0]:
+        raise ValueError(f"{caller}: class_counts are empty, expected [K]")
     check_range(caller, "power", power, low=0)
     counts = np.asarray(host(class_counts), np.float64)
     if not np.all(counts > 0):
@@ -221,7 +223,7 @@ def solar_sizes(
         that float32 does not select one example too many.
     """
     caller = "solar_sizes"
-    check_counts(caller, predicted_counts)
+    check_counts(caller, predicted_counts, name="predicted_counts")
     check_range(caller, "rate", rate, low=0)
     if shape_of(prior) != shape_of(predicted_counts):
         raise ValueError(

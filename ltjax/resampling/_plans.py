@@ -156,8 +156,11 @@ def always(probabilities: np.ndarray, step: int) -> np.ndarray:
 
 def power_law(counts: np.ndarray, power: float) -> np.ndarray:
     present = counts > 0
-    # Relative to the largest class, so that large powers do not overflow.
-    relative = np.where(present, counts, 1) / counts.max()
+    # Relative to the class that gets the most, so that large powers do not overflow.
+    most = (
+        counts.max() if power >= 0 else counts.min(where=present, initial=counts.max())
+    )
+    relative = np.where(present, counts, most) / most
     return np.asarray(prior(np.where(present, relative**power, 0.0)))
 
 

@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 from ltjax._checks import (
     check_choice,
     check_class_vector,
+    check_counts,
     check_integers,
     check_range,
     check_whole,
@@ -165,6 +166,7 @@ def cog_num_clusters(
     """
     check_choice("cog_num_clusters", "rare", rare, ("below_median", "smallest"))
     check_range("cog_num_clusters", "max_clusters", max_clusters, low=1)
+    check_counts("cog_num_clusters", class_counts)
     counts = np.asarray(class_counts)
     present = counts[counts > 0]
     if present.size == 0:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range, dtype_of
+from ltjax._checks import check_range, dtype_of, shape_of
 from ltjax._numerics import as_key
 
 
@@ -62,6 +62,8 @@ def mixup(
     check_range("mixup", "alpha", alpha, low=0.0, open_low=True)
     for x in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
         dtype_of("mixup", "inputs", x)
+        if not shape_of(x):
+            raise ValueError("mixup: inputs is a scalar, expected [B, ...]")
     inputs = jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.float32), inputs)
     lam_key, order_key = jax.random.split(as_key("mixup", key))
     lam = jax.random.beta(lam_key, alpha, alpha, dtype=jnp.float32)

@@ -226,6 +226,10 @@ def check_features(caller: str, name: str, features: ArrayLike) -> np.ndarray:
             f"{caller}: {name} have shape {array.shape}, expected [N, D]"
             " (flatten images and sequences first)"
         )
+    if not array.shape[1]:
+        raise ValueError(
+            f"{caller}: {name} have shape {array.shape}, expected at least one column"
+        )
     bounded = not real or float(jnp.finfo(array.dtype).max) <= _LARGEST
     for start in range(0, len(array) if real else 0, 4096):
         finite = np.isfinite(array[start : start + 4096]).all(axis=1)

@@ -11,11 +11,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import (
-    check_counts,
-    check_range,
-    check_whole,
-)
+from ltjax._checks import check_counts, check_range, check_rank, check_whole, shape_of
 from ltjax.class_stats import count_labels
 from ltjax.resampling._random import host_generator
 from ltjax.resampling._smote_plan import (
@@ -273,7 +269,8 @@ def _floor(x) -> np.ndarray:
 
 
 def _targets(caller: str, labels: ArrayLike, targets, default: str):
-    labels = check_labels(caller, labels, np.shape(labels)[0] if np.ndim(labels) else 0)
+    check_rank(caller, "labels", labels, 1, "[N]")
+    labels = check_labels(caller, labels, shape_of(labels)[0])
     size = len(targets) if targets is not None else int(labels.max(initial=-1)) + 1
     counts = np.asarray(count_labels(labels, size))
     if targets is None:

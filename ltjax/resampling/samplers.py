@@ -21,7 +21,7 @@ import functools
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_class_vector, check_range
+from ltjax._checks import check_choice, check_class_vector, check_range, check_whole
 from ltjax.class_stats import count_labels, infer_num_classes, prior
 from ltjax.resampling._plans import (
     Plan as Plan,
@@ -246,7 +246,7 @@ def progressive(
         Kang et al., ICLR 2020, eq. 2. The paper divides by T, the released code by
         T - 1; we follow the code.
     """
-    check_range("progressive", "total_epochs", total_epochs, low=1)
+    check_whole("progressive", "total_epochs", total_epochs, low=1)
     index = class_index("progressive", labels, num_classes)
     steps = epoch_steps("progressive", len(index.order), batch_size)
     ends = power_law(index.counts, 1), power_law(index.counts, 0)

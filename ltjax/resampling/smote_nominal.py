@@ -11,7 +11,14 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_integers, check_range, is_concrete
+from ltjax._checks import (
+    check_choice,
+    check_integers,
+    check_range,
+    check_rank,
+    dtype_of,
+    is_concrete,
+)
 from ltjax.class_stats import infer_num_classes
 from ltjax.resampling._neighbor_index import sort_by_class
 from ltjax.resampling._pairwise_search import mixed, same_class_by, value_difference
@@ -243,6 +250,7 @@ def value_difference_table(
     check_range("value_difference_table", "power", power, low=0.0, open_low=True)
     caller = "value_difference_table"
     check_integers(caller, "codes", codes)
+    check_rank(caller, "codes", codes, 1, "[N]")
     codes = np.asarray(codes).astype(np.int64)
     labels = check_labels(caller, labels, len(codes))
     if num_values is None:
@@ -306,6 +314,7 @@ def _center_by_class(continuous: np.ndarray, labels: np.ndarray):
 def _check_codes(caller: str, nominal: ArrayLike) -> np.ndarray:
     if not is_concrete(nominal):
         raise TypeError(f"{caller}: nominal is traced, expected concrete codes")
+    dtype_of(caller, "nominal", nominal)
     codes = np.asarray(nominal)
     if codes.dtype.kind not in "iub":
         raise TypeError(

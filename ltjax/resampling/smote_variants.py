@@ -11,7 +11,12 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_integers, check_range
+from ltjax._checks import (
+    check_choice,
+    check_integers,
+    check_rank,
+    check_whole,
+)
 from ltjax.resampling._random import host_generator
 from ltjax.resampling._smote_plan import (
     choose_bases,
@@ -216,8 +221,9 @@ def adasyn_amounts(foreign: ArrayLike, total: int) -> np.ndarray:
         He et al., IJCNN 2008, steps 2-4, which round each share by itself; the largest
         remainders are Hamilton's method of apportionment.
     """
-    check_range("adasyn_amounts", "total", total, low=0)
+    check_whole("adasyn_amounts", "total", total)
     check_integers("adasyn_amounts", "foreign", foreign)
+    check_rank("adasyn_amounts", "foreign", foreign, 1, "[n]")
     foreign = np.asarray(foreign, np.int64)
     if foreign.sum() == 0:
         raise ValueError("adasyn_amounts: foreign is all zero, expected a neighbor")

@@ -7,7 +7,10 @@ import hypothesis
 import pytest
 
 from experiments.reliability.fuzz import configs, files, functions
-from experiments.reliability.fuzz.contracts import MODULES
+from experiments.reliability.fuzz.arguments import POOL, valid_call
+from experiments.reliability.fuzz.contracts import MODULES, contracts
+from experiments.reliability.fuzz.damage import is_array
+from experiments.reliability.fuzz.outcomes import Unexplained
 
 
 def thin(count):
@@ -37,6 +40,23 @@ def test_public_functions(module):
         functions.check(call)
 
     examine()
+
+
+@pytest.mark.parametrize("thing", ["a word", "ragged"])
+def test_what_is_no_array_is_named(thing):
+    """In the place of every array of every public function."""
+    wrong = []
+    for contract in contracts().values():
+        given = valid_call(contract, POOL[0], 0)
+        for name in (name for name, value in given.items() if is_array(value)):
+            call = functions.Call(
+                contract.name, POOL[0], 0, {}, (name, thing, 0), "order"
+            )
+            try:
+                functions.check(call)
+            except Unexplained as error:
+                wrong.append(str(error))
+    assert not wrong, "\n".join(wrong)
 
 
 def test_configs(devices):

@@ -61,3 +61,10 @@ def test_what_is_refused():
         losses.noise_schedule(steps=0)
     with pytest.raises(ValueError, match=r"noise has shape \(2,\), expected \(3,\)"):
         losses.noised(jnp.zeros(3), jnp.zeros(2), 0.5)
+    x = jnp.zeros((3, 1))
+    with pytest.raises(ValueError, match=r"kept has shape \(2,\), expected a scalar"):
+        losses.noised(x, x, np.full(2, 0.5))
+    with pytest.raises(ValueError, match=r"kept is 0.0, expected numbers in \(0, 1\]"):
+        losses.clean_estimate(x, x, 0.0)
+    with pytest.raises(ValueError, match="ddim_step: kept_next is 1.5"):
+        losses.ddim_step(x, x, 0.5, 1.5)

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -94,6 +95,19 @@ def test_equals_its_definition(x64, unchosen):
         )
         moco = jax.jit(info_nce)(queries, keys, queue, temperature=0.4)
         np.testing.assert_allclose(plain, moco, rtol=1e-12)
+
+
+def test_a_label_that_int32_does_not_hold():
+    """Own key at 0.8, queue at 0.9 and -0.2, whose labels int32 would cut to -1."""
+    rows = one_query(0.8, 0.9, -0.2).astype(np.float32)
+    wide = jnp.array([2**32 - 1, 2**32 - 1], jnp.uint32)
+    options = {"queue": rows[1:], "queue_labels": wide, "temperature": 1.0}
+    with pytest.raises(ValueError, match="kcl: labels hold 4294967295"):
+        kcl(np.ones((1, 2)), rows[:1], wide[:1], **options)
+    # Traced, it cannot be refused: it is of no class, and both entries are negatives.
+    found = loss(np.array([[1.0, 0.0]], np.float32), rows[:1], wide[:1], **options)
+    expected = np.log(np.exp([0.8, 0.9, -0.2]).sum()) - 0.8
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
 
 
 def test_bad_input_is_named():

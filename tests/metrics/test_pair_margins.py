@@ -77,5 +77,13 @@ def test_bad_arguments_are_named():
         pair_margins(np.ones((1, 2)), np.ones((2, 2)), [2])
     with pytest.raises(ValueError, match=r"\[2, 0\] examples of each class"):
         margin_bound([[0.1], [0.2]], [0, 0], gamma=0.1, complexity=0.0)
+    with pytest.raises(ValueError, match=r"labels reach -1, expected \[0, 2\)"):
+        margin_bound([[0.1], [0.2]], [0, -1], gamma=0.1, complexity=0.0)
+    with pytest.raises(ValueError, match=r"complexity has shape \(3,\)"):
+        margin_bound([[0.1], [0.2]], [0, 1], gamma=0.1, complexity=[0.0] * 3)
+    with pytest.raises(ValueError, match="complexity is nan"):
+        margin_bound([[0.1], [0.2]], [0, 1], gamma=0.1, complexity=np.nan)
+    with pytest.raises(ValueError, match="features have margins of shape"):
+        margin_summary(np.ones((0, 2)), np.ones((2, 2)), np.zeros(0, int))
     with pytest.raises(ValueError, match="gamma is 0"):
         margin_bound([[0.1], [0.2]], [0, 1], gamma=0, complexity=0.0)

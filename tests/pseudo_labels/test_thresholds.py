@@ -59,6 +59,7 @@ def test_best_of_class():
     assert keep(
         np.float32([np.nan, 0.0]), np.array([0, 0]), np.array([1])
     ).tolist() == ([False, True])
+    assert keep([], [], np.array([1])).shape == (0,)
 
 
 def test_crest_numbers():

@@ -315,6 +315,12 @@ MAKERS: dict[str, Maker] = {
     "losses.update_cvar_thresholds.beta": constant(0.5),
     "metrics.average_precision.labels": integers("N"),
     "metrics.knn_predict.k": constant(1),
+    "metrics.margin_bound.labels": lambda sizes, rng, given: (
+        np.arange(sizes.n) % max(sizes.k, 1)
+    ),
+    "metrics.margin_bound.margins": lambda sizes, rng, given: _grid(
+        rng, (sizes.n, sizes.k - 1)
+    ),
     "metrics.mean_average_precision.labels": lambda sizes, rng, given: rng.integers(
         0, max(sizes.k, 1), sizes.n
     ),
