@@ -121,6 +121,8 @@ def self_log_sum_exp(
     Returns:
         [A] of the dtype of the points; -inf for a point that meets none.
     """
+    if not points.shape[0]:
+        return jnp.zeros((0,), points.dtype)
     points, side = jax.tree.map(lambda x: by_rows(x, points), (points, side))
     return _self(points, side, block or points.shape[0])
 

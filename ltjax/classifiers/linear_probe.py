@@ -73,7 +73,7 @@ def _checked(caller, features, labels, class_weights, num_classes, where):
         raise ValueError(f"{caller}: features has shape {shape_of(features)}, D is 0")
     check_logits_labels(caller, features, labels)
     check_where(caller, where, shape_of(labels))
-    dtype = jnp.result_type(jnp.float32, features)
+    dtype = jnp.result_type(jnp.float32, jnp.asarray(features))
     labels = class_indices(labels)
     keep = (labels >= 0) & (labels < num_classes)
     keep = keep if where is None else keep & jnp.asarray(where)

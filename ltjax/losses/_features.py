@@ -46,7 +46,7 @@ def check_queue(caller: str, queue: ArrayLike, dim: int, name: str = "queue") ->
 
 def float_rows(where: ArrayLike | None, *features: ArrayLike) -> tuple[jax.Array, ...]:
     """The features in one dtype of at least float32, zero where `where` is False."""
-    dtype = jnp.result_type(jnp.float32, *features)
+    dtype = jnp.result_type(jnp.float32, *map(jnp.asarray, features))
     return tuple(mask_rows(where, jnp.asarray(x).astype(dtype)) for x in features)
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_range, check_rank, check_whole, shape_of
+from ltjax._checks import check_choice, check_range, check_whole, dtype_of, shape_of
 from ltjax._numerics import mask_rows, mask_values
 from ltjax.losses._affine import check_positive_counts
 from ltjax.losses.experts import prepare_experts, reversed_prior
@@ -226,7 +226,11 @@ def semi_variance(losses: ArrayLike, *, ddof: str = "above") -> jax.Array:
         Yang et al., ICML 2024 ("population") and the released code ("above").
     """
     check_choice("semi_variance", "ddof", ddof, ("above", "population"))
-    check_rank("semi_variance", "losses", losses, 1, "[T]")
+    dtype_of("semi_variance", "losses", losses)
+    if len(shape_of(losses)) != 1:
+        raise ValueError(
+            f"semi_variance: losses have shape {shape_of(losses)}, expected [T]"
+        )
     losses = jnp.asarray(losses)
     excess = losses - jnp.mean(losses)
     above = excess > 0

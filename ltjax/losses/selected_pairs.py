@@ -116,7 +116,7 @@ def pair_similarity(
             f"{caller}: target has shape {shape_of(target)}, expected {(size, size)}"
         )
     check_where(caller, where, (size,))
-    z = jnp.asarray(logits).astype(jnp.result_type(jnp.float32, logits))
+    z = jnp.asarray(logits).astype(jnp.result_type(jnp.float32, jnp.asarray(logits)))
     real = jnp.ones(size, bool) if where is None else jnp.asarray(where)
     p = jax.nn.softmax(jnp.where(real[:, None], z, 0.0))
     same = jnp.clip(p @ p.T, _LEAST, 1 - _LEAST)

@@ -91,7 +91,7 @@ def nearest_neighbors(
     check_choice(name, "metric", metric, ("cosine", "euclidean"))
     check_where(f"{name} (bank)", bank_where, (count,))
     check_block(name, block)
-    dtype = jnp.result_type(jnp.float32, queries, bank)
+    dtype = jnp.result_type(jnp.float32, *map(jnp.asarray, (queries, bank)))
     queries = jnp.asarray(queries).astype(dtype)
     bank = everywhere(mask_rows(bank_where, jnp.asarray(bank).astype(dtype)))
     valid = jnp.ones((count,), bool) if bank_where is None else jnp.asarray(bank_where)

@@ -229,6 +229,8 @@ def prototype_cleaning(
             f"{caller}: features has shape {points.shape}, expected ({labels.size}, D)"
             " of finite numbers"
         )
+    if not labels.size:
+        return PrototypeCleaning(np.ones(0, bool), np.zeros((0, num_classes)))
     points = points - points.mean(axis=0)
     norms = np.linalg.norm(points, axis=1, keepdims=True)
     points = points / np.where(norms > 0, norms, 1)

@@ -172,3 +172,10 @@ def test_bad_input_is_named():
         probe_logits(probe, features)
     with pytest.raises(ValueError, match="svm_probe: c is -1"):
         svm_probe(features, labels, num_classes=2, c=-1.0)
+
+
+def test_features_may_be_a_list():
+    rows, labels = [[1.0, 0.0], [0.0, 1.0]], [0, 1]
+    one = logistic_probe(rows, labels, num_classes=2, l2=1.0)
+    other = logistic_probe(np.float32(rows), np.array(labels), num_classes=2, l2=1.0)
+    np.testing.assert_array_equal(one.kernel, other.kernel)

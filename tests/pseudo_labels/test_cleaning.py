@@ -156,6 +156,8 @@ def test_classes_of_none_and_of_one():
     assert np.all(result.scores[:, [2, 3]] == -np.inf)
     assert np.all(np.isfinite(result.scores[:, [0, 1, 4]]))
     # All features equal: nothing to tell, nothing dropped.
+    none = prototype_cleaning(np.ones((0, 2)), [], 2)
+    assert none.is_clean.shape == (0,) and none.scores.shape == (0, 2)
     same = prototype_cleaning(np.ones((4, 2)), [0, 0, 1, 1], 2)
     assert same.is_clean.all()
 

@@ -38,6 +38,7 @@ ORDERED = {
     "pseudo_labels.small_loss",
     "pseudo_labels.write_confidences",
     "pseudo_labels.read_confidences",
+    "resampling.adasyn_amounts",  # equal remainders
 }
 # Iterations and draws that another precision ends elsewhere.
 ROUGH = {
