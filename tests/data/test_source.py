@@ -238,7 +238,7 @@ def test_labels_of_a_npz_that_are_no_classes(tmp_path):
         (np.array([0, 1, 2**32, 1, 0, 2]), ValueError, r"labels\[2\] is 4294967296"),
         (np.array([0, 1, 2**31 - 1, 1, 0, 2]), ValueError, "pass num_classes"),
         (LABELS.astype(object), ValueError, r"odd\.npz holds 'labels' of dtype object"),
-        (LABELS.astype(complex), TypeError, r"odd\.npz: labels have dtype complex"),
+        (LABELS.astype(complex), TypeError, r"odd\.npz: labels is dtype complex"),
     ):
         np.savez(tmp_path / "odd.npz", inputs=INPUTS, labels=labels)
         with pytest.raises(kind, match=message):

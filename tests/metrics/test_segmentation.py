@@ -88,7 +88,7 @@ def test_groups_and_summary():
         ),
         (
             lambda y: M.pixel_confusion(y, y, 3, where=np.ones(2, bool)),
-            r"pixel_confusion: where have shape \(2,\)",
+            r"pixel_confusion: where has shape \(2,\)",
         ),
         (lambda y: M.mean_iou(np.ones((2, 3))), r"\(2, 3\), expected \[..., K, K\]"),
         (lambda y: M.mean_iou(np.eye(2), absent="drop"), "absent is 'drop'"),

@@ -26,6 +26,8 @@ DEEP += ("vit_s16", "resnext50")
 def test_every_model_builds(name):
     model = build_model(name, num_classes=7)
     sample = jnp.zeros(SHAPES.get(name, (1, 32, 32, 3)))
+    if model.modalities:
+        sample = {"image": jnp.zeros((1, 28, 28, 1)), "signal": jnp.zeros((1, 40, 1))}
 
     def run(key):
         params, state = model.init(key, sample)

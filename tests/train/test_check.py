@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from ltjax.options import Component, ConfigError, NoOptions
-from ltjax.train.check import check, swept
+from ltjax.train.check import check, load_plugins, swept
 from ltjax.train.sections import OTHER_KINDS, SECTIONS
 
 NAMES = [
@@ -50,7 +50,6 @@ VALUES = [
         "eval_every is 'often', which is not a duration",
     ),
     ({"plugins": ("no_such_module",)}, "plugins has 'no_such_module': ModuleNotFound"),
-    ({"plugins": 3}, "plugins is 3, expected names of modules"),
 ]
 FOREIGN = [
     ({"model.hiden": (3,)}, "hiden is unknown to 'mlp'; did you mean 'hidden'?"),
@@ -306,6 +305,11 @@ def test_a_plugin_brings_a_component_with_its_options(tiny, tmp_path, monkeypatc
     finally:
         SECTIONS["loss"].table.pop("from_a_plugin", None)
         sys.modules.pop("ltjax_test_plugin", None)
+
+
+def test_plugins_are_names():
+    with pytest.raises(ConfigError, match="plugins is 3, expected names of modules"):
+        load_plugins(3)
 
 
 def test_combinations_that_a_component_refuses_are_faults(tiny, monkeypatch):

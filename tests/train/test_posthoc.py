@@ -214,7 +214,7 @@ def test_the_command_line_says_the_same(finished, capsys, tmp_path):
             "expected --classifier la --tau TAU",
         ),
         (["--classifier", "knn"], "classifier.name is 'knn', unknown; "),
-        (["--out", "x"], "--out belongs to --classifier"),
+        (["--out", "x"], "--out is given, which goes with another classifier"),
     ],
 )
 def test_options_that_do_not_belong_together(finished, capsys, arguments, message):
