@@ -202,7 +202,7 @@ def test_half_precision_scores_are_read():
         (lambda: M.ovo_auc(SCORES, LABELS + 1), r"a label is 3, expected an index in"),
         (
             lambda: M.average_precision(SCORES, np.ones((5, 2))),
-            r"average_precision: relevant has shape \(5, 2\)",
+            r"average_precision: labels has shape \(5, 2\)",
         ),
         (lambda: M.ovr_auc(SCORES, LABELS, average="mean"), "average is 'mean'"),
     ],
