@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_choice, check_rank, check_whole, dtype_of
+from ltjax._checks import check_choice, check_whole, dtype_of, shape_of
 from ltjax.metrics._ranks import class_rows, label_rows, tie_bounds
 from ltjax.metrics.auc import average_precision
 
@@ -191,7 +191,12 @@ def mean_average_precision(
         >>> mean_average_precision(scores, labels, groups={"few": [False, True]})
         {'all': 1.0, 'few': 1.0}
     """
-    check_rank("mean_average_precision", "scores", scores, 2, "[N, K]")
+    dtype_of("mean_average_precision", "scores", scores)
+    if len(shape_of(scores)) != 2:
+        raise ValueError(
+            f"mean_average_precision: scores have shape {shape_of(scores)}, expected"
+            " [N, K]"
+        )
     each = np.asarray(average_precision(scores, labels, where=where))
     result = {"all": _mean_of_numbers(each)}
     for name, members in (groups or {}).items():

@@ -250,6 +250,8 @@ def _within(units, row, counts, num_classes, block):
     """Mean over the classes present of the mean distance of their pairs."""
     size = units.shape[0]
     width = min(block or size, size)
+    if not size:
+        return jnp.array(jnp.nan, units.dtype)
 
     def of_block(start):
         # The last block overlaps the one before; what it repeats does not count.

@@ -228,7 +228,8 @@ def check_features(caller: str, name: str, features: ArrayLike) -> np.ndarray:
         )
     if not array.shape[1]:
         raise ValueError(
-            f"{caller}: {name} have shape {array.shape}, expected at least one column"
+            f"{caller}: {name} have shape {array.shape}, expected rows of at"
+            " least one feature each"
         )
     bounded = not real or float(jnp.finfo(array.dtype).max) <= _LARGEST
     for start in range(0, len(array) if real else 0, 4096):

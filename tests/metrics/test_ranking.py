@@ -179,7 +179,7 @@ def test_mean_average_precision_by_group():
         (lambda s, y: M.top_k_ranking(s, [[1, 0]], k=1), r"relevant has shape \(1, 2"),
         (
             lambda s, y: M.top_k_ranking(s, [[2] * 5], k=1),
-            "an entry of relevant is 2, expected 0",
+            "of relevant is 2, expected 0",
         ),
         (lambda s, y: M.top_k_ranking(s, y, k=1, normalizer="n"), "normalizer is 'n'"),
         (lambda s, y: M.ranking_loss(s[0], y[0]), r"scores have shape \(5,\)"),
