@@ -73,8 +73,8 @@ def accumulated_value_and_grad(
         >>> value_and_grad = accumulated_value_and_grad(loss_fn, microbatch=1)
         >>> out, gradient = value_and_grad(jnp.array([1.0, -1.0]), None, batch, None,
         ...                                sam(2, rho=0.1))
-        >>> print(gradient)
-        [ 2.11094  -3.249615]
+        >>> [f"{slope:.4f}" for slope in gradient]
+        ['2.1109', '-3.2496']
     """
     caller = "accumulated_value_and_grad"
     check_choice(caller, "loop", loop, ("scan", "unroll"))

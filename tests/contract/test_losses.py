@@ -103,6 +103,7 @@ ELSEWHERE = {
     "reversed_prior": "test_experts.py",
     "ride": "test_experts.py",
     "ride_diversity": "test_experts.py",
+    "clean_estimate": "test_denoising.py",
     "ddim_step": "test_denoising.py",
     "noise_schedule": "test_denoising.py",
     "noised": "test_denoising.py",
