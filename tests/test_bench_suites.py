@@ -25,6 +25,8 @@ PARTS = {
     "suites",
     "torch_networks",
     "torch_process",
+    # What is tried in several interpreters, by a command of its own.
+    *("convolutions", "convolution_network", "convolution_peer", "convolution_ways"),
 }
 
 

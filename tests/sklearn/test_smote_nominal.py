@@ -77,7 +77,7 @@ def test_nominal_columns_only(frame):
         ("some", "categorical_features is 'some', expected a mask"),
         (["shade"], r"names \['shade'\], but the columns are \['size'"),
         ([4], r"expected a mask of 4 or indices in \[0, 4\)"),
-        ([0, 1, 2, 3], "expected at least one feature each"),
+        ([0, 1, 2, 3], "expected rows of at least one feature each"),
     ],
 )
 def test_bad_columns_are_named(frame, columns, message):
