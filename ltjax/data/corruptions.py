@@ -318,7 +318,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 def fitting(channels: int) -> tuple[str, ...]:
-    """The corruptions of images with so many channels.
+    """The corruptions that apply to images with this number of channels.
 
     Example:
         >>> "saturate" in fitting(1), "saturate" in fitting(3)

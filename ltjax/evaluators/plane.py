@@ -49,8 +49,8 @@ def drawn_rows(labels: np.ndarray, *, per_class: int, most: int) -> np.ndarray:
 
     Args:
         labels: [N] int.
-        per_class: at most so many of a class.
-        most: at most so many in all; fewer of each class then.
+        per_class: the most rows to take of any class.
+        most: the most rows to take in all; beyond it each class gets fewer.
 
     Returns:
         Rows in ascending order.

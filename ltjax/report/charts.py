@@ -27,7 +27,7 @@ from ltjax.report.series import (
 from ltjax.report.style import LineStyle
 from ltjax.report.tables import cell, columns_of
 
-_SINGLE_CLASSES = 30  # up to so many, each class is a point; beyond, a bin of classes
+_SINGLE_CLASSES = 30  # with more classes, a point stands for a bin of them
 _BINS = 24
 _LONGEST = 160  # points of a curve
 _SMALL = 220  # pixels of a panel among many

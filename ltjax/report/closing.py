@@ -6,7 +6,7 @@ import numpy as np
 
 from ltjax.report.runs import Run
 
-_ALL_CLASSES = 30  # up to so many, each class has a line
+_ALL_CLASSES = 30  # with more classes, only some of them are listed
 _WORST = 10
 _WIDEST = 28  # characters of a name
 _PRECISION = "multilabel_ap_of_class"  # [R, K], of several labels per example
