@@ -5,14 +5,14 @@ python -m experiments.bench startup feeds        # some
 python -m experiments.bench --small              # tiny sizes, nothing written
 python -m experiments.bench --list
 python -m experiments.bench --torch-python PYTHON  # with the peers in PyTorch
-python -m experiments.bench table                # writes the tables of README.md
+python -m experiments.bench table                # writes all tables
 """
 
 import argparse
 import subprocess
 import sys
 
-from experiments.bench import gpu, suites
+from experiments.bench import convolution_tables, gpu, suites
 from experiments.grid import ROOT
 
 
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.suites == ["table"]:
         suites.write()
         gpu.write_table()
+        convolution_tables.write()
         return 0
     if unknown := set(args.suites) - set(suites.SUITES):
         parser.error(

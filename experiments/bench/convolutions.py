@@ -9,7 +9,7 @@ The baseline is what the networks do: `lax.conv_general_dilated` with channels l
 XLA's default flags. Against it stand the ways of `convolution_ways.py`, flags of XLA,
 other versions of jax and PyTorch, each environment in a process of its own, in turn
 with the baseline; first every layer and pass on its own, then whole training steps of
-ResNet-32, with the library's convolution and with the fastest way of each pass.
+ResNet-32 with the library's convolution.
 
 A ratio is the time over the baseline's: below 1 is faster.
 """
