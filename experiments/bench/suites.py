@@ -119,10 +119,10 @@ SUITES = {
         with_torch=True,
     ),
     "fixmatch": Suite(
-        "steps of FixMatch (conv1d, 32 labelled and 96 unlabelled signals)",
+        "steps of FixMatch (conv1d; 32 and 128 labelled signals, 3 unlabelled to each)",
         "a hand-written jitted loop of the same",
         "at most 1.05",
-        ("subject", "baseline", "model"),
+        ("subject", "baseline", "model", "batch"),
         ("steps_per_s", "ratio_processor_time"),
     ),
     "sharpness": Suite(
