@@ -31,8 +31,8 @@ def test_both_loops_end_at_the_same_parameters(bench, tmp_path):
     ours = bench.Ours(run, case.steps)
     hand = bench.HandWritten(run, case.steps, lambda r, step: run.plan(step)[0][r])
     sums, losses = ours(), hand()
-    assert sums["bad_step"].tolist() == [np.iinfo(np.int32).max] * 2
-    total, count = sums["metrics"]["loss"]
+    assert sums.bad_step.tolist() == [np.iinfo(np.int32).max] * 2
+    total, count = sums.metrics["loss"]
     assert count.tolist() == [3.0, 3.0] and total.shape == (2,)
     assert np.isfinite(losses).all() and losses[0] != losses[1]
     for r in range(2):

@@ -13,7 +13,7 @@ from ltjax.train.config import to_dict
 from ltjax.train.lanes import Lanes
 from ltjax.train.run import Run
 from ltjax.train.state import NEVER
-from ltjax.train.step import empty_sums, make_batch
+from ltjax.train.step import MetricSums, empty_sums, make_batch
 from ltjax.train.trackers import Guarded, Opening
 from ltjax.train.writers import JsonLines, Progress, TensorBoard, Writers
 
@@ -88,12 +88,12 @@ class Records:
             self._progress.resume()
         self._progress.advance(step)
 
-    def interval(self, step: int, sums: Any) -> None:
+    def interval(self, step: int, sums: MetricSums) -> None:
         """Ends an interval: writes the one before, keeps this one on the device."""
         self._write_pending()
         self._pending = step, sums
 
-    def flush(self, sums: Any) -> None:
+    def flush(self, sums: MetricSums) -> None:
         """Writes what is pending and looks whether the sums so far are finite.
 
         Raises:
@@ -128,11 +128,11 @@ class Records:
             (step, sums), self._pending = self._pending, None
             self.write(step, self._fetch(sums))
 
-    def _fetch(self, sums: Any) -> dict[str, np.ndarray]:
+    def _fetch(self, sums: MetricSums) -> dict[str, np.ndarray]:
         """Interval averages per replica; says which replicas have diverged."""
         sums = self._lanes.layout.fetch(sums)
-        fresh = (sums["bad_step"] != NEVER) & (self._diverged == NEVER)
-        self._diverged = np.minimum(self._diverged, sums["bad_step"])
+        fresh = (sums.bad_step != NEVER) & (self._diverged == NEVER)
+        self._diverged = np.minimum(self._diverged, sums.bad_step)
         for replica in np.flatnonzero(fresh):
             message = not_finite(self._run, int(replica), int(self._diverged[replica]))
             if (self._diverged != NEVER).all():
@@ -142,7 +142,7 @@ class Records:
             )
         return {
             f"train/{name}": total / np.where(n > 0, n, np.nan)
-            for name, (total, n) in sums["metrics"].items()
+            for name, (total, n) in sums.metrics.items()
         }
 
 
@@ -161,7 +161,7 @@ def not_finite(run: Run, replica: int, step: int) -> str:
     )
 
 
-def zero_sums(run: Run, lanes: Lanes, shapes: Any, arrays: Any) -> dict:
+def zero_sums(run: Run, lanes: Lanes, shapes: Any, arrays: Any) -> MetricSums:
     """Zero accumulators [R] for whatever metrics the programs of the step return."""
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
     indices, mask = run.plan(0)

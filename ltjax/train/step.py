@@ -1,5 +1,6 @@
 """One optimizer step, and its repetition over replicas and over a chunk of steps."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -217,13 +218,43 @@ def _class_gaps(out, part: str, batch, groups, blocks: int) -> dict[str, tuple]:
     return metrics
 
 
-def empty_sums(names: Iterable[str]) -> dict:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MetricSums:
+    """What the steps of an interval have reported so far.
+
+    One array for all metrics: every scalar that a program takes and returns is felt
+    where a step takes a millisecond or two.
+
+    Attributes:
+        names: of the M metrics.
+        pairs: [..., M, 2] float32, their sums and counts.
+        bad_step: [...] int32, the first step that was not finite, or `NEVER`.
+    """
+
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    pairs: jax.Array
+    bad_step: jax.Array
+
+    @property
+    def metrics(self) -> dict[str, tuple]:
+        """Name -> (sum, count), [...] each."""
+        return {
+            name: (self.pairs[..., at, 0], self.pairs[..., at, 1])
+            for at, name in enumerate(self.names)
+        }
+
+
+def empty_sums(names: Iterable[str]) -> MetricSums:
     """Zero accumulators for the metrics of these names."""
-    zeros = {name: (jnp.zeros(()), jnp.zeros(())) for name in names}
-    return {"metrics": zeros, "bad_step": jnp.full((), NEVER, jnp.int32)}
+    ordered = tuple(sorted(names))
+    pairs = jnp.zeros((len(ordered), 2))
+    return MetricSums(ordered, pairs, jnp.full((), NEVER, jnp.int32))
 
 
-def add_metrics(sums: dict, metrics: dict, state: TrainState, alive) -> dict:
+def add_metrics(
+    sums: MetricSums, metrics: dict, state: TrainState, alive
+) -> MetricSums:
     """Adds one step's (sum, count) pairs and remembers a step that was not finite.
 
     Args:
@@ -236,14 +267,13 @@ def add_metrics(sums: dict, metrics: dict, state: TrainState, alive) -> dict:
     Returns:
         The new sums.
     """
-    total = {}
-    for name, old in sums["metrics"].items():
-        new = metrics.get(name, (0.0, 0.0))
-        total[name] = tuple(
-            a + jnp.where(alive, jnp.asarray(b, jnp.float32), 0.0)
-            for a, b in zip(old, new, strict=True)
-        )
-    return {"metrics": total, "bad_step": jnp.minimum(sums["bad_step"], state.diverged)}
+    pairs = [metrics.get(name, (0.0, 0.0)) for name in sums.names]
+    new = jnp.stack([jnp.asarray(x, jnp.float32) for pair in pairs for x in pair])
+    return MetricSums(
+        sums.names,
+        sums.pairs + jnp.where(alive, new.reshape(-1, 2), 0.0),
+        jnp.minimum(sums.bad_step, state.diverged),
+    )
 
 
 def is_finite(metrics: dict, state: TrainState) -> jax.Array:

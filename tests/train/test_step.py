@@ -319,8 +319,8 @@ def test_sums_of_metrics_wait_for_those_of_other_programs():
     sums = empty_sums(["a", "b"])
     sums = add_metrics(sums, {"a": (3.0, 2)}, fine, True)
     sums = add_metrics(sums, {"a": (1.0, 1), "b": (5.0, 1)}, fine, True)
-    assert int(sums["bad_step"]) == NEVER
+    assert int(sums.bad_step) == NEVER
     sums = add_metrics(sums, {"a": (np.nan, 1)}, lost, False)
-    found = {name: [float(x) for x in pair] for name, pair in sums["metrics"].items()}
+    found = {name: [float(x) for x in pair] for name, pair in sums.metrics.items()}
     assert found == {"a": [4.0, 3.0], "b": [5.0, 1.0]}
-    assert int(sums["bad_step"]) == 7
+    assert int(sums.bad_step) == 7
