@@ -63,11 +63,11 @@ def accompanied(main: Feed, others: Mapping[str, Stream]) -> Feed:
     def iterate(
         plan: Planner, start: int, stop: int, *, local: slice = _ALL
     ) -> Iterator[dict[str, Any]]:
-        streams = []
+        streams, joint = [], _Once(plan)
         for feed, pick, m in zip(feeds, take, (1, *ratios), strict=True):
             bounds = (local.start, local.stop)
             own = slice(*(None if end is None else end * m for end in bounds))
-            streams.append(feed.iterate(_Part(plan, pick), start, stop, local=own))
+            streams.append(feed.iterate(_Part(joint, pick), start, stop, local=own))
         for first, *rest in zip(*streams, strict=True):
             yield {**first, **dict(zip(names, rest, strict=True))}
 
@@ -78,6 +78,20 @@ def accompanied(main: Feed, others: Mapping[str, Stream]) -> Feed:
     arrays: dict[str, Any] = {"main": main.arrays}
     arrays |= {name: stream.feed.arrays for name, stream in others.items()}
     return Feed(arrays, rows, batch, iterate, close)
+
+
+class _Once:
+    """A plan that all streams of a step ask for, drawn for the first of them."""
+
+    def __init__(self, plan: Planner):
+        self._plan = plan
+        self._last: tuple[int, Plan] | None = None
+
+    def __call__(self, step: int) -> Plan:
+        last = self._last
+        if last is None or last[0] != step:
+            last = self._last = step, self._plan(step)
+        return last[1]
 
 
 class _Part:
