@@ -141,3 +141,41 @@ def test_rows_have_a_ratio_or_say_why_not(bench):
 
     step = script.subjects_of(script.Job("step", script.TODAY, 128), peers)
     assert {s.way for s in step} == {script.TODAY, *script.FORMATS}
+
+
+def test_the_page_shows_the_newest_row_of_each_way(bench, tmp_path):
+    tables = bench("convolution_tables")
+    header = (
+        "pass,channels,environment,way,ratio,ratio_low,ratio_high,ratio_fastest,"
+        "ratio_processor_time,error,torch,date,commit,jax,device,cores"
+    )
+    rows = (
+        "forward,16,jax 0.12,library NHWC,9,9,9,9,9,,,d,c,0.12,CPU,2",
+        "forward,16,jax 0.13,library NHWC,1,1,1,1,0.5,,,d,c,0.13,CPU,2",
+        'forward,16,"jax 0.13, flag",library NHWC,1,1,1,1,0.25,,,d,c,0.13,CPU,2',
+        "forward,16,torch,channels last,1,1,1,1,0.75,,2.9+cpu,d,c,,CPU,2",
+        "weight_gradient,64,jax,rows NHWC,1,1,1,1,1.25,,,d,c,0.10,CPU,2",
+        "forward,64,jax,rows NHWC,,,,,,does not run,,d,c,0.10,CPU,2",
+        "step,,jax 0.13,library NHWC,0.9,0.8,1.1,0.85,1,,,d,c,0.13,CPU,2",
+    )
+    (tmp_path / "convolutions.csv").write_text("\n".join([header, *rows]))
+    page = tmp_path / "page.md"
+    page.write_text(
+        "".join(
+            f"<!-- {name}: begin -->\n<!-- {name}: end -->\n"
+            for name in ("layers", "steps", "made")
+        )
+    )
+    tables.write(tmp_path, page)
+    shown = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.read_text().splitlines()
+        if line.startswith("|")
+    ]
+    assert shown[2:6] == [
+        ["rows NHWC", *[""] * 8, "1.25"],
+        ["jax 0.13", "0.50", *[""] * 8],
+        ["jax 0.13, flag", "0.25", *[""] * 8],
+        ["PyTorch 2.9, channels last", "0.75", *[""] * 8],
+    ]
+    assert shown[-1] == ["jax 0.13", "0.9", "0.8 to 1.1", "0.85", "1"]

@@ -27,6 +27,7 @@ PARTS = {
     "torch_process",
     # What is tried in several interpreters, by a command of its own.
     *("convolutions", "convolution_network", "convolution_peer", "convolution_ways"),
+    "convolution_tables",
 }
 
 
