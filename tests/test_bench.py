@@ -69,6 +69,7 @@ MEASURED = (
 )
 
 
+@pytest.mark.slow
 def test_every_loss_of_these_files_is_measured(bench):
     rows = bench("losses").measure(8, 5, repeats=1)
     measured = {row["loss"].split("[")[0] for row in rows}
@@ -98,6 +99,7 @@ def test_refinement_is_measured_against_the_published_loop(bench):
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_blocks_neighbors_and_probes_are_measured(bench):
     contrastive = bench("contrastive")
     blocked = contrastive.measure_losses(32, (8,), repeats=1)

@@ -51,7 +51,13 @@ def test_all_ways_are_tested(bench):
     assert tuple(bench("convolution_ways").WAYS) == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if "winograd" in name else ())
+        for name in NAMES
+    ],
+)
 def test_a_way_is_the_convolution_and_its_gradients(bench, name):
     way = bench("convolution_ways").WAYS[name]
     rng = np.random.default_rng(0)
@@ -78,6 +84,7 @@ def test_a_way_is_the_convolution_and_its_gradients(bench, name):
             np.testing.assert_allclose(by_weight[i, j], expected, rtol=1e-5, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_step_lowers_the_loss_of_its_batch(bench):
     make_step = bench("convolution_network").make_step
     step, state = make_step(4, np.random.default_rng(0))

@@ -126,6 +126,7 @@ def test_a_rate_below_the_peers_is_slower(bench):
     assert not bench("suites").slower("engine", [found | {"ratio": "2.0"}])
 
 
+@pytest.mark.slow
 def test_both_fixmatch_loops_end_at_the_same_parameters(bench):
     fixmatch = bench("fixmatch")
     run = fixmatch.fixmatch_run(small=True)

@@ -12,6 +12,8 @@ from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
+# Each trains half a dozen methods.
+LONG = {"05_weak_supervision", "06_self_supervised", "07_beyond_accuracy"}
 
 
 class ThisPython(AsyncKernelManager):
@@ -65,6 +67,18 @@ def test_it_opens_the_way_every_notebook_does(notebook):
     assert forms == [2] and 'os.environ.get("LTJAX_SMOKE"' in code[2]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=pytest.mark.slow if path.stem in LONG else (),
+        )
+        for path in NOTEBOOKS
+    ],
+    indirect=True,
+)
 def test_it_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):

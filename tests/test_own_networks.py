@@ -140,6 +140,7 @@ def test_it_is_exported(imported, data, tmp_path):
     np.testing.assert_allclose(found, predictor(data[0][:5]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_features_by_import_path_go_with_any_head(data):
     fitted = fit(data, "their_nets:body", method="ldam", optimizer__train="all")
     params = fitted.result.state.params
@@ -185,6 +186,7 @@ def test_a_module_in_memory_comes_back_with_load(data, tmp_path):
     assert fitted.metrics
 
 
+@pytest.mark.slow
 def test_nnx_by_path_with_an_argument_that_must_be_given(data):
     fitted = fit(data, "their_nets:Branch", model__width=7)
     params = fitted.result.state.params

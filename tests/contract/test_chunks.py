@@ -78,7 +78,7 @@ def trained(run, devices):
     refresh = make_refresher(run, lanes, shardings)
     with jax.set_mesh(layout.mesh):
         zeros = zero_sums(run, lanes, shapes, arrays)
-        sums = layout.put(zeros, lanes.sums_sharding(zeros))
+        sums = layout.place(zeros, lanes.sums_sharding(zeros))
         init = jax.jit(jax.vmap(run.init), out_shardings=shardings)
         state = init(run.info.seeds, run.info.hypers)
         traces = []

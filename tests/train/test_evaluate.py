@@ -40,7 +40,7 @@ def lanes(request, devices):
 
 @pytest.fixture
 def placed(lanes):
-    return lanes.layout.put(STATE, lanes.sums_sharding(STATE))
+    return lanes.layout.place(STATE, lanes.sums_sharding(STATE))
 
 
 def test_a_plan_asks_for_every_example_once_and_pads():
