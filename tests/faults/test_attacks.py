@@ -35,7 +35,8 @@ def attack(tmp_path):
 # Stages, and the other feed, from their shipped configs; the others are slow.
 QUICK = ("simclr and probe", "supervised, streaming")
 SLOW = ("fixmatch", "proden", "auc", "dense labels", "supervised", "sse_sam")
-SLOW += ("supervised, 1 worker", "moco")
+SLOW += ("supervised, 1 worker", "moco", "memory bank", "dual variables")
+SLOW += ("attacked inputs", "modality stages")
 
 
 @pytest.mark.parametrize(
