@@ -3,7 +3,7 @@
 from experiments.grid import Point
 from experiments.seeded import Grid, shipped_point
 
-TOTAL = "1500 steps"
+TOTAL = "1000 steps"
 RATIOS = (100, 50)  # of the training set
 COLUMNS = {
     "priors_forward_50": "long-tailed 50",
@@ -19,12 +19,12 @@ COLUMNS = {
 METHODS = {
     "CE": ("ce", "mean"),
     "LA": ("la", "mean"),
-    "LDAM-DRW": ("ldam_drw", "mean"),
     "RIDE": ("ride", "mean"),
     "SADE": ("sade", "mean"),
     "SADE, weights by stability": ("sade", "stability"),
     "DirMixE": ("dirmixe", "mean"),
     "DirMixE, weights by stability": ("dirmixe", "stability"),
+    "LDAM-DRW": ("ldam_drw", "mean"),
 }
 
 
