@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,6 +73,30 @@ def test_one_seed_proves_nothing():
 
     assert verdict(np.asarray([3.0])) == "open"
     assert verdict(np.asarray([3.0, np.nan])) == "open"  # a seed diverged
+
+
+def test_a_point_says_how_to_get_its_config():
+    from experiments.seeded import shipped_point
+
+    asked = {"key": {"method": "CE"}, "file": "auc_lt", "arg": "method=ce"}
+    changes = {"optimizer.lr": 0.3}
+    point = shipped_point(**asked, changes=changes, smoke=False, total="9 steps")
+    assert point.command == "configs/auc_lt.py:method=ce --config.optimizer.lr=0.3"
+    config = point.config
+    assert (config.optimizer.lr, config.total) == (0.3, "9 steps")
+    assert config.replicas.seeds == (0, 1, 2)
+    small = shipped_point(**asked, smoke=True, total="9 steps")
+    assert small.command == "configs/auc_lt.py:method=ce"
+    assert small.config.total == "6 steps" and small.config.replicas.seeds == (0,)
+
+
+def test_what_a_run_lacks_is_no_number():
+    from experiments.seeded import Trained
+
+    run = SimpleNamespace(info=SimpleNamespace(replicas=[{}, {}]))
+    for result in (None, SimpleNamespace(metrics={"other": np.ones(2)})):
+        found = Trained(run, result, 1.0).metric("eval/test/map")
+        np.testing.assert_array_equal(found, [np.nan, np.nan])
 
 
 def test_the_tables_of_weak_supervision():
