@@ -78,7 +78,7 @@ SUITES = {
         "forward and backward of the pairwise losses, and AUC and ranking metrics, at"
         " 10^3 to 10^6 examples; the loss of 8 x 512 x 512 pixels of 20 classes",
         "the sum over all pairs; LibAUC and XCurve; scikit-learn; all scores at once",
-        "below 0.01 of all pairs at 20 000, growth of n log n, metrics at most 1"
+        "below 0.01 of LibAUC's pairs at 20 000, growth of n log n, metrics at most 1"
         " (logistic: bounded memory)",
         ("subject", "baseline", "examples"),
         ("growth", "mib", "baseline_mib"),
