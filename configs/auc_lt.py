@@ -2,7 +2,8 @@ r"""Areas under the ROC curve as the objective: one-vs-one and one-vs-rest surro
 
     ltjax train --config configs/auc_lt.py:method=auc_square --workdir runs/auc
 
-Arguments: data (mnist1d, mnist, cifar10, cifar100), method (auc_square, auc_hinge,
+Arguments: data (mnist1d, mnist, cifar10, cifar100; breast_cancer, digits or wine, which
+come with scikit-learn), method (auc_square, auc_hinge,
 auc_exp, auc_logistic; partial_auc, partial_auc_cvar, partial_auc_kl; aucm, the min-max
 form; or a preset of the supervised losses to compare with), binary (the second half of
 the classes against the first), imf, smoke. Runs are judged by exact areas over all
@@ -12,13 +13,25 @@ pairs of classes, beside accuracies.
 from ltjax.methods import presets
 from ltjax.train.config import default_config, parse_arg
 
+BUNDLED = ("breast_cancer", "digits", "wine")
+SECOND_HALF = {"cifar100": 50, "breast_cancer": 1, "wine": 2}  # begins with
+
 
 def get_config(arg=""):
     args = parse_arg(
         arg, data="mnist1d", method="auc_square", imf=100.0, binary=False, smoke=False
     )
     config = default_config()
-    presets.apply_data(config, args.data, imbalance_factor=args.imf)
+    if args.data in BUNDLED:
+        presets.apply_data(config, "mnist1d", imbalance_factor=args.imf)
+        config.data.choose("bundled", which=args.data, imbalance_factor=args.imf)
+        if args.data == "digits":
+            config.model.choose("conv2d", size=8)
+        else:
+            config.model.choose("mlp")
+        config.total, config.many, config.few = "500 steps", 50, 20
+    else:
+        presets.apply_data(config, args.data, imbalance_factor=args.imf)
     if args.method in presets.PRESETS:
         presets.apply_preset(config, args.method, late="80%")
     elif args.method == "aucm":
@@ -28,9 +41,10 @@ def get_config(arg=""):
         config.loss.choose(args.method)
         config.label = args.method
     if args.binary:
-        config.data.positive_from = 50 if args.data == "cifar100" else 5
+        config.data.positive_from = SECOND_HALF.get(args.data, 5)
     # One class against the rest is learned by sigmoids, which softmax would compare.
-    columns = args.method == "aucm" and not args.binary
+    two = args.binary or args.data == "breast_cancer"
+    columns = args.method == "aucm" and not two
     config.evaluators = {
         "auc": {"scores": "sigmoid" if columns else "softmax"},
         "classification": {},

@@ -17,7 +17,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -97,7 +97,8 @@ def run_points(
     from ltjax.train.check import check
 
     points = list(points)
-    pending = [not _is_done(point, path) for point in points]
+    rows = read_rows(path)
+    pending = [not is_done(point, rows) for point in points]
     bases = {_base(p) for p, waits in zip(points, pending, strict=True) if waits}
     for k, (point, waits) in enumerate(zip(points, pending, strict=True), start=1):
         is_base = not point.classifier and point.workdir in bases - {""}
@@ -132,9 +133,10 @@ def run_points(
     return read_rows(path)
 
 
-def _is_done(point: Point, path: pathlib.Path) -> bool:
+def is_done(point: Point, rows: Sequence[Mapping[str, str]]) -> bool:
+    """Whether the point has rows."""
     key = {name: str(value) for name, value in point.key.items()}
-    return any(key.items() <= row.items() for row in read_rows(path))
+    return any(key.items() <= row.items() for row in rows)
 
 
 def _base(point: Point) -> str:

@@ -11,10 +11,10 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from experiments.grid import Point
+from experiments.grid import Point, is_done
 from experiments.reliability.processes import Command, preload, start
 from ltjax.report.cells import append_csv, read_rows
 
@@ -125,12 +125,6 @@ def run_pool(
 def name_of(point: Point) -> str:
     """A point in one line."""
     return " ".join(map(str, point.key.values()))
-
-
-def is_done(point: Point, rows: Sequence[Mapping[str, str]]) -> bool:
-    """Whether the point has rows."""
-    key = {name: str(value) for name, value in point.key.items()}
-    return any(key.items() <= row.items() for row in rows)
 
 
 def _begin(point, place, measure, scratch) -> _Running:

@@ -5,21 +5,54 @@ seed by seed: a difference counts as one only if every seed shows it.
 """
 
 import contextlib
+import importlib
 import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.grid import Point, mean_std, provenance_row
+from ltjax.methods.presets import apply_changes
 from ltjax.report.cells import markdown_grid
 
 SEEDS = (0, 1, 2)
 # Steps of one dispatch on an accelerator; durations are multiples of it.
 STEPS_PER_CALL = 50
+
+
+def shipped_point(
+    key: Mapping[str, object],
+    file: str,
+    arg: str,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    smoke: bool,
+    total: str,
+) -> Point:
+    """A point of a shipped config, with every seed.
+
+    Args:
+        key: see `Point`.
+        file: of configs/, without its ending.
+        arg: of the config.
+        changes: options by dotted name; part of the point's command.
+        smoke: whether it is a few steps of one seed.
+        total: of the run otherwise.
+
+    Returns:
+        A `Point`, whose config may be changed further.
+    """
+    module = importlib.import_module(f"configs.{file}")
+    config = module.get_config(f"{arg},smoke" if smoke else arg)
+    apply_changes(config, changes or {})
+    if not smoke:
+        config.total, config.replicas.seeds = total, SEEDS
+    options = [f"--config.{path}={value}" for path, value in (changes or {}).items()]
+    return Point(key, config, " ".join([f"configs/{file}.py:{arg}", *options]))
 
 
 class Trained(NamedTuple):
@@ -28,6 +61,12 @@ class Trained(NamedTuple):
     run: Any
     result: Any
     minutes: float
+
+    def metric(self, name: str) -> np.ndarray:
+        """A metric of the result, [R]; NaN where there is none."""
+        lost = np.full(len(self.run.info.replicas), np.nan)
+        found = self.result.metrics if self.result else {}
+        return np.asarray(found.get(name, lost))
 
 
 def train_seeds(config: Any) -> Trained:
@@ -90,6 +129,21 @@ def seed_rows(
     return rows
 
 
+def metric_rows(point: Point, columns: Mapping[str, str]) -> list[dict[str, str]]:
+    """Trains a point and gives a row for every seed.
+
+    Args:
+        point: see `Point`.
+        columns: column -> metric of the evaluation that it shows in percent.
+
+    Returns:
+        See `seed_rows`.
+    """
+    trained = train_seeds(point.config)
+    values = {column: trained.metric(name) for column, name in columns.items()}
+    return seed_rows(point, trained, values)
+
+
 def by_seed(
     rows: Sequence[Mapping[str, str]], key: Mapping[str, str], metric: str
 ) -> dict[str, float]:
@@ -106,6 +160,42 @@ def cell(rows: Sequence[Mapping[str, str]], key: Mapping[str, str], metric: str)
         return mean_std(np.nan, np.nan)
     spread = values.std(ddof=1) if values.size > 1 else np.nan
     return mean_std(float(values.mean()), float(spread))
+
+
+def results_table(
+    rows: Sequence[Mapping[str, str]],
+    lines: Mapping[str, Mapping[str, str]],
+    columns: Mapping[str, str],
+    *,
+    title: str = "",
+    corner: str = "",
+) -> str:
+    """What the seeds of a setting give, a line for each method that has rows.
+
+    Args:
+        rows: of `seed_rows`.
+        lines: what a line is called -> column -> value of its rows.
+        columns: metric -> what its column is called.
+        title: stands above, in bold.
+        corner: what the first column is called.
+
+    Returns:
+        Markdown; empty if no line has rows.
+    """
+    shown = [
+        [name, *(cell(rows, key, metric) for metric in columns)]
+        for name, key in lines.items()
+        if any(key.items() <= row.items() for row in rows)
+    ]
+    if not shown:
+        return ""
+    grid = markdown_grid([corner, *columns.values()], shown)
+    return f"**{title}**\n\n{grid}" if title else grid
+
+
+def joined(*blocks: str) -> str:
+    """Blocks of Markdown with an empty line between them, without the empty ones."""
+    return "\n\n".join(block.rstrip() for block in blocks if block)
 
 
 class Claim(NamedTuple):
@@ -182,6 +272,62 @@ def claims_table(
         f" {_counted(counts['open'], 'is', 'are')} open.\n\n"
         + markdown_grid(head, lines, align="lllrl")
     )
+
+
+class Grid(NamedTuple):
+    """Methods in settings: the tables of a README.
+
+    Attributes:
+        column: that tells the settings apart.
+        settings: value of it -> how a table says it.
+        methods: as the column "method" has them.
+        columns: metric -> what its column is called.
+        orderings: (better method, worse method, metric) that are published.
+        corner: what the first column is called.
+    """
+
+    column: str
+    settings: Mapping[Any, str]
+    methods: Iterable[str]
+    columns: Mapping[str, str]
+    orderings: Sequence[tuple[str, str, str]]
+    corner: str = ""
+
+    def key(self, method: str, value: object) -> dict[str, str]:
+        """Column -> value of the rows of a method in a setting."""
+        return {"method": method, self.column: str(value)}
+
+    def measure(self, point: Point) -> list[dict[str, str]]:
+        """Trains a point; the rows have the metrics of the test set."""
+        return metric_rows(point, {name: f"eval/test/{name}" for name in self.columns})
+
+    def claims(self) -> list[Claim]:
+        """The orderings in every setting."""
+        return [
+            Claim(
+                f"{better} above {worse}",
+                told,
+                self.key(better, value),
+                self.key(worse, value),
+                metric,
+            )
+            for value, told in self.settings.items()
+            for better, worse, metric in self.orderings
+        ]
+
+    def text(self, rows: Sequence[Mapping[str, str]]) -> str:
+        """Everything of the README that is a number."""
+        tables = [
+            results_table(
+                rows,
+                {method: self.key(method, value) for method in self.methods},
+                self.columns,
+                title=told.capitalize(),
+                corner=self.corner,
+            )
+            for value, told in self.settings.items()
+        ]
+        return joined(claims_table(rows, self.claims()), *tables)
 
 
 def _counted(count: int, one: str, more: str) -> str:

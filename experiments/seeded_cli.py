@@ -5,32 +5,35 @@ import logging
 import math
 import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments import pool
-from experiments.grid import ROOT
+from experiments.grid import ROOT, replace_block
+from ltjax.report.cells import read_rows
 
+Text = Callable[[Sequence[Mapping[str, str]]], str]
 DRAWN = ("train_per_class", "test_per_class", "seed")  # what MNIST-1D depends on
 
 
-def main(name: str, place: str, about: str, points: Any, table: Any, argv=None) -> int:
-    """Runs a grid, or writes its tables.
+def main(package: str, about: str, points: Any, text: Text, argv=None) -> int:
+    """Runs the grid of a package, or writes its tables.
+
+    Its folder has a README.md, and the rows in results/NAME.csv by its own name.
 
     Args:
-        name: of the results file.
-        place: a file of the experiment's folder.
+        package: such as "experiments.weak".
         about: its first line says what the experiment is.
         points: module with `points(smoke)` and `measure(point)`.
-        table: module with `write(results, readme)`.
+        text: the rows -> what the README shows of them.
         argv: of the command line.
 
     Returns:
         The exit code: 0 even if points failed, which the output then tells.
     """
-    here = pathlib.Path(place).resolve().parent
+    here, name = ROOT.joinpath(*package.split(".")), package.rpartition(".")[2]
     parser = argparse.ArgumentParser(
-        prog="python -m " + ".".join(here.relative_to(ROOT).parts),
-        description=about.splitlines()[0],
+        prog=f"python -m {package}", description=about.splitlines()[0]
     )
     parser.add_argument("stage", nargs="?", default="run", choices=("run", "table"))
     parser.add_argument("--out", type=pathlib.Path, default=here / "results")
@@ -43,7 +46,7 @@ def main(name: str, place: str, about: str, points: Any, table: Any, argv=None) 
     args = parser.parse_args(argv)
     results = args.out / f"{name}.csv"
     if args.stage == "table":
-        table.write(results, here / "README.md")
+        replace_block(here / "README.md", "results", text(read_rows(results)))
         return 0
     logging.getLogger("absl").setLevel(logging.ERROR)
     chosen = [

@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -17,8 +18,9 @@ def auc(monkeypatch):
 def test_losses_equal_their_sum_over_pairs_and_are_measured(auc, monkeypatch):
     chosen = {name: auc.LOSSES[name] for name in ("auc_square", "auc_hinge[2]")}
     monkeypatch.setattr(auc, "LOSSES", chosen)
-    rows = auc.measure_losses(60, repeats=1)  # asserts that the values agree
+    rows = list(auc.measure_losses(60, repeats=1))  # asserts that the values agree
     assert {row["subject"] for row in rows} == set(chosen)
+    assert all(float(row["baseline_mib"]) >= 0 for row in rows)
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 
@@ -36,10 +38,59 @@ def test_baseline_is_scaled_to_all_pairs(auc, monkeypatch):
     (row,) = auc.measure_losses(60, repeats=1)
     assert seen["pairs"] == 2
     assert [row[k] for k in ("ratio", "ratio_low", "ratio_high")] == ["2", "1", "3"]
-    assert row["baseline_milliseconds"] == "300.000"
+    assert row["baseline_milliseconds"] == "300.000" and not row["baseline_mib"]
 
 
 def test_metrics_equal_scikit_learn_and_are_measured(auc):
-    rows = auc.measure_metrics(60, repeats=1)  # asserts that the values agree
+    rows = list(auc.measure_metrics(60, repeats=1))  # asserts that the values agree
     assert len(rows) == 7
     assert all(float(row["ratio"]) > 0 for row in rows)
+
+
+def test_the_loss_of_pixels_equals_that_of_all_scores_and_is_measured(auc):
+    (row,) = auc.measure_pixels((1, 4, 4, 3), repeats=1)
+    assert (row["subject"], row["examples"]) == ("pixel_auc", "16")
+    assert float(row["ratio"]) > 0 and row["mib"]
+
+
+class Peer:
+    """Answers like the process of the libraries: half of the squared margins."""
+
+    told = ("2", "1", "1.1")
+
+    def __init__(self):
+        self.value, self.asked = 0.0, []
+
+    def ask(self, line=""):
+        if line:
+            library, name, place = line.split()
+            self.asked.append(f"{library} {name}")
+            with np.load(place) as stored:
+                scores, up = stored["scores"], stored["labels"] == 1
+            gaps = 1 - scores[up][:, None] + scores[~up][None, :]
+            self.value = np.mean(gaps**2) / (1 if library == "LibAUC" else 2)
+        return self.value
+
+
+def test_a_table_of_pairs_is_not_asked_of_large_sizes(auc, monkeypatch):
+    names = ("LibAUC", "squared"), ("XCurve", "square")
+    monkeypatch.setattr(auc, "PEERS", {name: auc.PEERS[name] for name in names})
+    monkeypatch.setitem(auc.LARGEST, "LibAUC", 50)
+    asked = {}
+    for size in (40, 60):
+        peer = Peer()
+        rows = list(auc.measure_peers(size, 1, peer))  # asserts that the values agree
+        assert {row["subject"] for row in rows} == {"auc_square"}
+        asked[size] = peer.asked
+    assert asked == {40: ["LibAUC squared", "XCurve square"], 60: ["XCurve square"]}
+    assert rows[0]["baseline"] == "XCurve 1.1, torch 2"
+
+
+def test_growth_is_the_exponent_from_size_to_size(auc):
+    rows = [
+        {"subject": name, "baseline": "x", "examples": str(n), "milliseconds": str(t)}
+        for n, t in ((10, 3.0), (1000, 300.0), (2000, 1200.0))
+        for name in ("a",)
+    ]
+    found = [row.get("growth") for row in auc.with_growth(iter(rows))]
+    assert found == [None, "1.00", "2.00"]

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ GRIDS = (
     "measures.experts",
     "measures.reconboost",
     "measures.drauc",
+    "measures.auc",
+    "measures.tkpr",
+    "measures.aucseg",
 )
 
 
@@ -71,6 +75,30 @@ def test_one_seed_proves_nothing():
     assert verdict(np.asarray([3.0, np.nan])) == "open"  # a seed diverged
 
 
+def test_a_point_says_how_to_get_its_config():
+    from experiments.seeded import shipped_point
+
+    asked = {"key": {"method": "CE"}, "file": "auc_lt", "arg": "method=ce"}
+    changes = {"optimizer.lr": 0.3}
+    point = shipped_point(**asked, changes=changes, smoke=False, total="9 steps")
+    assert point.command == "configs/auc_lt.py:method=ce --config.optimizer.lr=0.3"
+    config = point.config
+    assert (config.optimizer.lr, config.total) == (0.3, "9 steps")
+    assert config.replicas.seeds == (0, 1, 2)
+    small = shipped_point(**asked, smoke=True, total="9 steps")
+    assert small.command == "configs/auc_lt.py:method=ce"
+    assert small.config.total == "6 steps" and small.config.replicas.seeds == (0,)
+
+
+def test_what_a_run_lacks_is_no_number():
+    from experiments.seeded import Trained
+
+    run = SimpleNamespace(info=SimpleNamespace(replicas=[{}, {}]))
+    for result in (None, SimpleNamespace(metrics={"other": np.ones(2)})):
+        found = Trained(run, result, 1.0).metric("eval/test/map")
+        np.testing.assert_array_equal(found, [np.nan, np.nan])
+
+
 def test_the_tables_of_weak_supervision():
     from experiments.weak.table import text
 
@@ -113,8 +141,7 @@ def test_the_tables_of_self_supervision():
 
 
 def test_the_tables_of_experts():
-    from experiments.measures.experts.points import COLUMNS
-    from experiments.measures.experts.table import text
+    from experiments.measures.experts.points import COLUMNS, GRID
 
     rows = [
         {"method": method, "ratio": "50", "seed": str(seed)}
@@ -122,15 +149,14 @@ def test_the_tables_of_experts():
         for method, value in (("LA", 80), ("CE", 70))
         for seed in (0, 1)
     ]
-    found = text(rows)
+    found = GRID.text(rows)
     assert "| LA above CE | ratio 50 | priors uniform | 10.0 ± 0.0 | holds |" in found
     assert "| CE above LA | ratio 50 | priors forward 50 | -10.0" in found
     assert "| LA | 80.5 ± 0.7 |" in found and "**Ratio 100**" not in found
 
 
 def test_the_tables_of_modalities():
-    from experiments.measures.reconboost.points import COLUMNS
-    from experiments.measures.reconboost.table import text
+    from experiments.measures.reconboost.points import COLUMNS, GRID
 
     rows = [
         {"method": method, "absent": "0.3", "seed": str(seed)}
@@ -138,15 +164,15 @@ def test_the_tables_of_modalities():
         for method, value in (("ReconBoost", 80), ("joint training", 90))
         for seed in (0, 1)
     ]
-    found = text(rows)
-    assert "| ReconBoost above joint training | alone_signal, 30% of" in found
-    assert "| -10.0 ± 0.0 |" in found and "**0% of the images" not in found
+    found = GRID.text(rows)
+    line = "| ReconBoost above joint training | 30% of the images are noise | alone"
+    assert f"{line} signal | -10.0 ± 0.0 |" in found
+    assert "**0% of the images" not in found
     assert "| joint training | 90.5 ± 0.7 |" in found
 
 
 def test_the_tables_of_corrupted_digits():
-    from experiments.measures.drauc.points import COLUMNS
-    from experiments.measures.drauc.table import text
+    from experiments.measures.drauc.points import COLUMNS, GRID
 
     rows = [
         {"method": method, "share": "0.1", "seed": str(seed)}
@@ -154,10 +180,9 @@ def test_the_tables_of_corrupted_digits():
         for method, value in (("AUCM", 80), ("DRAUC, by class", 84))
         for seed in (0, 1)
     ]
-    found = text(rows)
-    assert (
-        "| DRAUC, by class above AUCM | share 0.1 | severity 5 | 4.0 ± 0.0 |" in found
-    )
+    found = GRID.text(rows)
+    line = "| DRAUC, by class above AUCM | share of positives 0.1 | severity 5 |"
+    assert f"{line} 4.0 ± 0.0 |" in found
     assert "| AUCM | 80.5 ± 0.7 |" in found and "| CE |" not in found
 
 
@@ -222,6 +247,9 @@ def test_claims_are_about_points_of_the_grid(name):
         ("measures.experts", ["SADE", "50"]),
         ("measures.reconboost", ["OGM", "0.3"]),
         ("measures.drauc", ["DRAUC,", "class"]),
+        ("measures.auc", ["square"]),
+        ("measures.tkpr", ["distribution-balanced"]),
+        ("measures.aucseg", ["AUCSeg"]),
         ("measures.gate", ["0"]),
     ],
 )
@@ -239,7 +267,8 @@ def test_a_small_run_fills_its_rows(grid, chosen, tmp_path):
     name = grid.rpartition(".")[2]
     rows = read_rows(tmp_path / f"{name}.csv")
     metrics = {"selfsup": "probe_all", "experts": "priors_mean"}
-    metrics |= {"drauc": "mean", "gate": "probe"}
+    metrics |= {"drauc": "mean", "gate": "probe", "auc": "auc_ovo", "tkpr": "map"}
+    metrics |= {"aucseg": "mean_iou"}
     metric = metrics.get(name, "balanced_accuracy")
     assert rows
     assert all(0 <= float(row[metric]) <= 100 for row in rows)

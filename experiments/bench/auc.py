@@ -1,17 +1,36 @@
-"""Pairwise losses against the sum over all pairs, and AUC metrics against scikit-learn.
+"""Pairwise losses, the loss of pixels and AUC metrics: time, memory, and their growth.
 
     python -m experiments.bench.auc            # appends to results/auc.csv
+    python -m experiments.bench.auc --torch-python PYTHON  # and LibAUC and XCurve
     python -m experiments.bench.auc --quick    # prints only
 
-Losses: forward and backward, binary, with a tenth of positives. The baseline is the
-same surrogate over the whole table of pairs, timed for at most 2^24 of them (a block of
-positives against all negatives) and scaled up to all: 10^6 examples have 9 * 10^10.
-Metrics: scikit-learn's function of the same arrays; both give the same number.
+Four comparisons:
+
+- losses, forward and backward, binary, with a tenth of positives, against the same
+  surrogate over the whole table of pairs. That is timed for at most 2^24 pairs (a block
+  of positives against all negatives) and scaled up to all: 10^6 examples have
+  9 * 10^10;
+- losses against those of LibAUC and XCurve (PyTorch), on the same scores and the same
+  cores, in a process of the interpreter that --torch-python names. Values must agree;
+  XCurve's hinge is not a pairwise hinge, and its losses of several classes need a GPU;
+- the loss of all pixels of a batch, in chunks, against all its scores at once;
+- metrics against scikit-learn's function of the same arrays; both give the same number.
+
+Times are processor times, which other programs do not lengthen; next to PyTorch, whose
+process is another one, they are those of a clock.
+
+`growth` is the exponent of a subject's time from the size before to this one: 1.1 or
+less for n log n, 2 for all pairs.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
+import math
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +45,21 @@ from sklearn.metrics import (
 import ltjax.losses as losses
 import ltjax.metrics as metrics
 from experiments.bench import common
+from experiments.bench.torch_process import TorchProcess
 
-SIZES = (10**3, 10**4, 10**5, 10**6)
+SIZES = (10**3, 10**4, 2 * 10**4, 10**5, 10**6)
 PAIRS = 2**24  # of the baseline
-SLOW = 10**4  # up to here what takes minutes beyond is measured as well
+IMAGES = (8, 512, 512, 20)  # and classes of their pixels
 CLASSES = 10
+# Sizes up to which something takes no minutes: quadratic losses, loops over rows.
+LARGEST = {
+    "auc_logistic": 2 * 10**4,
+    "LibAUC": 2 * 10**4,
+    "ovo_auc": 2 * 10**4,
+    "ovr_auc": 10**5,
+    "ranking_loss": 10**4,
+    "label_ranking_average_precision": 10**3,
+}
 
 
 def hinge(t):
@@ -42,12 +71,33 @@ LOSSES = {
     "auc_square": (losses.auc_square, lambda t: jnp.square(1 - t) / 2),
     "auc_hinge[1]": (losses.auc_hinge, hinge),
     "auc_hinge[2]": (
-        functools.partial(losses.auc_hinge, power=2),
+        partial(losses.auc_hinge, power=2),
         lambda t: jnp.square(hinge(t)),
     ),
     "auc_exp": (losses.auc_exp, lambda t: jnp.exp(-t)),
     "auc_logistic": (losses.auc_logistic, lambda t: jax.nn.softplus(-t)),
 }
+
+
+def aucm(scores, labels):
+    duals = losses.init_saddle_duals()
+    return losses.aucm(scores, labels, duals, version="v1").values
+
+
+# A loss of a peer -> our name of it, the loss, and how many of ours theirs is.
+PEERS = {
+    ("LibAUC", "squared"): ("auc_square", losses.auc_square, 2.0),
+    ("LibAUC", "squared_hinge"): (
+        "auc_hinge[2]",
+        partial(losses.auc_hinge, power=2),
+        1.0,
+    ),
+    ("LibAUC", "logistic"): ("auc_logistic", losses.auc_logistic, 1.0),
+    ("LibAUC", "aucm"): ("aucm", aucm, 1.0),
+    ("XCurve", "square"): ("auc_square", losses.auc_square, 1.0),
+    ("XCurve", "exp"): ("auc_exp", losses.auc_exp, 1.0),
+}
+LINEAR = ("aucm", "square", "exp")  # losses of the peers that are no table of pairs
 
 
 def binary(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,44 +108,98 @@ def binary(size: int) -> tuple[np.ndarray, np.ndarray]:
     return scores.astype(np.float32), labels
 
 
-def all_pairs(surrogate: Callable, up: jax.Array, down: jax.Array) -> Callable:
-    """Value and gradient of the mean over a table of pairs."""
+def all_pairs(surrogate: Callable, up: jax.Array, down: jax.Array):
+    """Value and gradient of the mean over a table of pairs, compiled."""
 
     def mean(up, down):
         return jnp.mean(surrogate(up[:, None] - down[None, :]))
 
     graded = jax.jit(jax.value_and_grad(mean, argnums=(0, 1)))
-    return lambda: graded(up, down)
+    return graded.lower(up, down).compile()
 
 
-def fast(loss: Callable, scores: jax.Array, labels: jax.Array) -> Callable:
+def fast(loss: Callable, scores: jax.Array, labels: jax.Array):
+    """Value and gradient of the mean of a loss, compiled."""
     graded = jax.jit(jax.value_and_grad(lambda s, y: jnp.mean(loss(s, y))))
-    return lambda: graded(scores, labels)
+    return graded.lower(scores, labels).compile()
 
 
-def measure_losses(size: int, repeats: int) -> list[dict[str, str]]:
-    scores, labels = binary(size)
+def measure_losses(size: int, repeats: int) -> Iterator[dict[str, str]]:
+    """Every loss against the sum over all pairs."""
+    scores, labels = map(jnp.asarray, binary(size))
     up, down = scores[labels == 1], scores[labels == 0]
     block = max(1, min(len(up), PAIRS // len(down)))
     scale = len(up) / block
-    rows = []
     for name, (loss, surrogate) in LOSSES.items():
-        if name == "auc_logistic" and size > SLOW:
+        if size > LARGEST.get(name, size):
             continue
-        subject = fast(loss, jnp.asarray(scores), jnp.asarray(labels))
-        baseline = all_pairs(surrogate, jnp.asarray(up[:block]), jnp.asarray(down))
+        subject = fast(loss, scores, labels)
+        table = all_pairs(surrogate, up[:block], down)
         if block == len(up):
-            np.testing.assert_allclose(subject()[0], baseline()[0], rtol=1e-4)
-        ratio = common.interleaved_ratios(baseline, {name: subject}, repeats=repeats)
+            pair = subject(scores, labels)[0], table(up, down)[0]
+            np.testing.assert_allclose(*pair, rtol=1e-4)
+        found = common.interleaved_ratios(
+            partial(table, up[:block], down),
+            {name: partial(subject, scores, labels)},
+            repeats=repeats,
+            clock=time.process_time,
+        )[name]
         ratio = dataclasses.replace(
-            ratio[name],
-            median=ratio[name].median / scale,
-            low=ratio[name].low / scale,
-            high=ratio[name].high / scale,
-            baseline_seconds=ratio[name].baseline_seconds * scale,
+            found,
+            median=found.median / scale,
+            low=found.low / scale,
+            high=found.high / scale,
+            baseline_seconds=found.baseline_seconds * scale,
         )
-        rows.append(_row(name, "all pairs", size, ratio))
-    return rows
+        memory = common.megabytes(subject), common.megabytes(table)
+        whole = memory if scale == 1 else (memory[0], None)
+        yield row(name, "all pairs", size, ratio, *whole)
+
+
+def measure_peers(size: int, repeats: int, peer: TorchProcess):
+    """Our losses against those of LibAUC and XCurve."""
+    scores, labels = binary(size)
+    versions = dict(zip(("torch", "LibAUC", "XCurve"), peer.told, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        place = pathlib.Path(folder) / "scores.npz"
+        np.savez(place, scores=scores, labels=labels)
+        placed = jnp.asarray(scores), jnp.asarray(labels)
+        for (library, theirs), (name, loss, factor) in PEERS.items():
+            most = size if theirs in LINEAR else LARGEST[library]
+            if size > min(most, LARGEST.get(name, size)):
+                continue
+            subject = fast(loss, *placed)
+            value = peer.ask(f"{library} {theirs} {place}")
+            ours = factor * subject(*placed)[0]
+            np.testing.assert_allclose(ours, value, rtol=1e-3)
+            call = {name: partial(subject, *placed)}
+            found = common.interleaved_ratios(peer.ask, call, repeats=repeats)
+            told = f"{library} {versions[library]}, torch {versions['torch']}"
+            memory = common.megabytes(subject), None
+            yield row(name, told, size, found[name], *memory)
+
+
+def measure_pixels(shape: tuple[int, ...], repeats: int) -> Iterator[dict[str, str]]:
+    """The loss of all pixels of a batch against all its scores at once."""
+    logits = jax.random.normal(jax.random.key(0), shape)
+    labels = jax.random.randint(jax.random.key(1), shape[:-1], 0, shape[-1])
+
+    def at_once(logits, labels):
+        flat = jax.nn.sigmoid(logits).reshape(-1, shape[-1])
+        return losses.auc_square(flat, labels.ravel())
+
+    chunks, whole = (fast(f, logits, labels) for f in (losses.pixel_auc, at_once))
+    values = [one(logits, labels)[0] for one in (chunks, whole)]
+    np.testing.assert_allclose(*values, rtol=1e-4)
+    found = common.interleaved_ratios(
+        partial(whole, logits, labels),
+        {"pixel_auc": partial(chunks, logits, labels)},
+        repeats=repeats,
+        clock=time.process_time,
+    )["pixel_auc"]
+    memory = common.megabytes(chunks), common.megabytes(whole)
+    name = f"all scores, {shape[-1]} classes"
+    yield row("pixel_auc", name, math.prod(shape[:-1]), found, *memory)
 
 
 def metric_cases(size: int) -> dict[str, tuple[Callable, Callable]]:
@@ -106,7 +210,7 @@ def metric_cases(size: int) -> dict[str, tuple[Callable, Callable]]:
     classes = rng.geometric(0.3, size) % CLASSES
     classes[:CLASSES] = np.arange(CLASSES)
     relevant = (rng.random((size, CLASSES)) < 0.3).astype(int)
-    cases = {
+    return {
         "auc": (
             lambda: metrics.auc(scores, labels),
             lambda: roc_auc_score(labels, scores),
@@ -127,10 +231,6 @@ def metric_cases(size: int) -> dict[str, tuple[Callable, Callable]]:
             lambda: metrics.ovr_auc(shares, classes),
             lambda: roc_auc_score(classes, shares, multi_class="ovr"),
         ),
-    }
-    if size > SLOW:  # scikit-learn loops over the rows
-        return cases
-    return cases | {
         "ranking_loss": (
             lambda: metrics.ranking_loss(shares, relevant).mean(),
             lambda: label_ranking_loss(relevant, shares),
@@ -142,35 +242,84 @@ def metric_cases(size: int) -> dict[str, tuple[Callable, Callable]]:
     }
 
 
-def measure_metrics(size: int, repeats: int) -> list[dict[str, str]]:
-    rows = []
+def measure_metrics(size: int, repeats: int) -> Iterator[dict[str, str]]:
+    """Every metric against scikit-learn's."""
     for name, (ours, theirs) in metric_cases(size).items():
+        if size > LARGEST.get(name, size):
+            continue
         np.testing.assert_allclose(ours(), theirs(), rtol=1e-9)
-        ratio = common.interleaved_ratios(theirs, {name: ours}, repeats=repeats)
-        rows.append(_row(name, "scikit-learn", size, ratio[name]))
-    return rows
+        found = common.interleaved_ratios(
+            theirs, {name: ours}, repeats=repeats, clock=time.process_time
+        )
+        yield row(name, "scikit-learn", size, found[name], None, None)
 
 
-def _row(name: str, baseline: str, size: int, ratio: common.Ratio) -> dict[str, str]:
-    columns = ratio.columns() | {"ratio": f"{ratio.median:.3g}"}
-    columns |= {"ratio_low": f"{ratio.low:.3g}", "ratio_high": f"{ratio.high:.3g}"}
-    head = {"subject": name, "baseline": baseline, "examples": str(size)}
-    return {**head, **columns, **common.provenance()}
+def row(subject, baseline, size, ratio, memory, baseline_memory) -> dict[str, str]:
+    """One line of the table; memory in MiB, empty where it is not known."""
+    # Of four orders of magnitude: three digits, wherever they are.
+    outcomes = (ratio.median, ratio.low, ratio.high)
+    names = ("ratio", "ratio_low", "ratio_high")
+    shown = {n: f"{x:.3g}" for n, x in zip(names, outcomes, strict=True)}
+    return {
+        "subject": subject,
+        "baseline": baseline,
+        "examples": str(size),
+        "growth": "",
+        "mib": "" if memory is None else f"{memory:.2f}",
+        "baseline_mib": "" if baseline_memory is None else f"{baseline_memory:.2f}",
+        **ratio.columns(),
+        **shown,
+        **common.provenance(),
+    }
+
+
+def with_growth(rows: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
+    """The rows, by ascending size, with the growth of their subjects filled in."""
+    before: dict[tuple[str, str], tuple[int, float]] = {}
+    for one in rows:
+        key = one["subject"], one["baseline"]
+        size, time = int(one["examples"]), float(one["milliseconds"])
+        if key in before and time > 0:
+            smaller, less = before[key]
+            growth = math.log(time / less) / math.log(size / smaller)
+            one = {**one, "growth": f"{growth:.2f}"}
+        before[key] = size, time
+        yield one
+
+
+def measure(
+    sizes: tuple[int, ...], images: tuple[int, ...], repeats: int, python: str | None
+) -> Iterator[dict[str, str]]:
+    """Every comparison, by ascending size."""
+    peer = None
+    try:
+        peer = TorchProcess(python, "auc_torch") if python else None
+    except RuntimeError as error:
+        print(f"LibAUC and XCurve are left out: {error}", file=sys.stderr)
+    try:
+        for size in sizes:
+            yield from measure_losses(size, repeats)
+            yield from measure_peers(size, repeats, peer) if peer else ()
+            yield from measure_metrics(size, repeats)
+        yield from measure_pixels(images, repeats)
+    finally:
+        if peer:
+            peer.close()
 
 
 def main() -> None:
     parser = common.argument_parser(__doc__.splitlines()[0], output="auc.csv")
-    args = parser.parse_args()
+    args = common.parse_with_torch(parser)
     repeats = args.repeats or (3 if args.quick else 11)
-    for size in SIZES[:2] if args.quick else SIZES:
-        for row in measure_losses(size, repeats) + measure_metrics(size, repeats):
-            print(
-                f"{size:>8} {row['subject']:32} {row['ratio']:>9} of"
-                f" {row['baseline']:13} {row['milliseconds']:>10} ms",
-                flush=True,
-            )
-            if not args.quick:
-                common.append_csv(args.output, [row])
+    sizes, images = (SIZES[:2], (1, 64, 64, 20)) if args.quick else (SIZES, IMAGES)
+    for one in with_growth(measure(sizes, images, repeats, args.torch_python)):
+        print(
+            f"{one['examples']:>8} {one['subject']:32} {one['ratio']:>9} of"
+            f" {one['baseline']:13} {one['milliseconds']:>10} ms {one['growth']}",
+            flush=True,
+        )
+        if not args.quick:
+            common.append_csv(args.output, [one])
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ __all__ = [
     "argument_parser",
     "command",
     "interleaved_ratios",
+    "megabytes",
     "parse_with_torch",
     "provenance",
     "ratio_of",
@@ -151,6 +152,11 @@ def ratio_of(own: Sequence[float], base: Sequence[float]) -> Ratio:
     )
 
 
+def megabytes(compiled: Any) -> float:
+    """Peak of temporary memory in MiB, as the compiler has planned it."""
+    return compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+
 def argument_parser(description: str, *, output: str) -> argparse.ArgumentParser:
     """Options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description)
@@ -174,7 +180,8 @@ def parse_with_torch(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument(
         "--torch-python",
         metavar="PYTHON",
-        help="an interpreter that has torch (contrastive: and lightly)",
+        help="an interpreter that has torch (contrastive: and lightly; auc: and libauc"
+        " and XCurve)",
     )
     args = parser.parse_args()
     if not args.torch_python:

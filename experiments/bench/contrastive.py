@@ -108,8 +108,8 @@ def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
                     "all at once",
                     views,
                     ratios[str(block)],
-                    megabytes(step),
-                    megabytes(dense),
+                    common.megabytes(step),
+                    common.megabytes(dense),
                     gap,
                 )
             )
@@ -146,17 +146,12 @@ def measure_peer(views: int, blocks: tuple[int, ...], repeats: int, python: str)
             name,
             views,
             ratios[subject],
-            megabytes(step),
+            common.megabytes(step),
             None,
             abs(float(step(*pair)[0]) - theirs) / theirs,
         )
         for subject, step in steps.items()
     ]
-
-
-def megabytes(compiled) -> float:
-    """Peak of temporary memory in MiB, as the compiler has planned it."""
-    return compiled.memory_analysis().temp_size_in_bytes / 2**20
 
 
 def row(subject, baseline, size, ratio, memory, baseline_memory, gap) -> dict[str, str]:
@@ -212,7 +207,7 @@ def measure_knn(queries: int, bank: int, repeats: int):
         repeats=repeats,
     )
     gap = np.mean(peer.predict(asked) != np.asarray(predict(*placed)))
-    memory = megabytes(predict.lower(*placed).compile())
+    memory = common.megabytes(predict.lower(*placed).compile())
     found = ratios["knn_predict"]
     return [row("knn_predict", "scikit-learn", bank, found, memory, None, gap)]
 

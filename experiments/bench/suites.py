@@ -76,10 +76,13 @@ SUITES = {
     ),
     "auc": Suite(
         "forward and backward of the pairwise losses, and AUC and ranking metrics, at"
-        " 10^3 to 10^6 examples",
-        "the sum over all pairs; scikit-learn",
-        "below 1 from 10^4 examples on (logistic: bounded memory)",
+        " 10^3 to 10^6 examples; the loss of 8 x 512 x 512 pixels of 20 classes",
+        "the sum over all pairs; LibAUC and XCurve; scikit-learn; all scores at once",
+        "below 0.01 of LibAUC's pairs at 20 000, growth of n log n, metrics at most 1"
+        " (logistic: bounded memory)",
         ("subject", "baseline", "examples"),
+        ("growth", "mib", "baseline_mib"),
+        with_torch=True,
     ),
     "darp": Suite(
         "DARP's refinement by Newton's method, and by exact passes",

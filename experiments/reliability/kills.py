@@ -49,6 +49,10 @@ SUBJECTS = {
     "simclr and probe": Subject("selfsup_lt.py:method=simclr,probe,smoke"),
     "auc": Subject("auc_lt.py:method=auc_square,smoke"),
     "dense labels": Subject("segmentation_scenes.py:method=ce,smoke"),
+    "memory bank": Subject("segmentation_scenes.py:method=aucseg,smoke"),
+    "dual variables": Subject("auc_lt.py:method=aucm,binary,smoke"),
+    "attacked inputs": Subject("robust_auc.py:method=drauc,smoke"),
+    "modality stages": Subject("multimodal_digits.py:method=reconboost,smoke"),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.grid import Point
-from experiments.seeded import SEEDS, Claim, Trained, seed_rows, train_seeds
+from experiments.seeded import Claim, Trained, seed_rows, shipped_point, train_seeds
 
 RATIO = 100
 TOTAL = "1000 steps"
@@ -31,27 +31,32 @@ METHODS = {
     "GH": "gh",
 }
 RANDOM = "random encoder"
-MEASURES = ("all", "many", "medium", "few", "std")
-COLUMNS = (*(f"probe_{name}" for name in MEASURES), "knn_all", "knn_few")
+COLUMNS = {
+    "probe_all": "probe, all",
+    "probe_many": "many",
+    "probe_medium": "medium",
+    "probe_few": "few",
+    "probe_std": "std of groups",
+    "knn_all": "10-NN, all",
+    "knn_few": "10-NN, few",
+}
 
 
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run, the long-tailed ones first."""
-    module = importlib.import_module("configs.selfsup_lt")
     found = []
     for data in SETS:
         for name, method in METHODS.items():
+            key = {"method": name, "data": data, "ratio": RATIO}
             arg = f"method={method},imf={RATIO},probe=false"
-            config = module.get_config(f"{arg},smoke" if smoke else arg)
-            if not smoke:
-                config.total, config.replicas.seeds = TOTAL, SEEDS
+            point = shipped_point(key, "selfsup_lt", arg, smoke=smoke, total=TOTAL)
+            config = point.config
             if name == RANDOM:  # its batch norm still gets to know the data
                 config.optimizer.lr = config.optimizer.weight_decay = 0.0
                 config.total = config.total if smoke else "50 steps"
             if data == "balanced":
                 _balance(config)
-            key = {"method": name, "data": data, "ratio": RATIO}
-            found.append(Point(key, config, f"configs/selfsup_lt.py:{arg}"))
+            found.append(point)
     return found
 
 

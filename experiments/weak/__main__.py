@@ -10,4 +10,4 @@ from experiments.seeded_cli import main
 from experiments.weak import points, table
 
 if __name__ == "__main__":
-    sys.exit(main("weak", __file__, __doc__, points, table))
+    sys.exit(main("experiments.weak", __doc__, points, table.text))

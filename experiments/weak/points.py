@@ -1,15 +1,18 @@
 """The grids of the three tables, the most telling settings first."""
 
-import importlib
 from typing import Any, NamedTuple
 
 from experiments.grid import Point
-from experiments.seeded import SEEDS, Claim, Trained, seed_rows, train_seeds
-from ltjax.methods.presets import apply_changes
+from experiments.seeded import Claim, metric_rows, shipped_point
 
 TOTAL = "1500 steps"  # of every run, and of RCAL's first stage
 TUNING = "400 steps"  # of Sel-CL's second stage
-GROUPS = ("balanced_accuracy", "many", "medium", "few")
+GROUPS = {
+    "balanced_accuracy": "all",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+}
 
 
 class Table(NamedTuple):
@@ -112,18 +115,12 @@ FREE = "any"  # the setting of a method for which all are the same
 LATE = ("CoSSL", "MixMatch", "ReMixMatch")  # run when the rest is done
 
 
-def config_of(family: str, arg: str, changes, *, smoke: bool) -> Any:
-    """The config of a run; with smoke a few steps of one seed."""
-    module = importlib.import_module(f"configs.{family}")
-    config = module.get_config(f"{arg},smoke" if smoke else arg)
-    apply_changes(config, changes)
-    if not smoke:
-        config.total, config.replicas.seeds = TOTAL, SEEDS
-        if config.stages:
-            config.stages[0]["total"] = TOTAL
-            if "total" in config.stages[1]:
-                config.stages[1]["total"] = TUNING
-    return config
+def shorten_stages(config: Any) -> None:
+    """The durations of a run of two stages."""
+    if config.stages:
+        config.stages[0]["total"] = TOTAL
+        if "total" in config.stages[1]:
+            config.stages[1]["total"] = TUNING
 
 
 def points(*, smoke: bool = False) -> list[Point]:
@@ -138,21 +135,19 @@ def points(*, smoke: bool = False) -> list[Point]:
                 key = {"table": name, "ratio": ratio, "method": method}
                 key["setting"] = FREE if free else setting
                 arguments = f"{arg},{'imf=100' if free else where}"
-                changes = CHANGES.get(method, {})
-                config = config_of(table.family, arguments, changes, smoke=smoke)
-                options = [f"--config.{path}={x}" for path, x in changes.items()]
-                command = " ".join([f"configs/{table.family}.py:{arguments}", *options])
-                found.append(((method in LATE, k), Point(key, config, command)))
+                changes = CHANGES.get(method)
+                point = shipped_point(
+                    key, table.family, arguments, changes, smoke=smoke, total=TOTAL
+                )
+                if not smoke:
+                    shorten_stages(point.config)
+                found.append(((method in LATE, k), point))
     return [point for _, point in sorted(found, key=lambda pair: pair[0])]
 
 
 def measure(point: Point) -> list[dict[str, str]]:
     """The rows of a run: accuracy on the balanced test set, by class group."""
-    trained: Trained = train_seeds(point.config)
-    lost = [float("nan")] * len(trained.run.info.replicas)
-    metrics = trained.result.metrics if trained.result else {}
-    values = {name: metrics.get(f"eval/test/{name}", lost) for name in GROUPS}
-    return seed_rows(point, trained, values)
+    return metric_rows(point, {name: f"eval/test/{name}" for name in GROUPS})
 
 
 def _claims(name: str, pairs: list[tuple[str, str, str]]) -> list[Claim]:

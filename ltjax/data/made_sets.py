@@ -1,8 +1,9 @@
-"""Data sets that are made on the spot: scenes, glyphs, images beside signals."""
+"""Data sets without a file: scenes, glyphs, images beside signals, bundled ones."""
 
 import dataclasses
 from collections.abc import Callable
 
+from ltjax.data.bundled import BUNDLED, bundled
 from ltjax.data.data_options import DataFacts, DataOptions, OwnDataOptions, data_needs
 from ltjax.data.multimodal_digits import MODALITIES, multimodal_digits
 from ltjax.data.scenes import digit_glyphs, digit_scenes, digit_sets
@@ -54,6 +55,15 @@ class GlyphOptions(DataOptions):
     num_digits: int = option(10, "K", low=2, high=10)
     noise: float = option(0.2, "deviation of the pixels' noise", low=0)
     seed: int = option(0, "of the images", low=0, below=2**31)
+
+
+@dataclasses.dataclass(frozen=True)
+class BundledOptions(DataOptions):
+    """Of small real data sets that come with scikit-learn."""
+
+    which: str = option("breast_cancer", "of the data sets", choices=BUNDLED)
+    test_share: float = option(0.3, "of each class, for the test", above=0, below=1)
+    seed: int = option(0, "of the two parts", low=0, below=2**31)
 
 
 def _scenes(about: str, maker: Callable[..., Source]) -> Component:
@@ -137,7 +147,23 @@ def _glyphs(options: GlyphOptions, split: str) -> Source:
     )
 
 
+def _bundled(options: BundledOptions, split: str) -> Source:
+    return bundled(
+        options.which,
+        test=split == options.test_split,
+        test_share=options.test_share,
+        seed=options.seed,
+    )
+
+
 MADE: dict[str, Component] = {
+    "bundled": Component(
+        "breast cancer, digits or wine, as they come with scikit-learn",
+        BundledOptions,
+        _bundled,
+        data_needs,
+        lambda options: DataFacts(),
+    ),
     "multimodal_digits": _multimodal_digits(),
     "digit_glyphs": Component(
         "small images of single digits, made on the spot",

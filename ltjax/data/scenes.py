@@ -12,8 +12,7 @@ import numpy as np
 
 from ltjax._checks import check_range
 from ltjax.data.source import Source, array_source
-
-IGNORED = 255
+from ltjax.metrics.segmentation import IGNORED
 
 # 5 x 7 dot-matrix digits, a row per line.
 _GLYPHS = (

@@ -31,6 +31,7 @@ from ltjax.data.modalities import (
     each_modality,
     element_of,
 )
+from ltjax.data.pixel_targets import check_pixel_targets
 from ltjax.data.readers import Contents, DataError, MissingDataError
 from ltjax.data.records import open_records
 
@@ -101,6 +102,11 @@ class Source:
                 )
         if len(self.labels) == 0:
             raise DataError(f"Source {self.name}: there are no examples")
+        targets = self.columns.get("targets")
+        if targets is not None and targets.ndim == 3:
+            check_pixel_targets(
+                f"Source {self.name}", targets, self.num_classes, self.shape[:2]
+            )
         names = self.class_names
         if names is not None and len(names) != self.num_classes:
             raise ValueError(

@@ -26,9 +26,8 @@ from ltjax.metrics import (
     pixel_confusion,
 )
 from ltjax.metrics.column import Column
+from ltjax.metrics.segmentation import IGNORED
 from ltjax.options import Component, option
-
-IGNORED = 255
 
 
 @dataclasses.dataclass(frozen=True)

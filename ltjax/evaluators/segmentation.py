@@ -12,9 +12,9 @@ from ltjax.metrics import (
     pixel_confusion,
 )
 from ltjax.metrics.column import Column
+from ltjax.metrics.segmentation import IGNORED
 from ltjax.options import Component, NoOptions
 
-IGNORED = 255
 _LIMB = 24  # bits of the low part of a count: pixels exceed int32
 
 

@@ -82,6 +82,7 @@ from ltjax.losses.selected_pairs import pair_similarity, selected_contrast
 from ltjax.losses.siamese import byol, dnc_distillation, simsiam
 from ltjax.losses.sigmoid import sigmoid_cross_entropy, sigmoid_focal
 from ltjax.losses.softmax import affine_softmax, focal, softmax_cross_entropy
+from ltjax.losses.sogclr import sogclr
 from ltjax.losses.vector_scaling import class_dependent_temperature, vector_scaling
 
 __all__ = [
@@ -163,6 +164,7 @@ __all__ = [
     "simsiam",
     "soap",
     "softmax_cross_entropy",
+    "sogclr",
     "song",
     "sopa_s",
     "sup_con",

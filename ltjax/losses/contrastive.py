@@ -44,7 +44,7 @@ from ltjax.losses._features import (
 _LEAST_MISS = 1e-7
 
 
-def _view_losses(caller, first, second, temperature, where, block) -> jax.Array:
+def view_losses(caller, first, second, temperature, where, block) -> jax.Array:
     """NT-Xent of the rows of both views, [B, 2]."""
     check_same_rows(caller, first=first, second=second)
     check_range(caller, "temperature", temperature, low=0.0, open_low=True)
@@ -113,7 +113,7 @@ def nt_xent(
         as in the code of the long-tailed literature; the original code adds the means
         of the two views, which is twice as much.
     """
-    losses = _view_losses("nt_xent", first, second, temperature, where, block)
+    losses = view_losses("nt_xent", first, second, temperature, where, block)
     return jnp.mean(losses, axis=1)
 
 
@@ -168,7 +168,7 @@ def focal_nt_xent(
         Learning Disparity with Geometric Harmonization", NeurIPS 2023, and their code.
     """
     check_range("focal_nt_xent", "gamma", gamma, low=0.0)
-    losses = _view_losses("focal_nt_xent", first, second, temperature, where, block)
+    losses = view_losses("focal_nt_xent", first, second, temperature, where, block)
     return jnp.mean(focus(losses, gamma), axis=1)
 
 

@@ -354,13 +354,21 @@ def sopa_s(
         jnp.asarray(x).astype(dtype) for x in (temperature, margin, rate)
     )
     log_g = log_mean_exp(p, temperature, margin, power, block)
-    fixed = jax.lax.stop_gradient(log_g)
-    seen = jnp.where(old == -jnp.inf, fixed, old.astype(dtype))
-    new = jnp.logaddexp(jnp.log1p(-rate) + seen, jnp.log(rate) + fixed)
-    anchor = p.factor != 0
-    new = jnp.where(anchor, new, 0.0)
-    # Value lambda log u, gradient that of lambda g / u.
-    ratio = jnp.exp(log_g - new)
-    values = p.value(temperature * (new + ratio - jax.lax.stop_gradient(ratio)))
-    stored = jnp.where(anchor, new, old.astype(dtype))
+    log_u, stored = moved_logs(old.astype(dtype), log_g, rate, p.factor != 0)
+    values = p.value(temperature * log_u)
     return MovingAverageLoss(values, jax.lax.stop_gradient(values), stored)
+
+
+def moved_logs(old, log_g, rate, rows):
+    """Log u with the gradient of g / u, and log u to store, [B].
+
+    An average of -inf has not been seen and starts at g. Off `rows` log u is 0, and the
+    old average is what is stored.
+    """
+    fixed = jax.lax.stop_gradient(log_g)
+    seen = jnp.where(old == -jnp.inf, fixed, old)
+    new = jnp.logaddexp(jnp.log1p(-rate) + seen, jnp.log(rate) + fixed)
+    new = jnp.where(rows, new, 0.0)
+    ratio = jnp.where(rows, jnp.exp(log_g - new), 0.0)
+    value = new + ratio - jax.lax.stop_gradient(ratio)
+    return value, jnp.where(rows, new, old)

@@ -312,7 +312,7 @@ def partial_auc_kl(
               L = \lambda' \log \frac{1}{N_+} \sum_p e^{x_p / \lambda'}
 
     the second (two-way) with a temperature for the positives. Computed within the
-    batch, in blocks; `partial_auc_kl_average` keeps the inner mean from step to step.
+    batch, in blocks; `sopa_s` keeps the inner mean from step to step.
 
     Args:
         scores: [B] float.

@@ -68,14 +68,13 @@ def reconboost(
         2024, in the form of the released code: of q it keeps the label's coordinate,
         and it divides by K. `reconboost_kl` has the paper's form.
     """
-    name = "reconboost"
-    check_range(name, "label_weight", label_weight, low=0)
-    check_range(name, "ensemble_weight", ensemble_weight, low=0)
-    z, labels, others = _prepared(name, logits, labels, ensemble_logits, where)
-    known = class_lookup(jax.nn.softmax(others), labels)
-    log_p = class_lookup(jax.nn.log_softmax(z), labels)
-    values = -(label_weight - ensemble_weight * known) * log_p / z.shape[-1]
-    return mask_values(nan_outside(values, labels, z.shape[-1]), where)
+    check_range("reconboost", "label_weight", label_weight, low=0)
+    check_range("reconboost", "ensemble_weight", ensemble_weight, low=0)
+
+    def residual(log_p, q, own):
+        return -(label_weight - ensemble_weight * own(q)) * own(log_p) / q.shape[-1]
+
+    return _losses("reconboost", residual, logits, labels, ensemble_logits, where)
 
 
 def reconboost_kl(
@@ -120,13 +119,12 @@ def reconboost_kl(
     References:
         Hua et al., ICML 2024.
     """
-    name = "reconboost_kl"
-    check_range(name, "weight", weight, low=0)
-    z, labels, others = _prepared(name, logits, labels, ensemble_logits, where)
-    log_p = jax.nn.log_softmax(z)
-    agreement = jnp.sum(jax.nn.softmax(others) * log_p, axis=-1)
-    values = weight * agreement - class_lookup(log_p, labels)
-    return mask_values(nan_outside(values, labels, z.shape[-1]), where)
+    check_range("reconboost_kl", "weight", weight, low=0)
+
+    def residual(log_p, q, own):
+        return weight * jnp.sum(q * log_p, axis=-1) - own(log_p)
+
+    return _losses("reconboost_kl", residual, logits, labels, ensemble_logits, where)
 
 
 def memory_consolidation(
@@ -172,8 +170,8 @@ def memory_consolidation(
     return mask_values(jnp.mean(jnp.square(gap), axis=-1), where)
 
 
-def _prepared(caller: str, logits, labels, ensemble_logits, where):
-    """Checked logits, labels and, without gradient, the logits of the others."""
+def _losses(caller: str, residual, logits, labels, ensemble_logits, where):
+    """residual(log p [B, K], q [B, K], entry of the label) of every row, [B]."""
     check_logits_labels(caller, logits, labels)
     check_floating(caller, "ensemble_logits", ensemble_logits)
     _check_same(caller, "ensemble_logits", logits, ensemble_logits)
@@ -184,7 +182,9 @@ def _prepared(caller: str, logits, labels, ensemble_logits, where):
         class_indices(labels),
         at_least_float32(ensemble_logits),
     )
-    return z, labels, jax.lax.stop_gradient(others)
+    q = jax.nn.softmax(jax.lax.stop_gradient(others))
+    values = residual(jax.nn.log_softmax(z), q, lambda x: class_lookup(x, labels))
+    return mask_values(nan_outside(values, labels, z.shape[-1]), where)
 
 
 def _check_same(caller: str, name: str, logits, others) -> None:

@@ -31,6 +31,8 @@ from ltjax.metrics.averages import balanced_accuracy
 from ltjax.metrics.classification import GroupAccuracy, accuracy, group_means
 from ltjax.metrics.confusion import Counts, class_totals
 
+IGNORED = 255  # what masks say of pixels without a class
+
 
 def pixel_confusion(
     labels: ArrayLike,

@@ -107,7 +107,7 @@ def module_component(
         independent = bool(getattr(built, "rows_independent", False))
         return NetworkFacts(
             rows_independent=independent,
-            dense=bool(getattr(module, "dense", False)),
+            dense=bool(getattr(built, "dense", False)),
             experts=getattr(built, "experts", 1),
             affine=bool(getattr(built, "affine", False)),
             modalities=getattr(built, "modalities", ()),

@@ -1,4 +1,4 @@
-"""Vision Transformers, pre-norm, with a class token or mean pooling."""
+"""Vision Transformers, pre-norm, with a class token, mean pooling, or all pixels."""
 
 import functools
 
@@ -22,6 +22,9 @@ ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "quick_gelu": quick_gelu,
 }
+
+
+POOLS = ("cls", "mean", "pixels")
 
 
 class _Block(nn.Module):
@@ -78,7 +81,9 @@ class ViT(nn.Module):
         depth: blocks.
         num_heads: of the attention; must divide the width.
         mlp_ratio: hidden width of a block's MLP over the token width.
-        pool: "cls" takes a class token, "mean" the mean over patches (no such token).
+        pool: "cls" takes a class token, "mean" the mean over patches, "pixels" gives a
+            feature for every pixel: its patches' ones, bilinear. The last two have no
+            such token.
         dropout: probability of dropping a unit; needs `rngs={"dropout": key}`.
         activation: of the MLPs, a key of `ACTIVATIONS`. The authors' JAX code has the
             tanh form of GELU, PyTorch's networks the exact one, CLIP's `quick_gelu`.
@@ -98,6 +103,9 @@ class ViT(nn.Module):
         supervision, ICML 2021 (`input_norm`, `projection`, `quick_gelu`).
         H. Touvron et al., Going deeper with image transformers, ICCV 2021
         (`layer_scale`).
+        R. Strudel et al., Segmenter: transformer for semantic segmentation, ICCV 2021,
+        the linear decoder (`pool="pixels"`): a linear head commutes with the bilinear
+        map, so that logits of patches may as well be computed at the pixels.
     """
 
     patch: int = option(4, "side of a patch in pixels", low=1)
@@ -105,7 +113,9 @@ class ViT(nn.Module):
     depth: int = option(12, "number of blocks", low=1)
     num_heads: int = option(3, "of the attention; divides the width", low=1)
     mlp_ratio: float = option(4.0, "width of the MLP per width", above=0)
-    pool: str = option("cls", "token or mean", choices=("cls", "mean"))
+    pool: str = option(
+        "cls", "token, mean, or a feature for every pixel", choices=POOLS
+    )
     dropout: float = option(0.0, "probability of dropping a unit", low=0, below=1)
     activation: str = option("gelu_tanh", "of the MLPs", choices=ACTIVATIONS)
     eps: float = option(1e-6, "of the layer normalizations", above=0)
@@ -121,7 +131,7 @@ class ViT(nn.Module):
 
     def __post_init__(self):
         check_choice("ViT", "norm", self.norm, ("layer",))
-        check_choice("ViT", "pool", self.pool, ("cls", "mean"))
+        check_choice("ViT", "pool", self.pool, POOLS)
         check_choice("ViT", "activation", self.activation, ACTIVATIONS)
         if self.width % self.num_heads:
             raise ValueError(
@@ -136,6 +146,11 @@ class ViT(nn.Module):
         return self.projection or self.width
 
     @property
+    def dense(self) -> bool:
+        """Whether there is a feature for every pixel."""
+        return self.pool == "pixels"
+
+    @property
     def stages(self) -> tuple[tuple[str, ...], ...]:
         """Names of the parameters from the input on, those of one depth together."""
         blocks = ((f"block{k}",) for k in range(1, self.depth + 1))
@@ -147,7 +162,7 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):
-        """Images [B, H, W, C] to features [B, D]."""
+        """Images [B, H, W, C] to features [B, D], with "pixels" [B, H, W, D]."""
         sides = inputs.shape[1:3]
         if inputs.ndim != 4 or any(side % self.patch for side in sides):
             raise ValueError(
@@ -186,9 +201,15 @@ class ViT(nn.Module):
                 name=f"block{k}",
             )(x, train=train)
         x = norm(name="norm")(x)
-        x = x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)
-        if not self.projection:
+        if not self.dense:
+            x = x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)
+        if self.projection:
+            x = nn.Dense(
+                self.projection, use_bias=False, dtype=self.dtype, name="projection"
+            )(x)
+        if not self.dense:
             return x
-        return nn.Dense(
-            self.projection, use_bias=False, dtype=self.dtype, name="projection"
-        )(x)
+        grid = x.reshape(*patches.shape[:3], self.num_features)
+        return jax.image.resize(
+            grid, (*inputs.shape[:3], self.num_features), "bilinear"
+        )

@@ -112,6 +112,7 @@ ELSEWHERE = {
     "sample_priors": "test_dirmixe.py",
     "semi_variance": "test_dirmixe.py",
     "soap": "test_moving_average.py",
+    "sogclr": "test_sogclr.py",
     "song": "test_moving_average.py",
     "sopa_s": "test_moving_average.py",
     "tkpr": "test_ranking.py",

@@ -1,5 +1,6 @@
 """The source contract, arrays and .npz files, names and data directories."""
 
+import dataclasses
 import io
 import pickle
 import subprocess
@@ -88,6 +89,10 @@ def reader_of(shape, dtype):
     return lambda positions: np.zeros((len(positions), *shape), dtype)
 
 
+def masked(targets):
+    return lambda source: dataclasses.replace(source, columns={"targets": targets})
+
+
 @pytest.mark.parametrize(
     "build, kind, message",
     [
@@ -119,6 +124,17 @@ def reader_of(shape, dtype):
             ValueError,
             "1 class names for 3 classes",
         ),
+        (
+            masked(np.zeros((6, 2, 3), np.uint8)),
+            DataError,
+            "masks have 2 x 3 pixels, but the images 2 x 2, expected the same",
+        ),
+        (
+            masked(np.arange(24, dtype=np.uint8).reshape(6, 2, 2) // 20 * 7),
+            DataError,
+            r"mask of example 5 has a pixel of class 7, expected \[0, 3\) or 255",
+        ),
+        (masked(np.zeros((6, 2, 2))), DataError, "masks have dtype float64, expected"),
         (lambda s: s.read([0, 6]), IndexError, r"indices\[1\] is 6, expected \[0, 6\)"),
         (lambda s: s.read([-1]), IndexError, r"indices\[0\] is -1"),
         (lambda s: s.read([0.0]), TypeError, "float64"),

@@ -35,8 +35,9 @@ def attack(tmp_path):
 # The other feed, whose workers have to end too; the others are slow.
 QUICK = ("supervised, streaming",)
 SLOW = ("fixmatch", "proden", "auc", "dense labels", "supervised", "sse_sam")
+SLOW += ("supervised, 1 worker", "moco", "memory bank", "dual variables")
+SLOW += ("attacked inputs", "modality stages")
 SLOW += ("simclr and probe",)
-SLOW += ("supervised, 1 worker", "moco")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ METHODS = {
     ],
 }
 DATA = {
+    "auc_lt": ["mnist1d", "cifar10", "breast_cancer", "digits"],
     "diffusion_digits": ["glyphs", "mnist", "scenes"],
     "selfsup_lt": ["mnist1d", "cifar10", "imagenet"],
 }

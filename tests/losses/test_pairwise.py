@@ -6,12 +6,10 @@ smaller problems are padded with masked rows.
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ltjax.losses import auc_exp, auc_hinge, auc_logistic, auc_square
 from ltjax.reduce import weighted_mean
@@ -235,24 +233,6 @@ def test_label_out_of_range_is_nan(name, x64):
     np.testing.assert_array_equal(np.isnan(values), (labels < 0) | (labels > 4))
     values = graded(name, scores[:, 0], labels)[0]
     np.testing.assert_array_equal(np.isnan(values), (labels < 0) | (labels > 1))
-
-
-def test_eight_devices_give_the_numbers_of_one():
-    """Of the squared hinge, whose sort needs all rows."""
-    scores, labels = batch(7)
-    rows = np.float32(scores), labels, np.arange(ROWS) != 2
-
-    def values(scores, labels, where):
-        return auc_hinge(scores, labels, power=2, where=where)
-
-    expected = jax.jit(values)(*rows)
-    mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
-    with jax.set_mesh(mesh):
-        sharding = NamedSharding(mesh, PartitionSpec("data"))
-        spread = jax.jit(values)(*(jax.device_put(x, sharding) for x in rows))
-    chex.assert_trees_all_close(
-        jax.device_get(spread), jax.device_get(expected), rtol=1e-5, atol=1e-6
-    )
 
 
 def test_second_derivatives(x64):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax.class_stats import inverse_power_weights
 from ltjax.losses import class_dependent_temperature, vector_scaling
 
 COUNTS = np.array([100, 20, 5])
@@ -57,3 +58,16 @@ def test_negative_gamma_is_refused():
         vector_scaling(LOGITS, TAIL, COUNTS, gamma=-0.1, tau=1.0)
     with pytest.raises(ValueError, match="class_dependent_temperature: gamma is -0.1"):
         class_dependent_temperature(LOGITS, TAIL, COUNTS, gamma=-0.1)
+
+
+def test_numbers_of_the_unified_bound(x64):
+    """Counts (100, 30, 10): D and i of VS at (.15, .75), weights of ADRW at .25."""
+    counts = np.array([100, 30, 10])
+    scaled = np.array([0.4, 1.3, -0.7]) / [1, 1.19793102, 1.41253754]
+    scaled += [-0.25235418, -1.15533378, -1.97929300]
+    logits = np.array([[0.4, 1.3, -0.7]])
+    value = vector_scaling(logits, TAIL, counts, gamma=0.15, tau=0.75)
+    expected = np.log(np.sum(np.exp(scaled))) - scaled[2]
+    np.testing.assert_allclose(value, [expected], rtol=1e-7)
+    weights = inverse_power_weights(counts, power=0.25)
+    np.testing.assert_allclose(weights, [0.7264838, 0.98162502, 1.29189118], rtol=1e-7)

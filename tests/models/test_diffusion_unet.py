@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ltjax.models import build_model
+from ltjax.models.diffusion_unet import DiffusionUNet
 from ltjax.models.low_rank import is_updated
+from ltjax.models.pretrained import read_weights
 
 SMALL = {"width": 4, "multipliers": (1, 2), "attends": 4, "labels": 3}
 
@@ -17,17 +20,14 @@ def network():
     model = build_model(
         "diffusion_unet", num_classes=3, head="noise", control=True, low_rank=2, **SMALL
     )
-    params, _ = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    params, _ = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    rng = np.random.default_rng(0)
 
-    def stir(path, x):
-        key = jax.random.key(len(jax.tree_util.keystr(path)))
-        return x + 0.1 * jax.random.normal(key, x.shape)
+    def stir(x):
+        return x + np.float32(0.1 * rng.normal(size=x.shape))
 
-    stirred = ("backbone", "head")
-    params = {
-        name: jax.tree_util.tree_map_with_path(stir, part) if name in stirred else part
-        for name, part in params.items()
-    }
+    some = {name: params[name] for name in ("backbone", "head")}
+    params = {**params, **jax.tree.map(stir, some)}
 
     @jax.jit
     def plain(params, asked):
@@ -80,6 +80,42 @@ def test_a_fresh_control_branch_copies_the_encoder(network):
     assert same(copied["control"]["out0"], params["control"]["out0"])
     kept = model.adopt(params, frozenset())
     assert same(kept, params) and not same(kept["control"], copied["control"])
+
+
+def test_weights_made_elsewhere_are_read_by_their_names(network, tmp_path):
+    """A file as `config.init_from` reads it; what it lacks starts afresh."""
+    model, params, _ = network
+    rng = np.random.default_rng(3)
+    paths, tree = jax.tree_util.tree_flatten_with_path({"params": params})
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths
+    ]
+    shapes = {name: leaf.shape for name, (_, leaf) in zip(names, paths, strict=True)}
+    made = {
+        name: rng.normal(size=shape).astype(np.float32)
+        for name, shape in shapes.items()
+        if name.startswith(("params.backbone", "params.head"))
+    }
+    file = tmp_path / "made.safetensors"
+    save_file({name.replace(".", "/"): x for name, x in made.items()}, file)
+    backbone = DiffusionUNet(control=True, low_rank=2, **SMALL)
+    read = read_weights(file, backbone, shapes)
+    assert read.fresh == {"control", "low_rank"}
+    leaves = [
+        read.arrays.get(name, leaf)
+        for name, (_, leaf) in zip(names, paths, strict=True)
+    ]
+    start = jax.tree.unflatten(tree, leaves)["params"]
+    adopted = {"params": model.adopt(start, read.fresh)}
+    found = dict(zip(names, jax.tree.leaves(adopted), strict=True))
+    for name, x in made.items():
+        np.testing.assert_array_equal(found[name], x, err_msg=name)
+    stem = "encoder.stem.kernel"  # the control branch begins as a copy of what was read
+    copied = found[f"params.control.{stem}"]
+    np.testing.assert_array_equal(copied, made[f"params.backbone.{stem}"])
+    missing = {**shapes, "params.backbone.level2.block.conv1.kernel": (3, 3, 4, 4)}
+    with pytest.raises(ValueError, match="level2.block.conv1.kernel is missing"):
+        read_weights(file, backbone, missing)
 
 
 def test_updated_are_attention_and_small_convolutions(network):

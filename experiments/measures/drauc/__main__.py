@@ -6,8 +6,8 @@ python -m experiments.measures.drauc table
 
 import sys
 
-from experiments.measures.drauc import points, table
+from experiments.measures.drauc import points
 from experiments.seeded_cli import main
 
 if __name__ == "__main__":
-    sys.exit(main("drauc", __file__, __doc__, points, table))
+    sys.exit(main("experiments.measures.drauc", __doc__, points, points.GRID.text))

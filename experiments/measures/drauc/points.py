@@ -1,14 +1,12 @@
 """The grid: losses of the AUC on clean and attacked digits, judged when corrupted."""
 
-import importlib
-
 import numpy as np
 
 from experiments.grid import Point
-from experiments.seeded import SEEDS, Claim, seed_rows, train_seeds
+from experiments.seeded import Grid, seed_rows, shipped_point, train_seeds
 
 TOTAL, BATCH = "400 steps", 64
-ATTACK = {"steps": 4, "attack_lr": 0.3}  # the way of ten steps of 0.12
+ATTACK = {"method.steps": 4, "method.attack_lr": 0.3}  # as far as ten steps of 0.12
 SHARES = (0.1,)  # of the positives in training
 METHODS = {
     "CE": "ce",
@@ -22,60 +20,50 @@ KINDS = {
     "light": ("fog", "brightness", "contrast"),
     "digital": ("pixelate", "jpeg", "elastic"),
 }
-COLUMNS = ("clean", "mean", "worst", *(f"severity_{s}" for s in range(1, 6)), *KINDS)
+# Column -> metric of one case, or metrics of which it is the mean.
+COLUMNS = {
+    "clean": ("clean",),
+    "mean": ("corrupted_mean",),
+    "worst": ("corrupted_worst",),
+    **{f"severity_{s}": (f"severity_{s}",) for s in range(1, 6)},
+    **{kind: tuple(f"corrupted_{x}" for x in names) for kind, names in KINDS.items()},
+}
 
 
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run, those with more positives first."""
-    module = importlib.import_module("configs.robust_auc")
     found = []
     for share in SHARES:
         for name, method in METHODS.items():
-            arg = f"data=glyphs,method={method},share={share}"
-            config = module.get_config(f"{arg},smoke" if smoke else arg)
-            config.data.corrupted_images = 20 if smoke else 200
-            if not smoke:
-                config.total, config.batch_size = TOTAL, BATCH
-                config.replicas.seeds = SEEDS
-                if config.method.name == "drauc":
-                    config.method.update(ATTACK)
             key = {"method": name, "share": share}
-            found.append(Point(key, config, f"configs/robust_auc.py:{arg}"))
+            arg = f"data=glyphs,method={method},share={share}"
+            changes = {"data.corrupted_images": 20 if smoke else 200}
+            if not smoke:
+                attack = ATTACK if method.startswith("drauc") else {}
+                changes |= {"batch_size": BATCH, **attack}
+            point = shipped_point(
+                key, "robust_auc", arg, changes, smoke=smoke, total=TOTAL
+            )
+            found.append(point)
     return found
 
 
 def measure(point: Point) -> list[dict[str, str]]:
     """The rows of a run: areas on the clean and the corrupted images."""
     trained = train_seeds(point.config)
-    lost = np.full(len(trained.run.info.replicas), np.nan)
-    metrics = trained.result.metrics if trained.result else {}
-
-    def of(name: str) -> np.ndarray:
-        return np.asarray(metrics.get(f"eval/corrupted/{name}", lost))
-
     values = {
-        "clean": of("clean"),
-        "mean": of("corrupted_mean"),
-        "worst": of("corrupted_worst"),
-        **{f"severity_{s}": of(f"severity_{s}") for s in range(1, 6)},
-        **{
-            kind: np.mean([of(f"corrupted_{name}") for name in names], axis=0)
-            for kind, names in KINDS.items()
-        },
+        column: np.mean([trained.metric(f"eval/corrupted/{x}") for x in names], axis=0)
+        for column, names in COLUMNS.items()
     }
     return seed_rows(point, trained, values)
 
 
-CLAIMS = [
-    Claim(
-        f"{better} above {worse}",
-        f"share {share}",
-        {"method": better, "share": str(share)},
-        {"method": worse, "share": str(share)},
-        metric,
-    )
-    for share in SHARES
-    for better, worse, metric in (
+GRID = Grid(
+    "share",
+    {share: f"share of positives {share}" for share in SHARES},
+    METHODS,
+    {name: name.replace("_", " ") for name in COLUMNS},
+    [
         ("AUCM", "CE", "clean"),
         ("AUCM", "CE", "mean"),
         ("DRAUC, one budget", "AUCM", "mean"),
@@ -83,5 +71,7 @@ CLAIMS = [
         ("DRAUC, by class", "DRAUC, one budget", "mean"),
         ("DRAUC, by class", "AUCM", "severity_5"),
         ("DRAUC, by class", "AUCM", "noise"),
-    )
-]
+    ],
+    corner="AUC",
+)
+CLAIMS = GRID.claims()

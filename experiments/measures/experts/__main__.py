@@ -6,8 +6,8 @@ python -m experiments.measures.experts table
 
 import sys
 
-from experiments.measures.experts import points, table
+from experiments.measures.experts import points
 from experiments.seeded_cli import main
 
 if __name__ == "__main__":
-    sys.exit(main("experts", __file__, __doc__, points, table))
+    sys.exit(main("experiments.measures.experts", __doc__, points, points.GRID.text))

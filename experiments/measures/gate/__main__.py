@@ -10,4 +10,4 @@ from experiments.measures.gate import points, table
 from experiments.seeded_cli import main
 
 if __name__ == "__main__":
-    sys.exit(main("gate", __file__, __doc__, points, table))
+    sys.exit(main("experiments.measures.gate", __doc__, points, table.text))

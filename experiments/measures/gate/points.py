@@ -1,11 +1,7 @@
 """The grid: a diffusion network for each seed, steered by every technique."""
 
-import importlib
-
-import numpy as np
-
 from experiments.grid import Point
-from experiments.seeded import SEEDS, Claim, seed_rows, train_seeds
+from experiments.seeded import SEEDS, Claim, seed_rows, shipped_point, train_seeds
 
 NONE, TECHNIQUES = "none", ("pseudo", "control", "low_rank")
 TITLES = {
@@ -30,11 +26,13 @@ STEPS = {"pretrain": "1000 steps", "low_rank": "100 steps", "control": "300 step
 
 def points(*, smoke: bool = False) -> list[Point]:
     """A point for each seed; its stages share the long-tailed subset."""
-    module = importlib.import_module("configs.diffusion_digits")
     found = []
     for seed in SEEDS[:1] if smoke else SEEDS:
+        key = {"data": "glyphs", "seed": seed}
         arg = "method=steered,data=glyphs"
-        config = module.get_config(f"{arg},smoke" if smoke else arg)
+        total = STEPS["pretrain"]
+        point = shipped_point(key, "diffusion_digits", arg, smoke=smoke, total=total)
+        config = point.config
         config.replicas.seeds = (seed,)
         if not smoke:
             config.model.width = 8
@@ -42,22 +40,18 @@ def points(*, smoke: bool = False) -> list[Point]:
             config.stages = tuple(
                 {**stage, "total": STEPS[stage["name"]]} for stage in config.stages
             )
-        key = {"data": "glyphs", "seed": seed}
-        found.append(Point(key, config, f"configs/diffusion_digits.py:{arg}"))
+        found.append(point)
     return found
 
 
 def measure(point: Point) -> list[dict[str, str]]:
     """The rows of a run: a row for each technique."""
     trained = train_seeds(point.config)
-    lost = np.full(len(trained.run.info.replicas), np.nan)
-    metrics = trained.result.metrics if trained.result else {}
     rows = []
     for technique in (NONE, *TECHNIQUES):
         values = {}
         for column, metric in METRICS.items():
-            key = f"eval/test/{metric.format(technique)}"
-            value = np.asarray(metrics.get(key, lost))
+            value = trained.metric(f"eval/test/{metric.format(technique)}")
             values[column] = 1 - value if column in ONE_MINUS else value
         own = point._replace(key={**point.key, "technique": technique})
         rows += seed_rows(own, trained, values)

@@ -1,15 +1,12 @@
-"""The tables of the README, from the CSV."""
+"""What the README shows of the rows."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.grid import replace_block
-from experiments.measures.gate.points import CLAIMS, METRICS, NONE, TECHNIQUES, TITLES
-from experiments.seeded import by_seed, cell, claims_table
-from ltjax.report.cells import markdown_grid, read_rows
+from experiments.measures.gate.points import CLAIMS, NONE, TECHNIQUES, TITLES
+from experiments.seeded import by_seed, claims_table, joined, results_table
 
 HEAD = {
     "closeness": "closeness",
@@ -19,15 +16,6 @@ HEAD = {
     "probe_many": "many",
     "probe_few": "few",
 }
-
-
-def technique_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Drift and features of each technique."""
-    lines = []
-    for name in (NONE, *TECHNIQUES):
-        key = {"technique": name}
-        lines.append([TITLES[name], *(cell(rows, key, metric) for metric in METRICS)])
-    return markdown_grid(["technique", *HEAD.values()], lines)
 
 
 def gains(rows: Sequence[Mapping[str, str]], column: str) -> np.ndarray:
@@ -61,12 +49,9 @@ def agreement(rows: Sequence[Mapping[str, str]]) -> str:
 
 def text(rows: Sequence[Mapping[str, str]]) -> str:
     """Everything of the README that is a number."""
-    if not rows:
-        return "No rows yet."
-    blocks = [claims_table(rows, CLAIMS), agreement(rows), technique_table(rows)]
-    return "\n\n".join(block.rstrip() for block in blocks if block)
-
-
-def write(results: pathlib.Path, readme: pathlib.Path) -> None:
-    """Puts the tables of a results file into a README."""
-    replace_block(readme, "results", text(read_rows(results)))
+    techniques = {TITLES[name]: {"technique": name} for name in (NONE, *TECHNIQUES)}
+    return joined(
+        claims_table(rows, CLAIMS),
+        agreement(rows),
+        results_table(rows, techniques, HEAD, corner="technique"),
+    )

@@ -6,8 +6,8 @@ python -m experiments.measures.reconboost table
 
 import sys
 
-from experiments.measures.reconboost import points, table
+from experiments.measures.reconboost import points
 from experiments.seeded_cli import main
 
 if __name__ == "__main__":
-    sys.exit(main("reconboost", __file__, __doc__, points, table))
+    sys.exit(main("experiments.measures.reconboost", __doc__, points, points.GRID.text))

@@ -24,7 +24,8 @@ import numpy as np
 from ltjax.losses import pixel_auc
 from ltjax.methods.method import Method, MethodFacts, Part, Setting, even_part
 from ltjax.methods.segmentation import pixelwise, tail_memory
-from ltjax.methods.segmentation.tail_memory import IGNORED, TailMemory
+from ltjax.methods.segmentation.tail_memory import TailMemory
+from ltjax.metrics.segmentation import IGNORED
 from ltjax.options import Component, ConfigError, NoOptions, live, option
 
 

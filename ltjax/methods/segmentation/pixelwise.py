@@ -23,9 +23,8 @@ from ltjax.methods.method import (
     batch_pass,
     even_part,
 )
+from ltjax.metrics.segmentation import IGNORED
 from ltjax.options import Component, NoOptions
-
-IGNORED = 255
 
 
 def pixelwise(options: NoOptions, setting: Setting) -> Method:

@@ -17,8 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-IGNORED = 255
-
 
 class TailMemory(NamedTuple):
     """Images [T, M, H, W, C], their class's pixels [T, M, H, W] and number [T] of them.
@@ -55,7 +53,7 @@ def store(
         memory: the bank.
         key: a typed key.
         images: [B, H, W, C].
-        targets: [B, H, W] int, with `IGNORED` pixels.
+        targets: [B, H, W] int, 255 where a pixel has no class.
         mask: [B] bool; padding is not stored.
         tail: [T] the classes.
     """

@@ -93,6 +93,33 @@ def test_absent_classes_keep_their_variables(smoked, ranked_batch):
             assert same.tolist() == [False] * 3 + [True] * 7, (t, name)
 
 
+def test_a_sharp_gradient_moves_the_variables_at_the_unperturbed_pass(
+    smoked, ranked_batch
+):
+    run, state = smoked(
+        *CONFIG,
+        "model.name=mlp",
+        "model.hidden=(4,)",
+        "model.norm=none",
+        "method.warmup=0 steps",
+        "method.dual_lr=0.2",
+        "gradient.name=sam",
+        "gradient.rho=2.0",
+    )
+    batch = ranked_batch(np.arange(16) % 4 == 0)
+    up = np.asarray(batch["label"])[:14] == 1
+    duals = {name: jnp.full(1, 0.3) for name in ("a", "b", "alpha")}
+    state = state.replace(method_state={**state.method_state, "duals": duals})
+    h, _ = scores(run, state, batch)
+    p, q = h[up].mean(), h[~up].mean()
+    new, _ = jax.jit(run.step)(state, batch)
+    slopes = {"a": 2 * (0.3 - p), "b": 2 * (0.3 - q)}
+    slopes["alpha"] = 0.6 - 2 * (1 + q - p)  # ascent
+    for name, slope in slopes.items():
+        found = new.method_state["duals"][name][0]
+        assert float(found) == pytest.approx(0.3 - 0.2 * slope, rel=1e-4), name
+
+
 def test_micro_batches_are_refused(smoked):
     with pytest.raises(ConfigError, match="'aucm' couples the rows of the batch"):
         smoked(*CONFIG, "optimizer.accumulate=2")

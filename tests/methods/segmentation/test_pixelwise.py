@@ -1,11 +1,18 @@
 """Pixelwise losses: means over the valid pixels of every image."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax.config_file import load_config
 from ltjax.options import ConfigError
+from ltjax.train.build import build
+from ltjax.train.check import check
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs"
 
 B, K = 8, 6
 CONFIG = ("segmentation_scenes", "method=ce")
@@ -57,8 +64,25 @@ def test_a_step_minimizes_the_mean_of_the_images(smoked, batch, weights):
         ("weights.name=batch", "pixels are weighted by the training counts"),
         ("loss.name=auc_square", "compares the rows of a batch"),
         ("model.name=conv2d", "feature for every pixel|dense"),
+        ("model.name=vit", "feature for every pixel|dense"),
     ],
 )
 def test_what_does_not_fit_pixels_is_refused(smoked, change, message):
     with pytest.raises(ConfigError, match=message):
         smoked(*CONFIG, change)
+
+
+def test_a_transformer_may_have_a_feature_for_every_pixel():
+    changes = ("name=vit", "pool=pixels", "width=8", "depth=1", "num_heads=2")
+    file = CONFIGS / "segmentation_scenes.py"
+    config = load_config(
+        [
+            *("--config", f"{file}:method=ce,smoke"),
+            *(f"--config.model.{change}" for change in changes),
+        ]
+    )
+    run = build(check(config))
+    state = jax.eval_shape(run.init, 0, run.info.replicas[0]["hyper"])
+    inputs = jax.ShapeDtypeStruct((3, 32, 32, 1), jnp.float32)
+    logits = jax.eval_shape(run.predict, state, inputs)["logits"]
+    assert logits.shape == (3, 32, 32, K)

@@ -1,0 +1,46 @@
+"""AUC losses of LibAUC and XCurve, in a process of an interpreter that has them."""
+
+import sys
+
+
+def main() -> None:
+    """Value and gradient, once for every line of standard input.
+
+    The line names a library, one of its losses and a file with scores and labels, or is
+    empty for those of the line before.
+    """
+    import libauc
+    import numpy as np
+    import torch
+    import XCurve
+    from libauc.losses import AUCMLoss, PairwiseAUCLoss
+    from XCurve.AUROC.losses import ExpAUCLoss, SquareAUCLoss
+
+    makers = {
+        "aucm": AUCMLoss,
+        "square": lambda: SquareAUCLoss(2),
+        "exp": lambda: ExpAUCLoss(2),
+    }
+    loss, scores, labels = None, None, None
+    print(
+        "ready", torch.__version__, libauc.__version__, XCurve.__version__, flush=True
+    )
+    for line in sys.stdin:
+        if line.strip():
+            library, name, place = line.split()
+            make = makers.get(name, lambda name=name: PairwiseAUCLoss(name))
+            loss = make()
+            with np.load(place) as stored:
+                # XCurve asks for a column of scores.
+                shape = (-1, 1) if library == "XCurve" else (-1,)
+                scores = torch.from_numpy(stored["scores"]).reshape(shape)
+                labels = torch.from_numpy(stored["labels"])
+            scores.requires_grad_()
+        scores.grad = None
+        value = loss(scores, labels)
+        value.sum().backward()
+        print("done", value.sum().item(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

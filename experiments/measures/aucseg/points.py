@@ -1,0 +1,52 @@
+"""The grid: cross-entropy of pixels, with an AUC loss, and with a memory beside it."""
+
+from experiments.grid import Point
+from experiments.seeded import Grid, shipped_point
+
+TOTAL = "600 steps"
+RARITY = 20  # of the last digit against the first
+COLUMNS = {
+    "mean_iou": "mIoU",
+    "iou_many": "many",
+    "iou_medium": "medium",
+    "iou_few": "few",
+    "class_accuracy": "class accuracy",
+}
+# Name -> (method of `configs/segmentation_scenes.py`, options).
+METHODS = {
+    "CE": ("ce", {}),
+    "LA": ("la", {}),
+    "AUC loss": ("aucseg", {"method.memory": 0}),
+    "memory": ("aucseg", {"method.weight": 0.0}),
+    "AUCSeg": ("aucseg", {}),
+}
+
+
+def points(*, smoke: bool = False) -> list[Point]:
+    """Every run."""
+    found = []
+    for name, (method, options) in METHODS.items():
+        key, arg = {"method": name, "rarity": RARITY}, f"method={method},imf={RARITY}"
+        changes = options if smoke else {**options, "model.width": 8}
+        point = shipped_point(
+            key, "segmentation_scenes", arg, changes, smoke=smoke, total=TOTAL
+        )
+        found.append(point)
+    return found
+
+
+GRID = Grid(
+    "rarity",
+    {RARITY: f"rarity {RARITY}"},
+    METHODS,
+    COLUMNS,
+    [
+        ("AUCSeg", "CE", "iou_few"),
+        ("AUCSeg", "CE", "mean_iou"),
+        ("AUC loss", "CE", "iou_few"),
+        ("AUCSeg", "AUC loss", "iou_few"),
+        ("memory", "CE", "iou_few"),
+        ("AUCSeg", "LA", "mean_iou"),
+    ],
+)
+CLAIMS, measure = GRID.claims(), GRID.measure
