@@ -35,23 +35,49 @@ MEASURES = ("all", "many", "medium", "few", "std")
 COLUMNS = (*(f"probe_{name}" for name in MEASURES), "knn_all", "knn_few")
 
 
+# What a learner is tried with beside its defaults: two other learning rates, and one
+# other value of what is its own. As many trials for each.
+RATES = {"rate 0.1": {"optimizer.lr": 0.1}, "rate 1": {"optimizer.lr": 1.0}}
+OWN = {
+    "SimCLR": ("temperature 0.1", {"method.temperature": 0.1}),
+    "TS": ("highest 0.5", {"method.temperature_high": 0.5}),
+    "SDCLR": ("prune 0.5", {"method.prune": 0.5}),
+    "GH": ("weight 0.3", {"method.harmony": 0.3}),
+    "BCL": ("beta 0.8", {"method.boost_beta": 0.8}),
+    "Focal": ("gamma 1", {"method.focal_gamma": 1.0}),
+}
+DEFAULTS = "defaults"
+
+
+def trials(method: str) -> dict[str, dict[str, Any]]:
+    """Trial -> what it changes; the defaults are the first one."""
+    name, changes = OWN[method]
+    return {DEFAULTS: {}, **RATES, name: changes}
+
+
+def config_of(method: str, *, smoke: bool = False) -> tuple[Any, str]:
+    """The run of a learner on the long-tailed set, and how to get it by hand."""
+    module = importlib.import_module("configs.selfsup_lt")
+    arg = f"method={METHODS[method]},imf={RATIO},probe=false"
+    config = module.get_config(f"{arg},smoke" if smoke else arg)
+    if not smoke:
+        config.total, config.replicas.seeds = TOTAL, SEEDS
+    return config, f"configs/selfsup_lt.py:{arg}"
+
+
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run, the long-tailed ones first."""
-    module = importlib.import_module("configs.selfsup_lt")
     found = []
     for data in SETS:
-        for name, method in METHODS.items():
-            arg = f"method={method},imf={RATIO},probe=false"
-            config = module.get_config(f"{arg},smoke" if smoke else arg)
-            if not smoke:
-                config.total, config.replicas.seeds = TOTAL, SEEDS
+        for name in METHODS:
+            config, command = config_of(name, smoke=smoke)
             if name == RANDOM:  # its batch norm still gets to know the data
                 config.optimizer.lr = config.optimizer.weight_decay = 0.0
                 config.total = config.total if smoke else "50 steps"
             if data == "balanced":
                 _balance(config)
             key = {"method": name, "data": data, "ratio": RATIO}
-            found.append(Point(key, config, f"configs/selfsup_lt.py:{arg}"))
+            found.append(Point(key, config, command))
     return found
 
 
@@ -144,10 +170,11 @@ CLAIMS = [
             f"ratio {RATIO}",
             {"method": method, "data": "balanced"},
             {"method": method, "data": "long-tailed"},
-            "probe_all",
+            metric,
         )
         for method in METHODS
         if method != RANDOM
+        for metric in ("probe_all", "probe_few")
     ),
     *(
         Claim(

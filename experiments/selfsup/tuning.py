@@ -1,0 +1,64 @@
+"""A few settings of each contrastive learner, as many for each, on data of their own.
+
+python -m experiments.selfsup.tuning --jobs 2
+python -m experiments.selfsup.tuning table
+"""
+
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+
+from experiments.grid import Point, replace_block
+from experiments.seeded_cli import main
+from experiments.selfsup.points import OWN, config_of, trials
+from experiments.selfsup.points import measure as measure
+from ltjax.methods.presets import apply_changes
+from ltjax.report.cells import markdown_grid, read_rows
+
+# Neither these signals nor this seed are in a final run.
+DATA_SEED, SEED = 7, 100
+SHOWN = ("probe_all", "probe_few", "probe_std")
+
+
+def points(*, smoke: bool = False) -> list[Point]:
+    """Every trial of every learner."""
+    found = []
+    for method in OWN:
+        for trial, changes in trials(method).items():
+            config, command = config_of(method, smoke=smoke)
+            config.data.seed, config.replicas.seeds = DATA_SEED, (SEED,)
+            apply_changes(config, changes)
+            for name, value in changes.items():
+                command += f" --config.{name}={value}"
+            found.append(Point({"method": method, "trial": trial}, config, command))
+    return found
+
+
+def best_trials(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Learner -> its trial with the highest accuracy of the probe over all classes."""
+    best = {}
+    for row in sorted(rows, key=lambda row: float(row["probe_all"])):
+        best[row["method"]] = row["trial"]
+    return best
+
+
+def text(rows: Sequence[Mapping[str, str]]) -> str:
+    """One line for every trial; the chosen ones are bold."""
+    best = best_trials(rows)
+    lines = []
+    for row in rows:
+        chosen = best[row["method"]] == row["trial"]
+        trial = f"**{row['trial']}**" if chosen else row["trial"]
+        lines.append([row["method"], trial, *(row[name] for name in SHOWN)])
+    head = ["", "trial", "probe, all", "few", "std of groups"]
+    return markdown_grid(head, lines)
+
+
+def write(results: pathlib.Path, readme: pathlib.Path) -> None:
+    """Puts the table of a results file into a README."""
+    replace_block(readme, "tuning", text(read_rows(results)))
+
+
+if __name__ == "__main__":
+    here = sys.modules[__name__]
+    sys.exit(main("tuning", __file__, __doc__, here, here))
