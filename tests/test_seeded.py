@@ -120,11 +120,11 @@ def test_learners_are_tuned_within_one_budget_on_data_of_their_own():
     for point in tuning.points():
         (stage,) = check_stages(point.config)
         tried[point.key["method"]] += 1
-        assert stage.config.total == final.config.total
+        assert stage.config.total == "500 steps"
         assert stage.config.data.seed != final.config.data.seed
         assert not {*stage.config.replicas.seeds} & {*final.config.replicas.seeds}
     assert {*points.TAIL_AWARE} - {*tried} == {"BCL-D"}
-    assert {*tried.values()} == {4}
+    assert {*tried.values()} == {3}
 
 
 def test_the_best_trial_is_that_of_the_probe():

@@ -17,6 +17,7 @@ from ltjax.report.cells import markdown_grid, read_rows
 
 # Neither these signals nor this seed are in a final run.
 DATA_SEED, SEED = 7, 100
+TOTAL = "500 steps"
 SHOWN = ("probe_all", "probe_few", "probe_std")
 
 
@@ -27,6 +28,7 @@ def points(*, smoke: bool = False) -> list[Point]:
         for trial, changes in trials(method).items():
             config, command = config_of(method, smoke=smoke)
             config.data.seed, config.replicas.seeds = DATA_SEED, (SEED,)
+            config.total = config.total if smoke else TOTAL
             apply_changes(config, changes)
             for name, value in changes.items():
                 command += f" --config.{name}={value}"
