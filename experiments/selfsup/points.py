@@ -1,12 +1,14 @@
 """The grid: every learner on a long-tailed set and on a balanced one of equal size."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.grid import Point
 from experiments.seeded import SEEDS, Claim, Trained, seed_rows, train_seeds
+from ltjax.methods.presets import apply_changes
 
 RATIO = 100
 TOTAL = "1000 steps"
@@ -19,6 +21,7 @@ L2 = 1e-4
 METHODS = {
     "random encoder": "simclr",
     "SimCLR": "simclr",
+    "SimCLR, as in GH": "simclr",
     "MoCo": "moco",
     "SimSiam": "simsiam",
     "BYOL": "byol",
@@ -30,6 +33,10 @@ METHODS = {
     "TS": "ts",
     "GH": "gh",
 }
+# GH is published with a batch normalization of each view and projections of 128. With
+# these, SimCLR is what GH adds its loss to.
+CONTROL = "SimCLR, as in GH"
+CHANGES = {CONTROL: {"method.joint": False, "head.dim": 128}}
 RANDOM = "random encoder"
 MEASURES = ("all", "many", "medium", "few", "std")
 COLUMNS = (*(f"probe_{name}" for name in MEASURES), "knn_all", "knn_few")
@@ -62,7 +69,14 @@ def config_of(method: str, *, smoke: bool = False) -> tuple[Any, str]:
     config = module.get_config(f"{arg},smoke" if smoke else arg)
     if not smoke:
         config.total, config.replicas.seeds = TOTAL, SEEDS
-    return config, f"configs/selfsup_lt.py:{arg}"
+    flags = changed(config, CHANGES.get(method, {}))
+    return config, f"configs/selfsup_lt.py:{arg}{flags}"
+
+
+def changed(config: Any, changes: Mapping[str, Any]) -> str:
+    """Sets options of a config, and gives the flags that do so."""
+    apply_changes(config, changes)
+    return "".join(f" --config.{name}={value}" for name, value in changes.items())
 
 
 def points(*, smoke: bool = False) -> list[Point]:
@@ -187,6 +201,7 @@ CLAIMS = [
         for better, worse in (
             *((method, RANDOM) for method in METHODS if method != RANDOM),
             *((method, "SimCLR") for method in TAIL_AWARE),
+            ("GH", CONTROL),
         )
         for metric in (
             ("probe_all",) if worse == RANDOM else ("probe_all", "probe_few")
@@ -194,12 +209,15 @@ CLAIMS = [
     ),
     *(
         Claim(
-            f"SimCLR's groups further apart than {method}'s",
+            f"{base}: groups further apart than {method}'s",
             f"long-tailed, ratio {RATIO}",
-            {"method": "SimCLR", "data": "long-tailed"},
+            {"method": base, "data": "long-tailed"},
             {"method": method, "data": "long-tailed"},
             "probe_std",
         )
-        for method in TAIL_AWARE
+        for base, method in (
+            *(("SimCLR", method) for method in TAIL_AWARE),
+            (CONTROL, "GH"),
+        )
     ),
 ]

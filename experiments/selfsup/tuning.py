@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from experiments.grid import Point, replace_block
 from experiments.seeded_cli import main
-from experiments.selfsup.points import OWN, config_of, trials
+from experiments.selfsup.points import OWN, changed, config_of, trials
 from experiments.selfsup.points import measure as measure
-from ltjax.methods.presets import apply_changes
 from ltjax.report.cells import markdown_grid, read_rows
 
 # Neither these signals nor this seed are in a final run.
@@ -29,9 +28,7 @@ def points(*, smoke: bool = False) -> list[Point]:
             config, command = config_of(method, smoke=smoke)
             config.data.seed, config.replicas.seeds = DATA_SEED, (SEED,)
             config.total = config.total if smoke else TOTAL
-            apply_changes(config, changes)
-            for name, value in changes.items():
-                command += f" --config.{name}={value}"
+            command += changed(config, changes)
             found.append(Point({"method": method, "trial": trial}, config, command))
     return found
 
