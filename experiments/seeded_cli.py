@@ -19,10 +19,11 @@ DRAWN = ("train_per_class", "test_per_class", "seed")  # what MNIST-1D depends o
 def main(package: str, about: str, points: Any, text: Text, argv=None) -> int:
     """Runs the grid of a package, or writes its tables.
 
-    Its folder has a README.md, and the rows in results/NAME.csv by its own name.
+    Its folder has a README.md, and the rows in results/NAME.csv by its own name. A
+    further grid of it is a module there, whose name the block of the README bears.
 
     Args:
-        package: such as "experiments.weak".
+        package: such as "experiments.weak", or a module of one.
         about: its first line says what the experiment is.
         points: module with `points(smoke)` and `measure(point)`.
         text: the rows -> what the README shows of them.
@@ -32,6 +33,7 @@ def main(package: str, about: str, points: Any, text: Text, argv=None) -> int:
         The exit code: 0 even if points failed, which the output then tells.
     """
     here, name = ROOT.joinpath(*package.split(".")), package.rpartition(".")[2]
+    here, block = (here, "results") if here.is_dir() else (here.parent, name)
     parser = argparse.ArgumentParser(
         prog=f"python -m {package}", description=about.splitlines()[0]
     )
@@ -46,7 +48,7 @@ def main(package: str, about: str, points: Any, text: Text, argv=None) -> int:
     args = parser.parse_args(argv)
     results = args.out / f"{name}.csv"
     if args.stage == "table":
-        replace_block(here / "README.md", "results", text(read_rows(results)))
+        replace_block(here / "README.md", block, text(read_rows(results)))
         return 0
     logging.getLogger("absl").setLevel(logging.ERROR)
     chosen = [

@@ -127,36 +127,46 @@ def self_log_sum_exp(
     return _self(points, side, block or points.shape[0])
 
 
-def split(arrays, block: int):
-    """Arrays [N, ...] as [N / block, block, ...], padded with zeros."""
-    count = jax.tree.leaves(arrays)[0].shape[0]
-    spare = -count % block
-
-    def cut(x):
-        x = jnp.pad(x, ((0, spare), *[(0, 0)] * (x.ndim - 1))) if spare else x
-        return x.reshape(-1, block, *x.shape[1:])
-
-    return jax.tree.map(cut, arrays)
+def whole_blocks(arrays, block: int):
+    """Arrays [N, ...] with rows of zeros up to a multiple of `block`."""
+    spare = -jax.tree.leaves(arrays)[0].shape[0] % block
+    if not spare:
+        return arrays
+    return jax.tree.map(
+        lambda x: jnp.pad(x, ((0, spare), *[(0, 0)] * (x.ndim - 1))), arrays
+    )
 
 
 def _blocks(keys, columns: Side, block: int):
-    """Keys and their side in blocks; what fills up the last one is left out."""
+    """Keys and their side in whole blocks; what fills up the last one is left out."""
     count = keys.shape[0]
-    if count % block and columns.bias is None:
+    if not count % block:
+        return keys, columns
+    if columns.bias is None:
         columns = columns._replace(bias=jnp.zeros((count,), keys.dtype))
-    keys, columns = split((keys, columns), block)
-    if count % block:
-        real = (jnp.arange(keys.shape[0] * block) < count).reshape(-1, block)
-        columns = columns._replace(bias=jnp.where(real, columns.bias, -jnp.inf))
-    return keys, columns
+    keys, columns = whole_blocks((keys, columns), block)
+    real = jnp.arange(keys.shape[0]) < count
+    return keys, columns._replace(bias=jnp.where(real, columns.bias, -jnp.inf))
 
 
-def _over(body, start, parts):
-    """`lax.scan`, without a loop where there is but one part."""
-    if jax.tree.leaves(parts)[0].shape[0] > 1:
-        return jax.lax.scan(body, start, parts)
-    carry, out = body(start, jax.tree.map(lambda x: x[0], parts))
-    return carry, jax.tree.map(lambda x: x[None], out)
+def over_blocks(body, start, parts, block: int):
+    """`lax.scan` over `block` rows at a time, without a loop where that is all.
+
+    The rows are cut out of `parts` inside the loop: arrays that are split in advance
+    would be a second copy of them all.
+    """
+    count = jax.tree.leaves(parts)[0].shape[0] // block
+    if count == 1:
+        carry, out = body(start, parts)
+        return carry, jax.tree.map(lambda x: x[None], out)
+
+    def step(carry, place):
+        cut = functools.partial(
+            jax.lax.dynamic_slice_in_dim, start_index=place * block, slice_size=block
+        )
+        return body(carry, jax.tree.map(cut, parts))
+
+    return jax.lax.scan(step, start, jnp.arange(count))
 
 
 def _similarities(product, rows: Side, columns: Side, *, transposed: bool = False):
@@ -199,7 +209,7 @@ def _log_sum_exp(queries, keys, rows: Side, columns: Side, block: int):
     # Made from both arguments, so that inside shard_map they vary as the sums will.
     zero = jnp.zeros_like(queries[:, 0]) + jnp.zeros_like(keys[0, 0])
     parts = _blocks(keys, columns, block)
-    (highest, total), _ = _over(add, (zero - jnp.inf, zero), parts)
+    (highest, total), _ = over_blocks(add, (zero - jnp.inf, zero), parts, block)
     empty = highest == -jnp.inf
     return _finite(highest) + jnp.where(
         empty, -jnp.inf, jnp.log(jnp.where(empty, 1.0, total))
@@ -231,7 +241,7 @@ def _cross_backward(block, kept, cotangent):
     whole = jax.typeof(keys).sharding if _explicit(keys) else None
     zero = jnp.zeros_like(queries) + jnp.zeros_like(keys[:1])
     parts = _blocks(keys, columns, block)
-    of_queries, of_keys = _over(add, zero, parts)
+    of_queries, of_keys = over_blocks(add, zero, parts, block)
     of_keys = of_keys.reshape(-1, keys.shape[1])[: keys.shape[0]]
     return of_queries, of_keys, None, None
 
@@ -267,8 +277,8 @@ def _self_backward(block, kept, cotangent):
         weights += given_j[None, :] * jnp.exp(back - base_j[None, :])
         return total + jnp.matmul(weights, keys, precision=_HIGHEST), None
 
-    parts = (*_blocks(keys, columns, block), *split((bases, given), block))
-    total, _ = _over(add, jnp.zeros_like(points), parts)
+    parts = (*_blocks(keys, columns, block), *whole_blocks((bases, given), block))
+    total, _ = over_blocks(add, jnp.zeros_like(points), parts, block)
     return total, None
 
 

@@ -140,6 +140,33 @@ def test_the_tables_of_self_supervision():
     assert found.count("| SimCLR | 8") == 2
 
 
+def test_learners_are_tuned_within_one_budget_on_data_of_their_own():
+    from experiments.selfsup import points, tuning
+
+    (final,) = check_stages(points.points()[1].config)
+    tried = dict.fromkeys(points.OWN, 0)
+    for point in tuning.points():
+        (stage,) = check_stages(point.config)
+        tried[point.key["method"]] += 1
+        assert stage.config.total == "500 steps"
+        assert stage.config.data.seed != final.config.data.seed
+        assert not {*stage.config.replicas.seeds} & {*final.config.replicas.seeds}
+    assert {*points.TAIL_AWARE} - {*tried} == {"BCL-D"}
+    assert {*tried.values()} == {3}
+
+
+def test_the_best_trial_is_that_of_the_probe():
+    from experiments.selfsup.tuning import best_trials, text
+
+    rows = [
+        {"method": method, "trial": trial, "probe_all": str(value)}
+        | {"probe_few": "1", "probe_std": "2"}
+        for method, trial, value in (("A", "x", 9.5), ("A", "y", 80), ("B", "x", 70))
+    ]
+    assert best_trials(rows) == {"A": "y", "B": "x"}
+    assert "| A | x | 9.5 | 1 | 2 |\n| A | **y** | 80 |" in text(rows)
+
+
 def test_the_tables_of_experts():
     from experiments.measures.experts.points import COLUMNS, GRID
 

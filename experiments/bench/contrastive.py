@@ -3,6 +3,7 @@
     python -m experiments.bench.contrastive          # appends to its CSV in results/
     python -m experiments.bench.contrastive --torch-python PYTHON  # and Lightly
     python -m experiments.bench.contrastive peer knn --views 1024  # some of them
+    python -m experiments.bench.contrastive losses --processor-time  # on a busy machine
     python -m experiments.bench.contrastive --quick  # prints only
 
 Four comparisons:
@@ -22,6 +23,7 @@ import functools
 import pathlib
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 
 import jax
@@ -37,7 +39,7 @@ from ltjax.metrics import knn_predict
 
 DIM = 128
 VIEWS = (1024, 2048, 4096, 8192, 16384)
-BLOCKS = (128, 512, 2048)
+BLOCKS = (128, 256, 1024)
 PARTS = ("losses", "peer", "knn", "probe")
 # Losses that need no row in losses.py, where all take logits and labels.
 OF_FEATURES = (
@@ -75,8 +77,9 @@ def compile_step(loss: Callable, pair, block: int | None) -> jax.stages.Compiled
     return jax.jit(jax.value_and_grad(risk, (0, 1))).lower(*pair).compile()
 
 
-def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
-    """Each loss by blocks next to itself all at once."""
+def measure_losses(views: int, blocks: tuple[int, ...], repeats: int, of_cpu: bool):
+    """Each loss by blocks next to itself all at once; `of_cpu`: in processor time."""
+    baseline = "all at once, processor time" if of_cpu else "all at once"
     size = views // 2
     first, second = jax.random.normal(jax.random.key(0), (2, size, DIM))
     labels = jax.random.randint(jax.random.key(1), (size,), 0, 100)
@@ -92,6 +95,7 @@ def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
                 for block, step in steps.items()
             },
             repeats=repeats,
+            clock=time.process_time if of_cpu else None,
         )
         for block, step in steps.items():
             value, gradients = step(first, second)
@@ -105,7 +109,7 @@ def measure_losses(views: int, blocks: tuple[int, ...], repeats: int):
             rows.append(
                 row(
                     f"{name}[{block}]",
-                    "all at once",
+                    baseline,
                     views,
                     ratios[str(block)],
                     common.megabytes(step),
@@ -261,13 +265,19 @@ def main() -> None:
     parser = common.argument_parser(__doc__.splitlines()[0], output="contrastive.csv")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {PARTS}")
     parser.add_argument("--views", type=int, nargs="+", default=VIEWS)
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="of the losses: what other programs take does not count",
+    )
     args = common.parse_with_torch(parser)
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(unknown)}; expected some of {PARTS}")
     parts, repeats = args.parts or PARTS, args.repeats or (3 if args.quick else 11)
     for views in (512,) if args.quick else args.views:
         if "losses" in parts:
-            show(measure_losses(views, BLOCKS, repeats), args)
+            found = measure_losses(views, BLOCKS, repeats, args.processor_time)
+            show(found, args)
         if "peer" in parts and args.torch_python:
             show(measure_peer(views, BLOCKS, repeats, args.torch_python), args)
     if "knn" in parts:

@@ -1,6 +1,7 @@
 """The grid: every learner on a long-tailed set and on a balanced one of equal size."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ L2 = 1e-4
 METHODS = {
     "random encoder": "simclr",
     "SimCLR": "simclr",
+    "SimCLR, as in GH": "simclr",
     "MoCo": "moco",
     "SimSiam": "simsiam",
     "BYOL": "byol",
@@ -30,6 +32,10 @@ METHODS = {
     "TS": "ts",
     "GH": "gh",
 }
+# GH is published with a batch normalization of each view and projections of 128. With
+# these, SimCLR is what GH adds its loss to.
+CONTROL = "SimCLR, as in GH"
+CHANGES = {CONTROL: {"method.joint": False, "head.dim": 128}}
 RANDOM = "random encoder"
 COLUMNS = {
     "probe_all": "probe, all",
@@ -42,14 +48,46 @@ COLUMNS = {
 }
 
 
+# What a learner is tried with beside its defaults: a higher learning rate, and another
+# value of what is its own. As many trials for each.
+RATE = {"rate 1": {"optimizer.lr": 1.0}}
+OWN = {
+    "SimCLR": ("temperature 0.1", {"method.temperature": 0.1}),
+    "TS": ("highest 0.5", {"method.temperature_high": 0.5}),
+    "SDCLR": ("prune 0.5", {"method.prune": 0.5}),
+    "GH": ("weight 0.3", {"method.harmony": 0.3}),
+    "BCL": ("beta 0.8", {"method.boost_beta": 0.8}),
+    "Focal": ("gamma 1", {"method.focal_gamma": 1.0}),
+}
+DEFAULTS = "defaults"
+
+
+def trials(method: str) -> dict[str, dict[str, Any]]:
+    """Trial -> what it changes; the defaults are the first one."""
+    name, changes = OWN[method]
+    return {DEFAULTS: {}, **RATE, name: changes}
+
+
+def point_of(
+    key: Mapping[str, object],
+    method: str,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    smoke: bool = False,
+) -> Point:
+    """The run of a learner on the long-tailed set, with options by dotted name."""
+    arg = f"method={METHODS[method]},imf={RATIO},probe=false"
+    changes = {**CHANGES.get(method, {}), **(changes or {})}
+    return shipped_point(key, "selfsup_lt", arg, changes, smoke=smoke, total=TOTAL)
+
+
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run, the long-tailed ones first."""
     found = []
     for data in SETS:
-        for name, method in METHODS.items():
+        for name in METHODS:
             key = {"method": name, "data": data, "ratio": RATIO}
-            arg = f"method={method},imf={RATIO},probe=false"
-            point = shipped_point(key, "selfsup_lt", arg, smoke=smoke, total=TOTAL)
+            point = point_of(key, name, smoke=smoke)
             config = point.config
             if name == RANDOM:  # its batch norm still gets to know the data
                 config.optimizer.lr = config.optimizer.weight_decay = 0.0
@@ -149,10 +187,11 @@ CLAIMS = [
             f"ratio {RATIO}",
             {"method": method, "data": "balanced"},
             {"method": method, "data": "long-tailed"},
-            "probe_all",
+            metric,
         )
         for method in METHODS
         if method != RANDOM
+        for metric in ("probe_all", "probe_few")
     ),
     *(
         Claim(
@@ -165,6 +204,7 @@ CLAIMS = [
         for better, worse in (
             *((method, RANDOM) for method in METHODS if method != RANDOM),
             *((method, "SimCLR") for method in TAIL_AWARE),
+            ("GH", CONTROL),
         )
         for metric in (
             ("probe_all",) if worse == RANDOM else ("probe_all", "probe_few")
@@ -172,12 +212,15 @@ CLAIMS = [
     ),
     *(
         Claim(
-            f"SimCLR's groups further apart than {method}'s",
+            f"{base}: groups further apart than {method}'s",
             f"long-tailed, ratio {RATIO}",
-            {"method": "SimCLR", "data": "long-tailed"},
+            {"method": base, "data": "long-tailed"},
             {"method": method, "data": "long-tailed"},
             "probe_std",
         )
-        for method in TAIL_AWARE
+        for base, method in (
+            *(("SimCLR", method) for method in TAIL_AWARE),
+            (CONTROL, "GH"),
+        )
     ),
 ]

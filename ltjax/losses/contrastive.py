@@ -52,14 +52,14 @@ def view_losses(caller, first, second, temperature, where, block) -> jax.Array:
     check_block(caller, block)
     first, second = unit_rows(where, first, second)
     size, dim = first.shape
+    scale = 1 / jnp.asarray(temperature).astype(first.dtype)
+    positive = jnp.sum(first * second, axis=1) * scale
     # The views of an image side by side, so that a sharded batch stays where it is. The
-    # root of 1 / T on both sides keeps the similarities symmetric.
-    root = jax.lax.rsqrt(jnp.asarray(temperature).astype(first.dtype))
-    views = jnp.stack([first, second], axis=1) * root
+    # root of the scale on both sides keeps the similarities symmetric.
+    views = jnp.stack([first, second], axis=1).reshape(2 * size, dim) * jnp.sqrt(scale)
     image = jnp.arange(2 * size, dtype=jnp.int32) // 2
     side = Side(bias=key_bias(per_view(where, 2), views), ids=image)
-    negatives = self_log_sum_exp(views.reshape(2 * size, dim), side, block=block)
-    positive = jnp.sum(views[:, 0] * views[:, 1], axis=1)
+    negatives = self_log_sum_exp(views, side, block=block)
     # Not log-sum-exp minus positive: that would round away the loss of an easy row.
     losses = jax.nn.softplus(negatives.reshape(size, 2) - positive[:, None])
     return losses if where is None else mask_rows(where, losses)

@@ -22,7 +22,7 @@ from ltjax._checks import (
     shape_of,
 )
 from ltjax._numerics import class_indices, l2_normalize, mask_rows
-from ltjax._similarity_blocks import check_block, everywhere, split
+from ltjax._similarity_blocks import check_block, everywhere, over_blocks, whole_blocks
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -107,9 +107,8 @@ def nearest_neighbors(
     offset = jnp.where(valid, offset, -jnp.inf)
 
     width = min(int(block or count), count)
-    spare = jnp.arange(-(-count // width) * width).reshape(-1, width) >= count
-    keys, offsets = split((bank, offset), width)
-    rows = jnp.arange(spare.size, dtype=jnp.int32).reshape(spare.shape)
+    keys, offsets = whole_blocks((bank, offset), width)
+    rows = jnp.arange(keys.shape[0], dtype=jnp.int32)
 
     def merge(best, part):
         keys, offsets, rows = part
@@ -125,8 +124,8 @@ def nearest_neighbors(
     size = queries.shape[0]
     none = jnp.full((size, int(k)), -jnp.inf, dtype)
     start = (none, jnp.full((size, int(k)), -1, jnp.int32))
-    parts = (keys, jnp.where(spare, -jnp.inf, offsets), rows)
-    (values, indices), _ = jax.lax.scan(merge, start, parts)
+    parts = (keys, jnp.where(rows < count, offsets, -jnp.inf), rows)
+    (values, indices), _ = over_blocks(merge, start, parts, width)
     indices = jnp.where(values > -jnp.inf, indices, -1)
     if metric == "euclidean":
         half = 0.5 * jnp.sum(jnp.square(queries), axis=1, keepdims=True)

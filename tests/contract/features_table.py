@@ -46,6 +46,7 @@ class Row:
     keywords: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hyper: Mapping[str, float] = dataclasses.field(default_factory=dict)
     blocks: bool = True  # takes `block`
+    stopped: bool = False  # its targets depend on "a", without a gradient
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,6 +86,7 @@ ROWS = (
         ("a", "b", "class_vectors", "prior"),
         hyper={"temperature": 0.3, "strength": 5.0},
         blocks=False,
+        stopped=True,
     ),
     Row(
         "kcl",

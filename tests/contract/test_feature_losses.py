@@ -30,11 +30,11 @@ KEEP = np.array([True, False, True, True, False, True, True, True])
 rows = pytest.mark.parametrize("row", table.ROWS, ids=lambda r: r.name)
 
 
-def value_and_grad(row):
+def value_and_grad(row, **options):
     """[B] losses and the gradient of an unevenly weighted sum in "a", one program."""
 
     def total(a, given, hyper, where):
-        values = row({**given, "a": a}, hyper, where)
+        values = row({**given, "a": a}, hyper, where, **options)
         weights = jnp.linspace(0.5, 1.5, values.shape[0])
         return jnp.sum(weights * values), values
 
@@ -79,7 +79,7 @@ def test_shape_and_dtype(row):
 
 
 @rows
-def test_masked_rows_order_and_one_trace(row):
+def test_masked_rows_order_blocks_and_one_trace(row):
     loss = value_and_grad(row)
     clean = given(row)
     dirty = {name: spoiled(name, x) for name, x in clean.items()}
@@ -94,7 +94,14 @@ def test_masked_rows_order_and_one_trace(row):
 
     everything = np.ones(BATCH, bool)
     order = np.array([3, 0, 7, 1, 6, 2, 5, 4])
-    expected, _ = loss(clean, everything)
+    expected, slope = loss(clean, everything)
+    if row.blocks:  # the last block is ragged
+        for one, two in zip(
+            value_and_grad(row, block=3)(clean, everything),
+            (expected, slope),
+            strict=True,
+        ):
+            np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
     moved, _ = loss(given(row, order), everything)
     np.testing.assert_allclose(moved, expected[order], rtol=2e-6, atol=1e-6)
 
@@ -102,6 +109,26 @@ def test_masked_rows_order_and_one_trace(row):
     changed, _ = loss(clean, everything, other)
     assert np.any(changed != expected) == bool(row.hyper)
     assert loss.function._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in table.ROWS if not r.stopped], ids=lambda r: r.name
+)
+def test_gradient_equals_differences_of_the_values(row):
+    everything, step = np.ones(BATCH, bool), 1e-6
+    with double_precision():
+        loss = value_and_grad(row, **({"block": 3} if row.blocks else {}))
+        clean = given(row, dtype=np.float64)
+        direction = np.random.default_rng(1).normal(size=clean["a"].shape)
+        _, gradient = loss(clean, everything)
+        ends = [
+            loss(clean | {"a": clean["a"] + s * step * direction}, everything)[0]
+            for s in (1, -1)
+        ]
+    weights = np.linspace(0.5, 1.5, BATCH)
+    difference = weights @ (ends[0] - ends[1]) / (2 * step)
+    slope = np.sum(gradient * direction)
+    np.testing.assert_allclose(slope, difference, rtol=1e-7, atol=1e-8)
 
 
 @rows
