@@ -135,6 +135,8 @@ class LinearHead(_Conditioned, nn.Module):
     normalize: str = option("none", "l2 for unit features", choices=("l2", "none"))
     scale: float = option(1.0, "factor of the logits")
 
+    ordinary = True  # with these options
+
     def __post_init__(self):
         if isinstance(self.init_bias, str):
             choices = ("auto", "uniform", "sigmoid")

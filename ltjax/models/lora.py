@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax.models.components import AdapterFacts
 from ltjax.models.forward import Model
 from ltjax.models.part_of import part_of, without
 from ltjax.options import Component, ConfigError, NoOptions, option
@@ -200,5 +201,6 @@ ADAPTERS: dict[str, Component] = {
         LoRAOptions,
         lambda options, model: with_lora(model, **dataclasses.asdict(options)),
         _needs,
+        lambda options: AdapterFacts((LORA,)),
     ),
 }
