@@ -22,7 +22,8 @@ from ltjax._seal import BrokenSeal, sealed, unsealed
 from ltjax.models.pretrained import is_weights_file, read_weights
 from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
-from ltjax.train.checkpoint import Checkpoints, restore_params
+from ltjax.train.checkpoint import Checkpoints
+from ltjax.train.checkpoint_files import restore_params
 from ltjax.train.config import default_dict, to_dict
 from ltjax.train.identity import compare_runs, data_facts, flatten
 from ltjax.train.lock import WorkdirInUse, workdir_lock

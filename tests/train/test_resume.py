@@ -12,7 +12,7 @@ import pytest
 
 from ltjax.methods.registry import LOSSES
 from ltjax.options import ConfigError
-from ltjax.train.checkpoint import restore_params
+from ltjax.train.checkpoint_files import restore_params
 from ltjax.train.loop import Preempted
 from ltjax.train.restore import evaluate_run, restore_run
 
