@@ -223,6 +223,8 @@ def init_from(
             told = str(place)
         else:
             params, model_state, step = restore_params(place)
+            # An adapter that the other run had not is new.
+            fresh |= set(config.adapter.facts.modules) - set(params)
             loaded = flatten({"params": params, "model_state": model_state})
             told = f"step {step} of {place}"
     except (FileNotFoundError, ValueError) as error:
