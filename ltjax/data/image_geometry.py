@@ -23,6 +23,7 @@ def rotate(
         [H, W, C] of the same dtype.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> image = jnp.array([[[1], [2]], [[3], [4]]], jnp.uint8)
         >>> rotate(image, 90.0)[..., 0].tolist()
         [[2, 4], [1, 3]]
@@ -50,6 +51,7 @@ def shear_x(
         [H, W, C] of the same dtype.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> image = jnp.array([[[1], [2]], [[3], [4]]], jnp.uint8)
         >>> shear_x(image, 0.5)[..., 0].tolist()
         [[1, 2], [4, 0]]
@@ -76,6 +78,7 @@ def shear_y(
         [H, W, C] of the same dtype.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> image = jnp.array([[[1], [2]], [[3], [4]]], jnp.uint8)
         >>> shear_y(image, 0.5)[..., 0].tolist()
         [[1, 4], [3, 0]]
@@ -102,6 +105,7 @@ def translate_x(
         [H, W, C] of the same dtype.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> translate_x(jnp.array([[[1], [2], [3]]], jnp.uint8), 1)[0, :, 0].tolist()
         [2, 3, 0]
 
@@ -127,6 +131,7 @@ def translate_y(
         [H, W, C] of the same dtype.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> translate_y(jnp.array([[[1]], [[2]]], jnp.uint8), 1)[:, 0, 0].tolist()
         [2, 0]
 
@@ -154,6 +159,7 @@ def erase(
         `center - size // 2 + size - 1` are filled, columns likewise.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> erase(jnp.ones((1, 4, 1)), jnp.array([0, 1]), 2)[0, :, 0].tolist()
         [0.0, 0.0, 1.0, 1.0]
 
