@@ -4,6 +4,7 @@ import argparse
 import csv
 import difflib
 import os
+import pathlib
 import re
 from typing import Any
 
@@ -181,21 +182,25 @@ def read_prior(command: str, flag: str, text: str | None) -> Any:
             " file of numbers)"
         )
     if text.endswith(".npy"):
-        import numpy as np
+        from ltjax.data.arrays import read_npy
 
         try:
-            return np.load(text, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise UsageError(
-                f"ltjax {command}: {flag} {text} is not a .npy file: {error}"
-            ) from None
+            return read_npy(pathlib.Path(text))
+        except ValueError as error:
+            raise UsageError(f"ltjax {command}: {flag}: {error}") from None
     found: dict[str, float] = {}
+    line: list[str] = []
     try:
         with open(text, newline="", encoding="utf-8-sig") as file:
             for line in csv.reader(file):
                 if line:
                     name, number = line
                     found[name.strip()] = float(number)
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"ltjax {command}: {flag} {text} is not UTF-8 text, expected lines of"
+            " 'class,number'"
+        ) from None
     except (ValueError, csv.Error):
         raise UsageError(
             f"ltjax {command}: {flag} {text} has the line {','.join(line)!r}, expected"

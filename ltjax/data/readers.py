@@ -27,7 +27,7 @@ class MissingDataError(DataError, FileNotFoundError):
 
 
 def beside(path: str | os.PathLike) -> str:
-    """A hint for a path that does not exist: the nearest name in its folder.
+    """A hint for a path that is no file: the nearest name in its folder.
 
     Example:
         >>> beside("/nowhere/at/all")
@@ -36,6 +36,8 @@ def beside(path: str | os.PathLike) -> str:
     place = pathlib.Path(path).absolute()
     if not place.parent.is_dir():
         return f", nor a folder {place.parent}"
+    if place.is_dir():
+        return ": it is a folder"
     names = sorted(os.listdir(place.parent))
     near = difflib.get_close_matches(place.name, names, n=1, cutoff=0.5)
     if near:
