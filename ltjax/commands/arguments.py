@@ -127,12 +127,18 @@ def refuse(args: argparse.Namespace, rest: list[str], *, configured: bool) -> No
 
 
 def metric_lines(found: dict[str, Any]) -> str:
-    """Metrics as lines of "name  mean ± deviation" over replicas."""
+    """Metrics as lines of "name  mean ± deviation" over replicas.
+
+    One that means nothing for the run, such as the accuracy of a group without a class,
+    is NaN throughout and left out.
+    """
     import numpy as np
 
     lines = []
     for key, values in found.items():
         values = np.atleast_1d(values)
+        if np.isnan(values).all():
+            continue
         spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
         lines.append(f"{key:<34} {values.mean():.4f}{spread}")
     return "\n".join(lines)
