@@ -203,6 +203,10 @@ def _run_config_file(name: str, arg: str, command: str):
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UsageError(
+                f"ltjax {command}: config file {name!r} has no function get_config"
+            )
         return module.get_config(arg)
     except ValueError:  # has a message of its own
         raise

@@ -13,9 +13,9 @@ import numpy as np
 from ltjax.data import Source
 from ltjax.data.image_sizes import joined
 from ltjax.data.items import item_contents, pair_contents
+from ltjax.data.loading import make_source
 from ltjax.data.own import keep_in_memory
 from ltjax.data.readers import Contents, DataError, Sizing
-from ltjax.data.source import make_source
 from ltjax.data.tables import (
     Layout,
     find_layout,

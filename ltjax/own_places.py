@@ -121,8 +121,8 @@ def data_section(name: str, *, test: str, label: str) -> dict[str, str]:
 
 def choose_splits(config: Any) -> None:
     """A TFDS data set without a "test" split is tested on its validation split."""
+    from ltjax.data.loading import resolve_data_dir
     from ltjax.data.records import stored_splits
-    from ltjax.data.source import resolve_data_dir
 
     name = config.data.name.partition(":")[2]
     splits = stored_splits(name, resolve_data_dir(config.data.data_dir or None))

@@ -37,8 +37,8 @@ def find_config(name: str) -> pathlib.Path | None:
 def known_configs(name: str) -> list[str]:
     """What `name` may have been meant to be: shipped names, and files beside it."""
     beside = pathlib.Path(name).parent
-    files = sorted(map(str, beside.glob("*.py"))) if os.sep in name else []
-    return [*shipped(), *files]
+    files = sorted(beside.glob("*.py")) if os.sep in name else []
+    return [*shipped(), *(str(file) for file in files if file.is_file())]
 
 
 def listing() -> str:

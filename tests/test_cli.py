@@ -14,6 +14,7 @@ import pytest
 from ltjax import __version__
 from ltjax._seal import unsealed
 from ltjax.cli import EXIT_FAILED, EXIT_PREEMPTED, EXIT_USAGE, main
+from ltjax.commands.arguments import metric_lines
 from ltjax.config_file import load_config
 from ltjax.methods.presets import PRESETS
 from ltjax.options import ConfigError
@@ -136,6 +137,13 @@ def test_eval_repeats_the_numbers_of_the_run(ltjax, finished):
     spread = result.metrics["eval/test/balanced_accuracy"].std(ddof=1)
     line = next(x for x in out.splitlines() if x.startswith("eval/test/balanced_acc"))
     assert line.endswith(f"± {spread:.4f}")
+
+
+def test_a_metric_without_meaning_has_no_line():
+    nothing, part = np.full(2, np.nan), np.array([0.5, np.nan])
+    lines = metric_lines({"many": nothing, "few": part, "all": np.array(0.25)})
+    names = [line.split()[0] for line in lines.splitlines()]
+    assert names == ["few", "all"]  # of "few" one replica is lost
 
 
 def test_eval_adjusts_the_logits_by_tau(ltjax, finished):

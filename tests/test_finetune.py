@@ -1,6 +1,8 @@
 """Fine-tuning converted networks on long-tailed digits: what trains, what does not."""
 
 import json
+import pathlib
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,12 +11,15 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
 import ltjax
+from ltjax.config_file import load_config
 from ltjax.finetune import apply_finetune
 from ltjax.models.pretrained import read_weights
 from ltjax.models.registry import MODELS
 from ltjax.options import ConfigError
 from ltjax.own_data import own_config
 from ltjax.serving.export import export
+from ltjax.train import loop
+from ltjax.train.build import build
 from ltjax.train.check import check
 from ltjax.train.config import default_config
 
@@ -124,6 +129,13 @@ def tune(digits, published, tmp_path_factory, devices):
     return go
 
 
+class Fitted(NamedTuple):
+    """As much of `ltjax.fit`'s result as is asked below."""
+
+    result: Any
+    workdir: pathlib.Path
+
+
 def given(fitted, file):
     """The converted arrays, by the names of the state."""
     state = fitted.result.state
@@ -168,6 +180,32 @@ def test_a_route_learns_and_touches_only_its_own(kind, route, trains, tune, publ
     kept = [n for n in same if not any(n.startswith(f"{one}.") for one in names)]
     assert bool(kept) == (not route.startswith("full"))
     assert fitted.metrics["eval/test/balanced_accuracy"] > 0.5  # chance is 0.25
+
+
+@pytest.mark.slow  # three times the 70,000 images
+@pytest.mark.parametrize(
+    ("kind", "route", "trains"),
+    [
+        ("resnet", "full", ("params.backbone.", "model_state.")),
+        ("resnet", "last:1", ("params.backbone.stage2_block1.",)),
+        ("vit", "lora:2", ()),
+    ],
+)
+def test_the_shipped_config_tunes_on_long_tailed_mnist(
+    kind, route, trains, published, mnist_dir, tmp_path
+):
+    spec = f"mnist_finetune:pretrained={published[kind]},finetune={route},imf=10,smoke"
+    flags = [f"--config.data.data_dir={mnist_dir}", "--config.eval_every=0 steps"]
+    run = build(check(load_config(["--config", spec, *flags])))
+    # 40 / 10^(k / 9)
+    assert list(run.info.class_counts) == [40, 30, 23, 18, 14, 11, 8, 6, 5, 4]
+    result = loop.run(run, tmp_path, tensorboard=False)
+    same, moved = changed(Fitted(result, tmp_path), published[kind])
+    assert same | moved and all(name.startswith(trains) for name in moved)
+    assert bool(moved) == bool(trains)
+    # The factor B of every update was zero.
+    assert all(np.any(x) for x in jax.tree.leaves(result.state.params.get("lora", {})))
+    assert result.metrics["eval/test/accuracy"].shape == (1,)
 
 
 def test_the_normalization_of_the_file_is_the_runs(tune, published):

@@ -37,6 +37,7 @@ FLOORS = [
     ],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS, start=1) for name in names}
+FOR_TYPES = "TYPE_CHECKING"
 SIDE = {"report": 3, "sklearn": 3, "consistency": 3}
 ROOF = len(FLOORS)
 
@@ -88,7 +89,9 @@ def imported(path: pathlib.Path, *, on_import: bool) -> list[str]:
 
 def _on_import(node):
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        for_types = isinstance(child, ast.If) and ast.unparse(child.test) == FOR_TYPES
+        later = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+        if not for_types and not isinstance(child, later):
             yield child
             yield from _on_import(child)
 
@@ -138,6 +141,16 @@ def test_nothing_heavy_is_imported_outside_of_functions():
                 if name.partition(".")[0] not in allowed:
                     faults.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not faults
+
+
+def test_nnx_is_imported_where_a_network_of_it_is():
+    """Importing it takes longer than Linen, which every command needs."""
+    adapter = ROOT / "models" / "nnx_adapter.py"
+    for path in set(ROOT.rglob("*.py")) - {adapter}:
+        names = imported(path, on_import=True)
+        late = ("flax.nnx", "ltjax.models.nnx_adapter")
+        assert not [name for name in names if name.startswith(late)], path
+    assert "flax.nnx" in imported(adapter, on_import=True)
 
 
 def python(code: str) -> None:

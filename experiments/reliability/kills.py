@@ -36,6 +36,10 @@ STEPS = {
     "checkpoint_every": "20 steps",
 }
 STREAMING = {"data.feed": "streaming"}
+LOW_RANK = (
+    {"name": "whole"},
+    {"name": "lora", "adapter.name": "lora", "optimizer.train": "lora,head"},
+)
 SUBJECTS = {
     "supervised": Subject("mnist1d_lt.py:method=ldam_drw,smoke"),
     "sse_sam": Subject("mnist1d_lt.py:method=la,gradient=sse_sam,smoke"),
@@ -51,6 +55,7 @@ SUBJECTS = {
     "gh": Subject("selfsup_lt.py:method=gh,smoke"),
     "simclr and probe": Subject("selfsup_lt.py:method=simclr,probe,smoke"),
     "auc": Subject("auc_lt.py:method=auc_square,smoke"),
+    "low-rank updates": Subject("mnist1d_lt.py:method=la,smoke", {"stages": LOW_RANK}),
     "dense labels": Subject("segmentation_scenes.py:method=ce,smoke"),
     "memory bank": Subject("segmentation_scenes.py:method=aucseg,smoke"),
     "dual variables": Subject("auc_lt.py:method=aucm,binary,smoke"),

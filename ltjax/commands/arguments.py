@@ -4,6 +4,7 @@ import argparse
 import csv
 import difflib
 import os
+import pathlib
 import re
 from typing import Any
 
@@ -126,12 +127,18 @@ def refuse(args: argparse.Namespace, rest: list[str], *, configured: bool) -> No
 
 
 def metric_lines(found: dict[str, Any]) -> str:
-    """Metrics as lines of "name  mean ± deviation" over replicas."""
+    """Metrics as lines of "name  mean ± deviation" over replicas.
+
+    One that means nothing for the run, such as the accuracy of a group without a class,
+    is NaN throughout and left out.
+    """
     import numpy as np
 
     lines = []
     for key, values in found.items():
         values = np.atleast_1d(values)
+        if np.isnan(values).all():
+            continue
         spread = f" ± {values.std(ddof=1):.4f}" if values.size > 1 else ""
         lines.append(f"{key:<34} {values.mean():.4f}{spread}")
     return "\n".join(lines)
@@ -181,21 +188,25 @@ def read_prior(command: str, flag: str, text: str | None) -> Any:
             " file of numbers)"
         )
     if text.endswith(".npy"):
-        import numpy as np
+        from ltjax.data.arrays import read_npy
 
         try:
-            return np.load(text, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise UsageError(
-                f"ltjax {command}: {flag} {text} is not a .npy file: {error}"
-            ) from None
+            return read_npy(pathlib.Path(text))
+        except ValueError as error:
+            raise UsageError(f"ltjax {command}: {flag}: {error}") from None
     found: dict[str, float] = {}
+    line: list[str] = []
     try:
         with open(text, newline="", encoding="utf-8-sig") as file:
             for line in csv.reader(file):
                 if line:
                     name, number = line
                     found[name.strip()] = float(number)
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"ltjax {command}: {flag} {text} is not UTF-8 text, expected lines of"
+            " 'class,number'"
+        ) from None
     except (ValueError, csv.Error):
         raise UsageError(
             f"ltjax {command}: {flag} {text} has the line {','.join(line)!r}, expected"

@@ -9,6 +9,7 @@ from ltjax.data.candidates import (
     mean_candidates,
     uniform_ambiguity,
 )
+from ltjax.data.catalog import DATASETS, Dataset, find_dataset
 from ltjax.data.label_noise import (
     CIFAR10_CONFUSED_GROUPS,
     CIFAR10_CONFUSIONS,
@@ -20,23 +21,15 @@ from ltjax.data.label_noise import (
     proportional_noise,
     symmetric_noise,
 )
+from ltjax.data.loading import array_source, load_source, resolve_data_dir
 from ltjax.data.long_tail import (
     LongTailSubset,
     long_tail_counts,
     long_tail_indices,
     long_tail_subset,
 )
-from ltjax.data.source import (
-    DATASETS,
-    DataError,
-    Dataset,
-    MissingDataError,
-    Source,
-    array_source,
-    find_dataset,
-    load_source,
-    resolve_data_dir,
-)
+from ltjax.data.readers import DataError, MissingDataError
+from ltjax.data.source import Source
 from ltjax.data.unlabelled import (
     SEMI_SUPERVISED_PROTOCOLS,
     UNLABELLED_PROFILES,

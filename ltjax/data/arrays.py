@@ -166,7 +166,7 @@ def find_npz_file(path: str, data_dir: str | None) -> pathlib.Path:
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
         below = f" (nor {file})" if file != given else ""
-        raise MissingDataError(f"npz: there is no file {given}{below}{beside(given)}")
+        raise MissingDataError(f"npz: there is no file {given}{below}{beside(file)}")
     return file
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ltjax.data.catalog import DATASETS, Dataset
 from ltjax.data.data_options import DataFacts, DataOptions, OwnDataOptions, data_needs
 from ltjax.data.folders import open_folder
+from ltjax.data.loading import load_source
 from ltjax.data.made_sets import MADE
 from ltjax.data.mnist1d import open_mnist1d
 from ltjax.data.own import (
@@ -25,7 +26,7 @@ from ltjax.data.own import (
     own_component,
 )
 from ltjax.data.records import open_records
-from ltjax.data.source import Source, load_source
+from ltjax.data.source import Source
 from ltjax.options import Chosen, Component, option, options_of
 
 

@@ -16,6 +16,7 @@ from ltjax.data.readers import (
     FileReader,
     MissingDataError,
     Sizing,
+    beside,
 )
 
 
@@ -56,7 +57,7 @@ def read_image_list(path: str | pathlib.Path) -> ImageList:
         ImageList with paths and labels in the order of the file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        MissingDataError: if there is no such file.
         DataError: naming the line that does not have a path and an integer label in
             [0, 2^31), or if the list is empty or not text.
 
@@ -71,6 +72,10 @@ def read_image_list(path: str | pathlib.Path) -> ImageList:
         Liu et al., CVPR 2019, and Kang et al., ICLR 2020: the released list files.
     """
     path = pathlib.Path(path)
+    if not path.is_file():
+        raise MissingDataError(
+            f"read_image_list: there is no file {path}{beside(path)}"
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:

@@ -7,9 +7,10 @@ Noise and these shares say how strong each of them is.
 import numpy as np
 
 from ltjax._checks import check_choice, check_range
+from ltjax.data.loading import array_source
 from ltjax.data.mnist1d import open_mnist1d
 from ltjax.data.scenes import glyph
-from ltjax.data.source import Source, array_source
+from ltjax.data.source import Source
 
 MODALITIES = ("image", "signal")
 

@@ -15,14 +15,10 @@ import numpy as np
 
 from ltjax.data import class_folders, tables
 from ltjax.data.arrays import npz_class_names, open_npz
+from ltjax.data.loading import DATA_DIR_VARIABLE, make_source, resolve_data_dir
 from ltjax.data.readers import Contents, MissingDataError, Sizing
 from ltjax.data.records import open_records, stored_splits
-from ltjax.data.source import (
-    DATA_DIR_VARIABLE,
-    Source,
-    make_source,
-    resolve_data_dir,
-)
+from ltjax.data.source import Source
 from ltjax.options import Component, option
 
 _LOG = logging.getLogger(__name__)

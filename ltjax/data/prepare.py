@@ -14,6 +14,7 @@ import numpy as np
 
 from ltjax.data.catalog import Dataset, find_dataset
 from ltjax.data.folders import open_folder
+from ltjax.data.loading import resolve_data_dir
 from ltjax.data.readers import DataError
 from ltjax.data.records import (
     labels_file,
@@ -23,7 +24,6 @@ from ltjax.data.records import (
     scan_labels,
     supervised_keys,
 )
-from ltjax.data.source import resolve_data_dir
 
 _DESCRIPTION = "Downloads data sets and stores them as ArrayRecord."
 

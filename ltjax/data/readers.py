@@ -27,7 +27,7 @@ class MissingDataError(DataError, FileNotFoundError):
 
 
 def beside(path: str | os.PathLike) -> str:
-    """A hint for a path that does not exist: the nearest name in its folder.
+    """A hint for a path that is no file: where it was looked for, the nearest name.
 
     Example:
         >>> beside("/nowhere/at/all")
@@ -36,11 +36,14 @@ def beside(path: str | os.PathLike) -> str:
     place = pathlib.Path(path).absolute()
     if not place.parent.is_dir():
         return f", nor a folder {place.parent}"
+    if place.is_dir():
+        return ": it is a folder"
+    below = "" if pathlib.Path(path).is_absolute() else f" below {pathlib.Path.cwd()}"
     names = sorted(os.listdir(place.parent))
     near = difflib.get_close_matches(place.name, names, n=1, cutoff=0.5)
     if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; {place.parent} holds {', '.join(names[:20])}" if names else ""
+        return f"{below}; did you mean {near[0]!r}?"
+    return f"{below}; {place.parent} holds {', '.join(names[:20])}" if names else below
 
 
 class Contents(NamedTuple):

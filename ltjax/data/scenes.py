@@ -11,7 +11,8 @@ import dataclasses
 import numpy as np
 
 from ltjax._checks import check_range
-from ltjax.data.source import Source, array_source
+from ltjax.data.loading import array_source
+from ltjax.data.source import Source
 from ltjax.metrics.segmentation import IGNORED
 
 # 5 x 7 dot-matrix digits, a row per line.

@@ -10,10 +10,12 @@ References:
 
 import dataclasses
 import os
+import zipfile
 
 import jax
 import numpy as np
 
+from ltjax._archives import check_members
 from ltjax.evaluators.evaluator import Arrays, Evaluator, EvaluatorSetting, Sweep
 from ltjax.metrics import auc, ovo_auc
 from ltjax.metrics.column import Column
@@ -70,9 +72,11 @@ def relative_error(arrays: Arrays, baseline: str | os.PathLike) -> np.ndarray:
         ValueError: if it is not one, or of other corruptions.
     """
     try:
-        with np.load(baseline) as stored:
+        check_members(baseline)
+        # numpy leaves a file open that it finds damaged.
+        with open(baseline, "rb") as raw, np.load(raw) as stored:
             theirs = {name: stored[name] for name in ARRAYS}
-    except (KeyError, OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"corruptions: baseline is {os.fspath(baseline)!r}, which cannot be read as"
             f" the evaluation of a split 'corrupted': {error}"

@@ -163,7 +163,13 @@ def _needs(options: RwSAMOptions, config) -> list[str]:
 def _make(options: RwSAMOptions, setting) -> GradientRule:
     if not options.density_weights:
         return rwsam(options, setting)
-    table = np.load(options.density_weights, allow_pickle=False)
+    try:
+        with open(options.density_weights, "rb") as file:
+            table = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"rwsam: {options.density_weights} is not a .npy file of weights: {error}"
+        ) from None
     if table.shape != (setting.num_examples,):
         raise ValueError(
             f"rwsam: {options.density_weights} holds weights of shape {table.shape},"

@@ -5,12 +5,12 @@ References:
     ICLR 2020.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
 from ltjax.classifiers import init_weight_scaling, learnable_weight_scaling
+from ltjax.models.part_of import part_of, without
 
 SCALE = "class_scale"  # its name among the parameters
 
@@ -41,40 +41,36 @@ def learnable_scaling(model: Any, num_classes: int, *, power: float = 0.0) -> An
         return init_weight_scaling(params["head"]["kernel"], tau=power)
 
     def below(params):
-        return {name: value for name, value in params.items() if name != SCALE}
+        return without(params, SCALE)
+
+    plain = part_of(model, below)
+    vectors: Any = plain.class_vectors
 
     def init(key, sample_inputs):
         params, model_state = model.init(key, sample_inputs)
         return {**params, SCALE: start(params)}, model_state
 
-    def scaled(call: Callable | None):
-        if call is None:
-            return None
-
-        def forward(params, model_state, inputs, **options):
-            outputs, model_state = call(below(params), model_state, inputs, **options)
+    def scaled(function):
+        def call(params, model_state, inputs, **options):
+            outputs, model_state = function(params, model_state, inputs, **options)
             logits = learnable_weight_scaling(outputs["logits"], params[SCALE])
             return {**outputs, "logits": logits}, model_state
 
-        return forward
+        return function and call
 
     def class_vectors(params, model_state):
-        return params[SCALE][None, :] * model.class_vectors(below(params), model_state)
-
-    def embed(params, model_state, inputs):
-        return model.embed(below(params), model_state, inputs)
+        return params[SCALE][None, :] * vectors(params, model_state)
 
     def adopt(params, fresh):
         adopted = model.adopt(below(params), fresh)
         scale = start(adopted) if SCALE in fresh else params[SCALE]
         return {**adopted, SCALE: scale}
 
-    return model._replace(
+    return plain._replace(
         init=init,
-        forward=scaled(model.forward),
-        classify=scaled(model.classify),
-        embed=model.embed and embed,
-        class_vectors=model.class_vectors and class_vectors,
+        forward=scaled(plain.forward),
+        classify=scaled(plain.classify),
+        class_vectors=vectors and class_vectors,
         adopt=adopt,
         describe=f"{model.describe}, learnable class scale",
     )

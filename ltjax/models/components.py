@@ -17,6 +17,7 @@ class NetworkFacts(NamedTuple):
         experts: of a backbone, number of the equal parts that its features have, one
             for each expert.
         affine: of a head, whether the logits are an affine function of the features.
+        ordinary: of a head, whether it is the layer that networks end with anyway.
         modalities: of a backbone, names of its inputs if they are a dict.
         stages: of a backbone, names of its parameters from the input on, those of one
             depth together; empty where it does not say.
@@ -28,10 +29,21 @@ class NetworkFacts(NamedTuple):
     dense: bool = False
     experts: int = 1
     affine: bool = False
+    ordinary: bool = False
     modalities: tuple[str, ...] = ()
     stages: tuple[tuple[str, ...], ...] = ()
     started: bool = False
     adapters: tuple[str, ...] = ()
+
+
+class AdapterFacts(NamedTuple):
+    """What is known of an adapter before it is made.
+
+    Attributes:
+        modules: that it adds at the top level of the parameters.
+    """
+
+    modules: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +122,7 @@ def module_component(
             dense=bool(getattr(built, "dense", False)),
             experts=getattr(built, "experts", 1),
             affine=bool(getattr(built, "affine", False)),
+            ordinary=getattr(module, "ordinary", False) and options == cls(),
             modalities=getattr(built, "modalities", ()),
             stages=getattr(built, "stages", ()),
             adapters=getattr(built, "adapters", ()),

@@ -3,12 +3,12 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ltjax.models.norms import DTYPES, NORMS, check_norm, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, Normalized, check_norm, make_norm
 from ltjax.models.resnet import conv
 from ltjax.options import option
 
 
-class DenseNet(nn.Module):
+class DenseNet(Normalized, nn.Module):
     """DenseNet-BC: three dense blocks whose layers see all the maps before them.
 
     A layer is norm, ReLU, 1x1 convolution to 4k channels, norm, ReLU, 3x3 convolution
@@ -50,11 +50,6 @@ class DenseNet(nn.Module):
     def num_features(self) -> int:
         """Width of the features."""
         return self._channels()[-1]
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     def _channels(self) -> list[int]:
         """Channels that enter each of the three blocks, then those that leave."""

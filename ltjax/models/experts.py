@@ -18,7 +18,7 @@ from flax.linen.initializers import variance_scaling
 from ltjax._checks import check_choice
 from ltjax._numerics import l2_normalize
 from ltjax.models.heads import CosineHead, LinearHead
-from ltjax.models.norms import DTYPES, NORMS, check_norm, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, Normalized, check_norm, make_norm
 from ltjax.models.resnet_cifar import Block, conv3x3
 from ltjax.options import option
 
@@ -115,7 +115,7 @@ class Router(nn.Module):
         return jnp.concatenate(found, axis=-1)
 
 
-class ExpertResNetCifar(nn.Module):
+class ExpertResNetCifar(Normalized, nn.Module):
     """A CIFAR ResNet whose last two stages exist once for every expert.
 
     Stem and first stage are shared; the experts' stages are narrower, so that three of
@@ -167,11 +167,6 @@ class ExpertResNetCifar(nn.Module):
     def num_features(self) -> int:
         """Width of the features of all experts."""
         return self.experts * self.late_widths[1]
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):

@@ -71,17 +71,34 @@ FRAMES = {"etf": etf_columns, "random": unit_columns}
 KERNEL_INITS = ("auto", "uniform", "he", *FRAMES)
 
 
-def _condition(head, features, *, train: bool, mask):
-    """Features as the classifier sees them: batch normalization, then unit norm."""
-    check_choice(type(head).__name__, "normalize", head.normalize, ("l2", "none"))
-    if head.batch_norm:
-        features = make_norm("batch", train=train, mask=mask)(features, "norm")
-    if head.normalize == "l2":
-        features = l2_normalize(features, floor=1e-8)
-    return features
+class _Conditioned:
+    """A head that may normalize its features over the batch, and to unit length."""
+
+    batch_norm: bool
+    normalize: str
+
+    @property
+    def rows_independent(self) -> bool:
+        """Whether train mode couples no two examples."""
+        return not self.batch_norm
+
+    @property
+    def affine(self) -> bool:
+        """Whether the logits are an affine function of the features."""
+        return self.normalize == "none" and not self.batch_norm
+
+    def _condition(self, features, *, train: bool, mask):
+        """Features as the classifier sees them."""
+        name = type(self).__name__
+        check_choice(name, "normalize", self.normalize, ("l2", "none"))
+        if self.batch_norm:
+            features = make_norm("batch", train=train, mask=mask)(features, "norm")
+        if self.normalize == "l2":
+            features = l2_normalize(features, floor=1e-8)
+        return features
 
 
-class LinearHead(nn.Module):
+class LinearHead(_Conditioned, nn.Module):
     r"""The ordinary linear classifier, logits = s h W + b.
 
     Attributes:
@@ -118,21 +135,13 @@ class LinearHead(nn.Module):
     normalize: str = option("none", "l2 for unit features", choices=("l2", "none"))
     scale: float = option(1.0, "factor of the logits")
 
+    ordinary = True  # with these options
+
     def __post_init__(self):
         if isinstance(self.init_bias, str):
             choices = ("auto", "uniform", "sigmoid")
             check_choice("LinearHead", "init_bias", self.init_bias, choices)
         super().__post_init__()
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not self.batch_norm
-
-    @property
-    def affine(self) -> bool:
-        """Whether the logits are an affine function of the features."""
-        return self.normalize == "none" and not self.batch_norm
 
     @staticmethod
     def class_vectors(params, frames) -> jax.Array:
@@ -149,7 +158,7 @@ class LinearHead(nn.Module):
     @nn.compact
     def __call__(self, features, *, train: bool, mask=None):
         """(features, logits)."""
-        features = _condition(self, features, train=train, mask=mask)
+        features = self._condition(features, train=train, mask=mask)
         dim = features.shape[-1]
         kernel_inits = {
             "auto": uniform_fan_in(dim),
@@ -235,7 +244,7 @@ class CosineHead(nn.Module):
         return features, l2_normalize(features) @ l2_normalize(kernel, axis=0)
 
 
-class FrameHead(nn.Module):
+class FrameHead(_Conditioned, nn.Module):
     r"""A fixed classifier: logits = s h M with a frame M [D, K] (ETF classifier).
 
     The frame is not a parameter: it lies in the collection "frames" of the model state,
@@ -271,16 +280,6 @@ class FrameHead(nn.Module):
             check_choice("FrameHead", "frame", self.frame, FRAMES)
         super().__post_init__()
 
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not self.batch_norm
-
-    @property
-    def affine(self) -> bool:
-        """Whether the logits are an affine function of the features."""
-        return self.normalize == "none" and not self.batch_norm
-
     @staticmethod
     def class_vectors(params, frames) -> jax.Array:
         """The frame [D, K]."""
@@ -289,7 +288,7 @@ class FrameHead(nn.Module):
     @nn.compact
     def __call__(self, features, *, train: bool, mask=None):
         """(features, logits)."""
-        features = _condition(self, features, train=train, mask=mask)
+        features = self._condition(features, train=train, mask=mask)
         expected = (features.shape[-1], self.num_classes)
 
         def build():

@@ -21,7 +21,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax.models.components import AdapterFacts
 from ltjax.models.forward import Model
+from ltjax.models.part_of import part_of, without
 from ltjax.options import Component, ConfigError, NoOptions, option
 
 LORA = "lora"  # the name of the updates among the parameters
@@ -95,30 +97,16 @@ def with_lora(
 
     def below(params):
         """Plain parameters, kernels merged."""
-        kept = {name: value for name, value in params.items() if name != LORA}
+        kept = without(params, LORA)
         merged = with_updates(params["backbone"], params[LORA], alpha / rank)
         return {**kept, "backbone": merged}
 
-    def merging(function):
-        if function is None:
-            return None
-
-        def call(params, *args, **options):
-            return function(below(params), *args, **options)
-
-        return call
-
     def adopt(params, fresh):
-        kept = {name: value for name, value in params.items() if name != LORA}
+        kept = without(params, LORA)
         return {**model.adopt(kept, fresh), LORA: params[LORA]}
 
-    return model._replace(
+    return part_of(model, below)._replace(
         init=init,
-        forward=merging(model.forward),
-        embed=merging(model.embed),
-        classify=merging(model.classify),
-        class_vectors=merging(model.class_vectors),
-        class_centers=merging(model.class_centers),
         adopt=adopt,
         merge=below,
         describe=f"{model.describe}, LoRA of rank {rank}",
@@ -213,5 +201,6 @@ ADAPTERS: dict[str, Component] = {
         LoRAOptions,
         lambda options, model: with_lora(model, **dataclasses.asdict(options)),
         _needs,
+        lambda options: AdapterFacts((LORA,)),
     ),
 }

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from ltjax.models.lora import first_updates, with_updates
+from ltjax.models.part_of import part_of, without
 
 LOW_RANK = "low_rank"  # their name among the parameters
 
@@ -44,7 +45,7 @@ def with_low_rank(model: Any, *, rank: int, scale: float = 0.5) -> Any:
     """
 
     def below(params: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in params.items() if name != LOW_RANK}
+        return without(params, LOW_RANK)
 
     def updated(params: Mapping[str, Any]) -> dict[str, Any]:
         backbone = with_updates(params["backbone"], params[LOW_RANK], scale)
@@ -56,25 +57,18 @@ def with_low_rank(model: Any, *, rank: int, scale: float = 0.5) -> Any:
         found = first_updates(key, params["backbone"], rank, is_updated)
         return {**params, LOW_RANK: found}, model_state
 
+    plain, changed = part_of(model, below), part_of(model, updated)
+
     def forward(params, model_state, inputs, *, low_rank: bool = False, **options):
-        own = updated(params) if low_rank else below(params)
-        return model.forward(own, model_state, inputs, **options)
-
-    def plainly(function):
-        def call(params, *args, **options):
-            return function(below(params), *args, **options)
-
-        return function and call
+        chosen = changed if low_rank else plain
+        return chosen.forward(params, model_state, inputs, **options)
 
     def adopt(params, fresh):
         return {**params, **model.adopt(below(params), fresh)}
 
-    return model._replace(
+    return plain._replace(
         init=init,
         forward=forward,
-        embed=plainly(model.embed),
-        classify=plainly(model.classify),
-        class_vectors=plainly(model.class_vectors),
         adopt=adopt,
         describe=f"{model.describe}, updates of rank {rank}",
     )

@@ -3,11 +3,11 @@
 import flax.linen as nn
 from flax.linen.initializers import variance_scaling
 
-from ltjax.models.norms import DTYPES, NORMS, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, Normalized, make_norm
 from ltjax.options import option
 
 
-class MLP(nn.Module):
+class MLP(Normalized, nn.Module):
     """Dense layers, each followed by normalization, ReLU and dropout.
 
     Inputs of any rank are flattened. Kernels start as N(0, 2/fan_in), biases at 0.
@@ -30,11 +30,6 @@ class MLP(nn.Module):
     def num_features(self) -> int:
         """Width of the features."""
         return self.hidden[-1]
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):

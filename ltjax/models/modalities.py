@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from ltjax.models.heads import LinearHead
 from ltjax.models.mlp import MLP
-from ltjax.models.norms import DTYPES, NORMS, couples_rows
+from ltjax.models.norms import DTYPES, NORMS, Normalized
 from ltjax.models.small_conv import Conv1D, Conv2D
 from ltjax.options import option
 
 
-class Modalities(nn.Module):
+class Modalities(Normalized, nn.Module):
     """An encoder for each modality, side by side.
 
     Images go through two-dimensional convolutions, signals through one-dimensional
@@ -57,11 +57,6 @@ class Modalities(nn.Module):
     def num_features(self) -> int:
         """Width of the features of all modalities."""
         return len(self.names) * self.widths[-1]
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     def _encoder(self, name: str, rank: int) -> nn.Module:
         shared: dict[str, Any] = {"norm": self.norm, "dtype": self.dtype, "name": name}

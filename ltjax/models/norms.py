@@ -49,6 +49,17 @@ def couples_rows(kind: str) -> bool:
     return kind == "batch"
 
 
+class Normalized:
+    """A network whose examples can meet in its normalization layers only."""
+
+    norm: str
+
+    @property
+    def rows_independent(self) -> bool:
+        """Whether train mode couples no two examples."""
+        return not couples_rows(self.norm)
+
+
 def num_groups(channels: int) -> int:
     """Groups for group normalization: at most 32, of at least 4 channels if possible.
 

@@ -7,19 +7,18 @@ top), logits [B, K], or both by name. Everything else is found by tracing it onc
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from ltjax._checks import shape_of
 from ltjax.models.forward import Model
 from ltjax.models.headed import by_name, with_head, with_own_head
 from ltjax.models.linen_adapter import Functions, linen_functions
-from ltjax.models.nnx_adapter import nnx_functions
 from ltjax.options import ConfigError
 
 RETURNS = ("auto", "features", "logits")
@@ -27,6 +26,12 @@ _EXPECTED = (
     "a Flax Linen module, a Flax NNX module, a function of rngs that makes one, or an"
     " ltjax.models.Model"
 )
+
+
+def is_nnx(network: Any) -> bool:
+    """Whether it is a Flax NNX module: whoever has made one has imported NNX."""
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(network, nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +119,16 @@ class OwnNetwork:
     def _functions(self, made: Any) -> Functions:
         if isinstance(made, nn.Module):
             return linen_functions(made, self.label)
-        if isinstance(made, nnx.Module):
+        if is_nnx(made):
+            from ltjax.models.nnx_adapter import nnx_functions
+
             return Functions(*nnx_functions(made))
         if callable(made) and not isinstance(made, type):
             if "rngs" in inspect.signature(made).parameters:
+                from flax import nnx
+
+                from ltjax.models.nnx_adapter import nnx_functions
+
                 found = nnx.eval_shape(lambda: made(rngs=nnx.Rngs(0)))
                 if isinstance(found, nnx.Module):
                     return Functions(*nnx_functions(found, lambda r: made(rngs=r)))

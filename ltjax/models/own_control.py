@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax.models.part_of import part_of, without
+
 CONTROL = "control"  # its name among the parameters, and below the backbone
 
 
@@ -28,7 +30,7 @@ def with_own_control(model: Any) -> Any:
     """
 
     def inside(params: Mapping[str, Any]) -> dict[str, Any]:
-        rest = {name: value for name, value in params.items() if name != CONTROL}
+        rest = without(params, CONTROL)
         return {**rest, "backbone": {**rest["backbone"], CONTROL: params[CONTROL]}}
 
     def outside(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,18 +41,6 @@ def with_own_control(model: Any) -> Any:
         params, model_state = model.init(key, sample_inputs)
         return outside(params), model_state
 
-    def forward(params, model_state, inputs, **options):
-        return model.forward(inside(params), model_state, inputs, **options)
-
-    def embed(params, model_state, inputs):
-        return model.embed(inside(params), model_state, inputs)
-
-    def classify(params, model_state, features, **options):
-        return model.classify(inside(params), model_state, features, **options)
-
-    def class_vectors(params, model_state):
-        return model.class_vectors(inside(params), model_state)
-
     def adopt(params, fresh):
         adopted = outside(model.adopt(inside(params), fresh))
         if CONTROL not in fresh:
@@ -58,12 +48,8 @@ def with_own_control(model: Any) -> Any:
         copied = jax.tree.map(jnp.copy, adopted["backbone"]["encoder"])
         return {**adopted, CONTROL: {**adopted[CONTROL], "encoder": copied}}
 
-    return model._replace(
+    return part_of(model, inside)._replace(
         init=init,
-        forward=forward,
-        embed=model.embed and embed,
-        classify=model.classify and classify,
-        class_vectors=model.class_vectors and class_vectors,
         adopt=adopt,
         describe=f"{model.describe}, control branch",
     )

@@ -1,11 +1,13 @@
 """Networks that train side by side: one tree of parameters, a `Model` for each."""
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from ltjax.models.forward import Model
+from ltjax.models.part_of import part_of, without
 
 
 def with_peers(model: Model, roles: tuple[str, ...]) -> dict[str, Model]:
@@ -33,7 +35,7 @@ def with_peers(model: Model, roles: tuple[str, ...]) -> dict[str, Model]:
         return {"main": model}
 
     def own(tree: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: x for name, x in tree.items() if name not in roles}
+        return without(tree, *roles)
 
     def init(key: jax.Array, sample_inputs: Any):
         params, model_state = map(dict, model.init(key, sample_inputs))
@@ -50,32 +52,11 @@ def with_peers(model: Model, roles: tuple[str, ...]) -> dict[str, Model]:
         others = {role: model.merge(params[role]) for role in roles}
         return {**model.merge(own(params)), **others}
 
-    networks = {"main": _part_of(model, own, lambda tree, new: {**tree, **new})}
+    networks = {"main": part_of(model, own, own, lambda tree, new: {**tree, **new})}
     for role in roles:
-        networks[role] = _part_of(
-            model,
-            lambda tree, role=role: tree[role],
-            lambda tree, new, role=role: {**tree, role: new},
+        part = operator.itemgetter(role)
+        networks[role] = part_of(
+            model, part, part, lambda tree, new, role=role: {**tree, role: new}
         )
     whole = {"init": init, "adopt": adopt, "merge": merge}
     return {name: x._replace(**whole) for name, x in networks.items()}
-
-
-def _part_of(model: Model, part, put) -> Model:
-    """A network that finds its own by `part` and puts back what changed by `put`."""
-
-    def of_parts(function):
-        def forward(params, model_state, inputs, **options):
-            outputs, new = function(part(params), part(model_state), inputs, **options)
-            return outputs, put(model_state, new)
-
-        return forward
-
-    embed, vectors, centers = model.embed, model.class_vectors, model.class_centers
-    return model._replace(
-        forward=of_parts(model.forward),
-        classify=model.classify and of_parts(model.classify),
-        embed=embed and (lambda p, s, x: embed(part(p), part(s), x)),
-        class_vectors=vectors and (lambda p, s: vectors(part(p), part(s))),
-        class_centers=centers and (lambda p, s: centers(part(p), part(s))),
-    )

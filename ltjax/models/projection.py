@@ -4,11 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models.norms import couples_rows, make_norm
+from ltjax.models.norms import Normalized, make_norm
 from ltjax.options import option
 
 
-class ProjectionHead(nn.Module):
+class ProjectionHead(Normalized, nn.Module):
     """An MLP on top of the features, thrown away after pre-training (SimCLR).
 
     The outputs are the features as they come from the backbone, their projection, not
@@ -36,11 +36,6 @@ class ProjectionHead(nn.Module):
     norm: str = option("batch", "of the hidden layers", choices=("batch", "none"))
     last_norm: bool = option(False, "whether the projection is normalized too")
     last_affine: bool = option(True, "whether last_norm has a learned scale and offset")
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     @nn.compact
     def __call__(self, features, *, train: bool, mask=None) -> dict[str, jax.Array]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
 from ltjax._checks import check_choice
-from ltjax.models.norms import DTYPES, NORMS, check_norm, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, Normalized, check_norm, make_norm
 from ltjax.options import option
 
 
@@ -98,7 +98,7 @@ class Block(nn.Module):
         return nn.relu(x + shortcut)
 
 
-class ResNet(nn.Module):
+class ResNet(Normalized, nn.Module):
     """ResNet and ResNeXt for ImageNet-LT, Places-LT and iNaturalist.
 
     A 7x7 stem with stride 2, 3x3 max pooling with stride 2, four stages (strides
@@ -161,11 +161,6 @@ class ResNet(nn.Module):
     def num_features(self) -> int:
         """Width of the features."""
         return self.widths[-1] * (4 if self.block == "bottleneck" else 1)
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     @property
     def stages(self) -> tuple[tuple[str, ...], ...]:

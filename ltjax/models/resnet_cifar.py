@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
-from ltjax.models.norms import DTYPES, NORMS, check_norm, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, Normalized, check_norm, make_norm
 from ltjax.options import option
 
 
@@ -78,7 +78,7 @@ class Block(nn.Module):
         return nn.relu(norm(x, "norm2") + shortcut)
 
 
-class ResNetCifar(nn.Module):
+class ResNetCifar(Normalized, nn.Module):
     """ResNet-20/32/44/56/110 for CIFAR: three stages of (depth - 2)/6 blocks.
 
     A 3x3 stem, stages of widths w, 2w, 4w (the last two start with stride 2), average
@@ -119,11 +119,6 @@ class ResNetCifar(nn.Module):
     def num_features(self) -> int:
         """Width of the features."""
         return 4 * self.width
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax.models.part_of import part_of, without
+
 SECOND = "second_norms"  # their name among parameters and model state
 STATISTICS = "batch_stats"
 
@@ -42,44 +44,34 @@ def with_second_norms(model: Any) -> Any:
             params = {**params, SECOND: jax.tree.map(jnp.copy, learned)}
         return params, model_state
 
+    def own(tree):
+        return without(tree, SECOND)
+
+    first = part_of(model, own, own, lambda state, new: {**state, **new})
+    second = part_of(
+        model,
+        lambda params: _replaced(own(params), params.get(SECOND, {})),
+        lambda state: {**own(state), STATISTICS: state[SECOND]},
+        lambda state, new: {
+            **new,
+            STATISTICS: state[STATISTICS],
+            SECOND: new[STATISTICS],
+        },
+    )
+
     def forward(params, model_state, inputs, *, branch: int = 0, **options):
-        own, state = _without(params), _without(model_state)
-        if branch == 0 or SECOND not in model_state:
-            outputs, state = model.forward(own, state, inputs, **options)
-            return outputs, {**model_state, **state}
-        own = _replaced(own, params.get(SECOND, {}))
-        first = state[STATISTICS]
-        state = {**state, STATISTICS: model_state[SECOND]}
-        outputs, state = model.forward(own, state, inputs, **options)
-        return outputs, {**state, STATISTICS: first, SECOND: state[STATISTICS]}
-
-    def classify(params, model_state, features, **options):
-        own, state = _without(params), _without(model_state)
-        outputs, state = model.classify(own, state, features, **options)
-        return outputs, {**model_state, **state}
-
-    def embed(params, model_state, inputs):
-        return model.embed(_without(params), _without(model_state), inputs)
-
-    def class_vectors(params, model_state):
-        return model.class_vectors(_without(params), _without(model_state))
+        chosen = second if branch and SECOND in model_state else first
+        return chosen.forward(params, model_state, inputs, **options)
 
     def adopt(params, fresh):
-        return {**params, **model.adopt(_without(params), fresh)}
+        return {**params, **model.adopt(own(params), fresh)}
 
-    return model._replace(
+    return first._replace(
         init=init,
         forward=forward,
-        classify=model.classify and classify,
-        embed=model.embed and embed,
-        class_vectors=model.class_vectors and class_vectors,
         adopt=adopt,
         describe=f"{model.describe}, two sets of batch normalization",
     )
-
-
-def _without(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in tree.items() if name != SECOND}
 
 
 def _of_modules(params: Mapping, statistics: Mapping) -> dict[str, Any]:

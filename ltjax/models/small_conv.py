@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
 from ltjax._checks import check_choice
-from ltjax.models.norms import DTYPES, NORMS, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, Normalized, make_norm
 from ltjax.options import option
 
 
-class _StridedConvs(nn.Module):
+class _StridedConvs(Normalized, nn.Module):
     """Strided convolutions, each followed by normalization and ReLU, then pooling."""
 
     widths: tuple[int, ...] = option((32, 64, 64), "channels of the layers", low=1)
@@ -50,11 +50,6 @@ class _StridedConvs(nn.Module):
         for stride in self.strides:
             extent = -(-extent // stride)
         return self.widths[-1] * (extent**self.rank if self.pool == "flatten" else 1)
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
-from flax import nnx
 
 from ltjax.models.components import NetworkFacts
 from ltjax.models.forward import Model
-from ltjax.models.own import RETURNS, OwnNetwork
+from ltjax.models.own import RETURNS, OwnNetwork, is_nnx
 from ltjax.options import Component, ConfigError, nearest, option
 
 _SIMPLE = (bool, int, float, str)
@@ -104,7 +103,7 @@ def model_name(network: Any) -> str:
     """
     if isinstance(network, str):
         return network
-    if isinstance(network, (nn.Module, nnx.Module, Model)):
+    if isinstance(network, (nn.Module, Model)) or is_nnx(network):
         return keep_network(network)
     if not callable(network):
         raise ConfigError(
@@ -157,10 +156,10 @@ def _of_memory(name: str) -> Component:
             ]
         )
     network = _kept[name]
-    if callable(network) and not isinstance(network, (nn.Module, nnx.Module)):
+    with_values = is_nnx(network)
+    if callable(network) and not isinstance(network, nn.Module) and not with_values:
         if not isinstance(network, Model):
             return _component(name, network)
-    with_values = isinstance(network, nnx.Module)
 
     def make(options: OwnNetworkOptions, setting: Mapping) -> OwnNetwork:
         return OwnNetwork(
@@ -202,7 +201,8 @@ def _imported(name: str, module: str, attribute: str) -> Component:
                 ]
             )
         found = getattr(found, part)
-    if isinstance(found, (nn.Module, nnx.Module, Model)) or not callable(found):
+    made = isinstance(found, (nn.Module, Model)) or is_nnx(found)
+    if made or not callable(found):
         raise ConfigError(
             [
                 f"config.model.name is {name!r}, a {type(found).__name__}, expected a"

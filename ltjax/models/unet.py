@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
-from ltjax.models.norms import DTYPES, NORMS, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, Normalized, make_norm
 from ltjax.options import option
 
 
-class UNet(nn.Module):
+class UNet(Normalized, nn.Module):
     """Convolutions down and up again, with skip connections at every resolution.
 
     Attributes:
@@ -35,11 +35,6 @@ class UNet(nn.Module):
     def num_features(self) -> int:
         """Width of the features of a pixel."""
         return self.width
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):

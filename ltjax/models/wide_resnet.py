@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
-from ltjax.models.norms import DTYPES, NORMS, check_norm, couples_rows, make_norm
+from ltjax.models.norms import DTYPES, NORMS, Normalized, check_norm, make_norm
 from ltjax.options import option
 
 _SLOPE = 0.1  # of LeakyReLU below zero
@@ -58,7 +58,7 @@ class WideBlock(nn.Module):
         return shortcut + y
 
 
-class WideResNet(nn.Module):
+class WideResNet(Normalized, nn.Module):
     """A wide residual network for 32x32 images.
 
     Attributes:
@@ -92,11 +92,6 @@ class WideResNet(nn.Module):
     def num_features(self) -> int:
         """Width of the features."""
         return 64 * self.widen
-
-    @property
-    def rows_independent(self) -> bool:
-        """Whether train mode couples no two examples."""
-        return not couples_rows(self.norm)
 
     @nn.compact
     def __call__(self, inputs, *, train: bool, mask=None):

@@ -36,9 +36,15 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
         warning.
 
     Raises:
-        ReportError: if another line is not a JSON object with a "step".
+        ReportError: if it is a folder, or another line is not a JSON object with a
+            "step".
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise ReportError(
+            f"{path} is a folder, expected a file {path / 'metrics.jsonl'}; read_run"
+            " reads a workdir as a whole"
+        )
     if not path.exists():
         return []
     text = path.read_text(errors="replace")

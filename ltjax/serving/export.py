@@ -17,7 +17,7 @@ from ltjax._checks import check_choice
 from ltjax.data.modalities import batch_of, each_modality, element_of
 from ltjax.serving.predictor import Predictor
 from ltjax.serving.priors import Prior
-from ltjax.train.checkpoint import save_tree
+from ltjax.train.checkpoint_files import save_tree
 from ltjax.train.config import to_dict
 
 # Packages of the extra "export"; JAX writes its functions with flatbuffers.

@@ -16,7 +16,7 @@ from ltjax.data.supervision import Unlabelled
 from ltjax.models.table import MEMORY, keep_network
 from ltjax.options import nearest
 from ltjax.serving.predictor import Predictor
-from ltjax.train.checkpoint import has_checkpoints
+from ltjax.train.checkpoint_files import has_checkpoints
 from ltjax.train.lanes import replica_table
 from ltjax.train.parts import make_parts
 from ltjax.train.restore import read_checkpoint, read_config

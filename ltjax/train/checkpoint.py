@@ -1,9 +1,6 @@
-"""Checkpoints: the only file that knows Orbax.
+"""The checkpoints of a run: written in the background, restored, judged.
 
-Layout: `<workdir>/checkpoints/<step>/{state, info, checksums.json}`. A step folder
-appears atomically once it is complete, so a run killed while saving leaves the previous
-one in place. Its checksums are part of what must be there by then, and nothing is
-restored, by whomever, before they have been compared.
+Only this file and `checkpoint_files`, which says what is on disk, know Orbax.
 """
 
 import contextlib
@@ -11,18 +8,22 @@ import itertools
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from ltjax._checks import check_choice
 from ltjax.train import integrity, leaves
 from ltjax.train.barrier import Barrier
+from ltjax.train.checkpoint_files import (
+    CheckpointMismatch,
+    agree_on,
+    open_manager,
+    reason_of,
+)
 from ltjax.train.integrity import DamagedCheckpoint, Piece
 
 _LOG = logging.getLogger(__name__)
@@ -30,10 +31,6 @@ _POLICIES = ocp.checkpoint_managers
 
 # Orbax adds the time of the commit to this file after everything else is complete.
 _WRITTEN_LAST = "_CHECKPOINT_METADATA"
-
-
-class CheckpointMismatch(ValueError):
-    """A checkpoint that belongs to another model, optimizer or method."""
 
 
 class SaveFailed(RuntimeError):
@@ -53,15 +50,6 @@ class _Saving(NamedTuple):
 
     step: int
     arrays: dict[str, tuple[list[Piece], tuple[int, ...]]]
-
-
-def _manager(directory, options) -> ocp.CheckpointManager:
-    # Handlers are named here so that metadata can be read before the first save.
-    handlers = {
-        "state": ocp.StandardCheckpointHandler(),
-        "info": ocp.JsonCheckpointHandler(),
-    }
-    return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
 
 
 # Entry of what is saved beside a state: the metric that "best" goes by.
@@ -123,7 +111,7 @@ class Checkpoints:
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
-        return _manager(self._directory, self._options)
+        return open_manager(self._directory, self._options)
 
     def steps(self) -> list[int]:
         """Steps that have a complete checkpoint, ascending."""
@@ -205,7 +193,7 @@ class Checkpoints:
             kept = [int(p.name) for p in self._directory.glob("*") if p.name.isdigit()]
             last = f"the last complete one is {max(kept)}" if kept else "there is none"
             raise SaveFailed(
-                f"checkpoint {step} cannot be saved: {_reason(error)}; {last}"
+                f"checkpoint {step} cannot be saved: {reason_of(error)}; {last}"
             ) from error
 
     def restore(
@@ -267,7 +255,7 @@ class Checkpoints:
             raw, info = restored["state"], restored["info"]
         except Exception as caught:  # noqa: BLE001  Orbax raises many kinds
             error = caught
-        _agree_on(error, step, checked=checksums is not None)
+        agree_on(error, step, checked=checksums is not None)
         integrity.check_leaves(leaves.named(raw), checksums, step)
         return Restored(leaves.wrap(raw, template), step, info or {})
 
@@ -361,18 +349,7 @@ class Checkpoints:
                 return
             if isinstance(error, SaveFailed):
                 raise
-            raise SaveFailed(f"checkpoints: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in a few words: TensorStore takes thousands."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code:
-        return os.strerror(int(code[1]))
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__
+            raise SaveFailed(f"checkpoints: {reason_of(error)}") from error
 
 
 def _on_host(tree: Any) -> dict[str, tuple[list[Piece], tuple[int, ...]]]:
@@ -385,81 +362,9 @@ def _on_host(tree: Any) -> dict[str, tuple[list[Piece], tuple[int, ...]]]:
     return {k: (pieces, shape) for k, (pieces, shape) in found.items() if pieces}
 
 
-def _agree_on(error: Exception | None, step: int, *, checked: bool) -> None:
-    """Raises what kept any of the processes from reading a checkpoint.
-
-    Where its files are known to be right, only what says so itself is damage.
-    """
-    known = isinstance(error, DamagedCheckpoint)
-    foreign = isinstance(error, CheckpointMismatch)
-    damaged = error is not None and (known or not (checked or foreign))
-    worst = integrity.worst(0 if error is None else 1 if damaged else 2)
-    if worst == 0:
-        return
-    if error is None:
-        error = OSError("another process cannot read it")
-    if worst == 2 or known:
-        raise error
-    raise DamagedCheckpoint(step, [_reason(error)]) from error
-
-
 def _check_fit(faults: list[str], step: int) -> None:
     if faults:
         more = f" (and {len(faults) - 4} more)" if len(faults) > 4 else ""
         raise CheckpointMismatch(
             f"checkpoint {step} does not fit this run: {'; '.join(faults[:4])}{more}"
         )
-
-
-def has_checkpoints(workdir: str | os.PathLike) -> bool:
-    """Whether `workdir` holds a checkpoint, readable or not."""
-    found = pathlib.Path(workdir, "checkpoints").glob("*")
-    return any(re.fullmatch(r"\d+(\.damaged(-\d+)?)?", path.name) for path in found)
-
-
-def save_tree(folder: pathlib.Path, tree: Any) -> None:
-    """Writes a tree of arrays as a folder that `ocp.StandardCheckpointer` restores."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.resolve(), tree)
-
-
-def restore_params(workdir: str | os.PathLike) -> tuple[dict, dict, int]:
-    """Parameters and model state of a run's newest checkpoint, as numpy arrays.
-
-    Works on any machine, whatever devices the run had.
-
-    Args:
-        workdir: of the run.
-
-    Returns:
-        (params, model_state, step), every leaf with its leading replica axis.
-
-    Raises:
-        FileNotFoundError: if there is no readable checkpoint.
-    """
-    directory = pathlib.Path(workdir).resolve() / "checkpoints"
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{workdir} holds no checkpoints")
-    manager = _manager(directory, ocp.CheckpointManagerOptions(read_only=True))
-    for step in sorted(manager.all_steps(), reverse=True):
-        try:
-            checksums = integrity.check_files(directory / str(step), step)
-            state, error = {}, None
-            try:
-                shapes = manager.item_metadata(step)["state"]
-                template = jax.tree.map(
-                    lambda m: np.empty(m.shape, m.dtype), dict(shapes.tree)
-                )
-                state = manager.restore(
-                    step,
-                    args=ocp.args.Composite(state=ocp.args.StandardRestore(template)),
-                )["state"]
-            except Exception as caught:  # noqa: BLE001
-                error = caught
-            _agree_on(error, step, checked=checksums is not None)
-            integrity.check_leaves(leaves.named(state), checksums, step)
-        except DamagedCheckpoint as damage:
-            _LOG.warning("%s; using the previous one", damage)
-            continue
-        return state["params"], state["model_state"], step
-    raise FileNotFoundError(f"{workdir} holds no readable checkpoint")

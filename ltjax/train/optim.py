@@ -18,7 +18,7 @@ from ltjax.optimizers import kernels_only, scale_by_lars
 from ltjax.options import Component, ConfigError, live, option
 
 PATH = "optimizer"  # of the config section
-MODULES = ("backbone", "lora", "head", "class_scale")
+MODULES = ("backbone", "head", "class_scale")
 AFTER_FEATURES = ("head", "class_scale")
 ALL = "all"
 
@@ -317,7 +317,8 @@ def optimizer(chain_of: Callable[..., list]) -> Callable[..., Any]:
 def _needs(options: OptimizerOptions, config) -> list[str]:
     faults = []
     trained = [] if options.train == ALL else options.train.split(",")
-    modules = (*MODULES, *config.model.facts.adapters)
+    added = (*config.adapter.facts.modules, *config.model.facts.adapters)
+    modules = (*MODULES, *added)
     for field, paths in (("train", trained), ("lr_factors", options.lr_factors)):
         for path in paths:
             if path.split("/")[0] not in modules:

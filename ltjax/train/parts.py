@@ -222,8 +222,8 @@ def make_model(config: TrainConfig, num_classes: int, sample: Any = None) -> Mod
             config.model.name, config.model.options, config.head.name, num_classes
         ),
     }
-    usual = config.head.name == "linear" and head == type(head)()
     if isinstance(backbone, OwnNetwork):
+        usual = config.head.facts.ordinary
         backbone = backbone.model(sample, num_classes, made, usual_head=usual, **common)
     model = assemble(
         backbone,

@@ -24,7 +24,7 @@ from ltjax.methods.registry import (
 )
 from ltjax.methods.treatment import TreatmentFacts
 from ltjax.methods.weights import WeightsFacts
-from ltjax.models.components import HeadOptions, NetworkFacts
+from ltjax.models.components import AdapterFacts, HeadOptions, NetworkFacts
 from ltjax.models.lora import ADAPTERS
 from ltjax.models.registry import HEADS, MODELS
 from ltjax.options import Component, NoOptions, defaults, options_of, plain
@@ -76,7 +76,7 @@ SECTIONS: dict[str, Section] = {
     "augment_unlabelled": Section("augment", PIPELINES, "none", PipelineFacts()),
     "model": Section("models", MODELS, "conv1d", NetworkFacts(False)),
     "head": Section("heads", HEADS, AUTO, NetworkFacts(False), HeadOptions),
-    "adapter": Section("adapters", ADAPTERS, "none"),
+    "adapter": Section("adapters", ADAPTERS, "none", AdapterFacts()),
     "loss": Section("losses", LOSSES, "ce", LossFacts()),
     "weights": Section("weights", WEIGHTS, "none", WeightsFacts()),
     "sampler": Section("samplers", SAMPLERS, "instance", SamplerFacts()),

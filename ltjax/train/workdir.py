@@ -22,7 +22,8 @@ from ltjax._seal import BrokenSeal, sealed, unsealed
 from ltjax.models.pretrained import is_weights_file, read_weights
 from ltjax.options import ConfigError, nearest
 from ltjax.train import provenance
-from ltjax.train.checkpoint import Checkpoints, restore_params
+from ltjax.train.checkpoint import Checkpoints
+from ltjax.train.checkpoint_files import restore_params
 from ltjax.train.config import default_dict, to_dict
 from ltjax.train.identity import compare_runs, data_facts, flatten
 from ltjax.train.lock import WorkdirInUse, workdir_lock
@@ -222,6 +223,8 @@ def init_from(
             told = str(place)
         else:
             params, model_state, step = restore_params(place)
+            # An adapter that the other run had not is new.
+            fresh |= set(config.adapter.facts.modules) - set(params)
             loaded = flatten({"params": params, "model_state": model_state})
             told = f"step {step} of {place}"
     except (FileNotFoundError, ValueError) as error:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ltjax.data.catalog import DATASETS
 from ltjax.data.components import DATA, NpzOptions
-from ltjax.data.source import DATASETS
 from ltjax.options import Component, NoOptions, options_of, read
 
 

@@ -151,14 +151,6 @@ def test_single_channel_images_match_pillow():
         assert np.abs(difference).max() <= (name in BLENDS), name
 
 
-def test_fill_enters_with_geometric_operations():
-    image = np.zeros((4, 4, 3), np.uint8)
-    move = jax.jit(image_ops.translate_x)
-    moved = move(image, 1, fill=jnp.asarray(image_ops.MEAN_COLOR))
-    assert np.asarray(moved)[:, 3].tolist() == [[125, 123, 114]] * 4
-    assert not np.asarray(moved)[:, :3].any()
-
-
 def test_solarize_add_adds_below_the_threshold():
     image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     out = np.asarray(jax.jit(image_ops.solarize_add)(image, 110)).ravel()
@@ -166,21 +158,6 @@ def test_solarize_add_adds_below_the_threshold():
     np.testing.assert_array_equal(
         out, np.where(levels < 128, np.minimum(levels + 110, 255), levels)
     )
-
-
-ERASE = jax.jit(image_ops.erase)
-
-
-@pytest.mark.parametrize(
-    ("size", "rows", "columns"),
-    [(4, (0, 3), (4, 8)), (0, (0, 0), (0, 0)), (3, (0, 3), (5, 8))],
-)
-def test_erase_fills_a_square_that_may_reach_over_the_border(size, rows, columns):
-    image = np.full((8, 8, 3), 9, np.uint8)
-    out = np.asarray(ERASE(image, np.array([1, 6]), size, fill=jnp.array([1, 2, 3])))
-    expected = image.copy()
-    expected[slice(*rows), slice(*columns)] = (1, 2, 3)
-    np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("kernel", _image_families.KERNELS)

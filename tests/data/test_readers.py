@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from ltjax.data import DataError
-from ltjax.data.readers import Sizing, decode_image
+from ltjax.data.readers import Sizing, beside, decode_image
 
 
 def encode(pixels, kind="PNG"):
@@ -150,6 +150,15 @@ def test_a_damaged_orientation_is_ignored():
     pixels = coordinates(3, 5)
     PIL.Image.fromarray(pixels).save(buffer, "PNG", exif=b"Exif\0\0II*\0\xff\xff")
     np.testing.assert_array_equal(decode_image(buffer.getvalue(), Sizing()), pixels)
+
+
+def test_a_hint_says_where_a_relative_path_was_looked_for(tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert beside("digit") == f" below {tmp_path}; did you mean 'digits'?"
+    assert beside(tmp_path / "digit") == "; did you mean 'digits'?"
+    assert beside("digits") == ": it is a folder"
+    assert beside("a/b") == f", nor a folder {tmp_path / 'a'}"
 
 
 def bmp(width):

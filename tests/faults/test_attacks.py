@@ -37,6 +37,7 @@ QUICK = ("supervised, streaming",)
 SLOW = ("fixmatch", "proden", "auc", "dense labels", "supervised", "sse_sam")
 SLOW += ("supervised, 1 worker", "moco", "sdclr", "bcl", "gh", "simclr and probe")
 SLOW += ("memory bank", "dual variables", "attacked inputs", "modality stages")
+SLOW += ("low-rank updates",)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,14 @@ def test_every_head_can_have_a_class_scale(name):
     assert issubclass(HEADS[name].options, HeadOptions)
 
 
+def test_one_head_is_what_networks_end_with_anyway():
+    usual = {k for k, head in HEADS.items() if head.facts(head.options()).ordinary}
+    assert usual == {"linear"}
+    for changed in ({"scale": 2.0}, {"class_scale": "ones"}, {"use_bias": False}):
+        head = HEADS["linear"]
+        assert not head.facts(head.options(**changed)).ordinary
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_has_options_and_facts(name):
     component = MODELS[name]

@@ -15,7 +15,7 @@ from ltjax.options import ConfigError
 from ltjax.report.reading import read_run
 from ltjax.sweeps import open_sweep, run_sweep
 from ltjax.sweeps.manifest import read_manifest
-from ltjax.train.checkpoint import restore_params
+from ltjax.train.checkpoint_files import restore_params
 from ltjax.train.loop import Preempted
 
 PATIENCE = 240  # seconds; only a hanging test waits that long

@@ -106,6 +106,10 @@ SECOND_STAGES = [
         "optimizer.train names 'tail', expected all or modules such as backbone",
     ),
     (
+        {"optimizer.train": "lora,head", "init_from": "x"},
+        "optimizer.train names 'lora', expected all or modules such as backbone, head",
+    ),
+    (
         {"optimizer.train": "class_scale", "init_from": "x"},
         "names 'class_scale', but head.class_scale is 'none'",
     ),

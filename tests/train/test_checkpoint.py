@@ -19,9 +19,8 @@ from ltjax.train.checkpoint import (
     CheckpointMismatch,
     Checkpoints,
     SaveFailed,
-    has_checkpoints,
-    restore_params,
 )
+from ltjax.train.checkpoint_files import has_checkpoints, restore_params
 from ltjax.train.integrity import DamagedCheckpoint
 
 pytestmark = pytest.mark.filterwarnings(
@@ -463,33 +462,6 @@ def test_multiples_are_kept_for_good(tmp_path):
 def test_the_best_is_kept(tmp_path):
     best = {1: 0.5, 2: 0.9, 3: 0.7, 4: None, 5: 0.6}
     assert save_all(tmp_path, best, keep_latest=1, best=best, keep_best=True) == [2, 5]
-
-
-def test_parameters_alone_are_read_without_a_template(saved):
-    params, model_state, step = restore_params(saved)
-    assert step == 20
-    assert isinstance(params["head"]["kernel"], np.ndarray)
-    assert equal(params, state_of(20)["params"])
-    assert equal(model_state, state_of(20)["model_state"])
-
-
-def test_parameters_come_from_the_newest_readable_checkpoint(copied, caplog):
-    for path in (copied / "checkpoints" / "20" / "state" / "d").iterdir():
-        truncate(path)
-    with caplog.at_level(logging.WARNING):
-        params, _, step = restore_params(copied)
-    assert step == 10
-    assert equal(params, state_of(10)["params"])
-    assert "checkpoint 20 is damaged" in caplog.text
-
-
-def test_parameters_of_no_run(tmp_path, copied):
-    with pytest.raises(FileNotFoundError, match="holds no checkpoints"):
-        restore_params(tmp_path / "nothing")
-    for step in (10, 20):
-        lose(copied / "checkpoints" / str(step) / "state" / "_METADATA")
-    with pytest.raises(FileNotFoundError, match="holds no readable checkpoint"):
-        restore_params(copied)
 
 
 def test_reading_only_leaves_a_damaged_checkpoint_in_place(copied, caplog):

@@ -6,7 +6,7 @@ import pytest
 
 from ltjax.options import ConfigError
 from ltjax.train.build import build
-from ltjax.train.checkpoint import restore_params
+from ltjax.train.checkpoint_files import restore_params
 
 SHORT = {"total": "10 steps", "eval_every": "0 steps", "log_every": "5 steps"}
 DR = SHORT | {"loss.name": "dot_regression"}

@@ -12,7 +12,7 @@ import pytest
 
 from ltjax.methods.registry import LOSSES
 from ltjax.options import ConfigError
-from ltjax.train.checkpoint import restore_params
+from ltjax.train.checkpoint_files import restore_params
 from ltjax.train.loop import Preempted
 from ltjax.train.restore import evaluate_run, restore_run
 
@@ -274,6 +274,31 @@ def test_parameters_start_from_another_run(plain, train, assert_same):
     result, workdir = plain
     state = initial({"init_from": str(workdir)}, train)
     assert_same(state.params, result.state.params)
+
+
+def test_low_rank_updates_go_on_at_the_same_bits(
+    plain, train, tmp_path, sigterm_during, assert_same
+):
+    changes = {
+        "init_from": str(plain[1]),
+        "adapter.name": "lora",
+        "adapter.rank": 2,
+        "optimizer.train": "lora,head",
+        "model.dropout": 0.2,
+    }
+    calm = train(changes)
+    assert np.any(calm.state.params["lora"]["dense1"]["kernel"]["b"])
+    assert_same(calm.state.params["backbone"], plain[0].state.params["backbone"])
+    with pytest.raises(Preempted):
+        train(changes, workdir=tmp_path, edit=sigterm_during(10))
+    resumed = train(changes, workdir=tmp_path)
+    assert resumed.start_step == 11
+    assert_same(resumed.state, calm.state)
+    for step in ("16", "24"):  # all that a kill -9 leaves is the last complete one
+        shutil.rmtree(tmp_path / "checkpoints" / step)
+    again = train(changes, workdir=tmp_path)
+    assert again.start_step == 11
+    assert_same(again.state, calm.state)
 
 
 def test_one_replica_starts_all(plain, train, assert_same):

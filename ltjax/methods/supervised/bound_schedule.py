@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltjax._archives import check_members
-from ltjax._seal import unsealed
+from ltjax._seal import BrokenSeal, unsealed
 from ltjax.class_stats import log_prior
 from ltjax.durations import duration_steps
 from ltjax.metrics.bound import bound_terms, choose_switch_epoch, choose_weight_power
@@ -93,12 +93,7 @@ def choose_bound_schedule(
 
 def _first_phase(workdir: pathlib.Path):
     """Steps [T], summands and smallest scores [T, R, K], class counts [K]."""
-    for name in ("config.json", "run.json"):
-        if not (workdir / name).is_file():
-            raise ConfigError(f"bound: {workdir} does not hold a run (no {name})")
-    config, info = (
-        unsealed((workdir / name).read_text()) for name in ("config.json", "run.json")
-    )
+    config, info = (_facts(workdir, name) for name in ("config.json", "run.json"))
     counts = np.asarray(info["class_counts"])
     start = duration_steps(
         config["weights"]["start"],
@@ -124,6 +119,16 @@ def _first_phase(workdir: pathlib.Path):
         )
     summands, lowest = (np.stack(part) for part in zip(*rows, strict=True))
     return steps, summands, lowest, counts
+
+
+def _facts(workdir: pathlib.Path, name: str) -> dict:
+    file = workdir / name
+    if not file.is_file():
+        raise ConfigError(f"bound: {workdir} does not hold a run (no {name})")
+    try:
+        return unsealed(file.read_text(errors="replace"))
+    except BrokenSeal as error:
+        raise ConfigError(f"bound: {file} is damaged: {error}") from None
 
 
 def _diagnostics(workdir: pathlib.Path) -> list[tuple[int, pathlib.Path]]:

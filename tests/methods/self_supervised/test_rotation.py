@@ -12,7 +12,7 @@ from ltjax.methods.method import Program
 from ltjax.methods.self_supervised.rotation import turned
 from ltjax.options import ConfigError
 from ltjax.train.build import build
-from ltjax.train.checkpoint import restore_params
+from ltjax.train.checkpoint_files import restore_params
 from ltjax.train.loop import _fresh
 from ltjax.train.mesh import Layout, make_mesh
 from ltjax.train.stages import check_stages, train_stages
