@@ -3,8 +3,8 @@
 import numpy as np
 
 from ltjax._checks import check_choice, check_range
-from ltjax.data.readers import DataError
 from ltjax.data.loading import array_source
+from ltjax.data.readers import DataError
 from ltjax.data.source import Source
 
 BUNDLED = ("breast_cancer", "digits", "wine")
