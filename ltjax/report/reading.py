@@ -82,9 +82,13 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
         check_members(path)
         # numpy leaves a file open that it finds damaged.
         with open(path, "rb") as raw, np.load(raw) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
     except Exception as error:  # a flipped bit makes zipfile raise almost anything
         raise ReportError(f"{path} cannot be read: {error}") from None
+    for name, value in arrays.items():
+        if not isinstance(value, np.ndarray):  # numpy hands out what it cannot decode
+            raise ReportError(f"{path} cannot be read: {name!r} is no array")
+    return arrays
 
 
 def _check_info(path: pathlib.Path, info: dict) -> None:
@@ -99,7 +103,7 @@ def _check_info(path: pathlib.Path, info: dict) -> None:
         if not all(isinstance(value, kind) for value in values):
             raise ReportError(f"{path} has {key} of another type than it should be")
     for key in ("class_names", "columns"):
-        if not isinstance(info.get(key) or [], list):
+        if not isinstance(info.get(key), list | None):
             raise ReportError(f"{path} has {key} = {info[key]!r}, expected a list")
     if not all(0 <= count < 2**63 for count in info["class_counts"]):
         raise ReportError(f"{path} has class_counts that are no counts")

@@ -1,5 +1,6 @@
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -89,6 +90,10 @@ def test_damaged_arrays_are_named(ce):
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ReportError, match="test_100.npz cannot be read"):
         read_run(ce)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("summary/auc.npy", b"not numpy's")
+    with pytest.raises(ReportError, match="cannot be read: 'summary/auc' is no array"):
+        read_run(ce)
     np.savez(file, **{"summary/auc": np.zeros(3)})
     with pytest.raises(ReportError, match=r"'summary/auc' of shape \(3,\), but run.js"):
         read_run(ce)
@@ -121,6 +126,8 @@ def test_facts_that_make_no_sense_are_named(ce, facts, words):
     [
         ("class_names", 3, "class_names = 3, expected a list"),
         ("columns", 1.5, "columns = 1.5, expected a list"),
+        ("columns", 0, "columns = 0, expected a list"),
+        ("class_names", "", "class_names = '', expected a list"),
         ("columns", [{"key": {}, "title": "", "best": "max", "meaning": ""}], "lists"),
         ("class_counts", [10**30, 1], "no counts"),
         ("shot_groups", [100, 20], "expected two counts"),
