@@ -35,7 +35,7 @@ def attack(tmp_path):
 # Stages, and the other feed, from their shipped configs; the others are slow.
 QUICK = ("simclr and probe", "supervised, streaming")
 SLOW = ("fixmatch", "proden", "auc", "dense labels", "supervised", "sse_sam")
-SLOW += ("supervised, 1 worker", "moco", "sdclr", "bcl", "gh")
+SLOW += ("supervised, 1 worker", "moco", "sdclr")
 
 
 @pytest.mark.parametrize(
