@@ -164,6 +164,7 @@ def test_the_best_trial_is_that_of_the_probe():
         for method, trial, value in (("A", "x", 9.5), ("A", "y", 80), ("B", "x", 70))
     ]
     assert best_trials(rows) == {"A": "y", "B": "x"}
+    assert text([]) == "No trials yet."
     assert "| A | x | 9.5 | 1 | 2 |\n| A | **y** | 80 |" in text(rows)
 
 

@@ -284,7 +284,7 @@ def main() -> None:
         sizes = (256, 2000) if args.quick else (2000, 50_000)
         show(measure_knn(*sizes, repeats), args)
     if "probe" in parts:
-        sizes = (1000, 8, 6) if args.quick else (10_000, 512, 30)
+        sizes = (1000, 8, 6) if args.quick else (10_000, 512, 100)
         show(measure_probe(*sizes, min(repeats, 5)), args)
 
 

@@ -43,6 +43,8 @@ def best_trials(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 def text(rows: Sequence[Mapping[str, str]]) -> str:
     """One line for every trial; the chosen ones are bold."""
+    if not rows:
+        return "No trials yet."
     best = best_trials(rows)
     lines = []
     for row in rows:
