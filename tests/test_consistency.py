@@ -64,7 +64,7 @@ def test_best_error_and_regret_against_all_rules(joint):
         assert balanced_regret(joint, scores) == pytest.approx(expected, abs=1e-12)
 
 
-def test_plug_in_card():
+def test_known_numbers_of_the_plug_in():
     # Three atoms of mass (.5, .3, .2) with P(positive) = (.1, .2, .9).
     mass, positive = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.9])
     joint = finite_joint(np.stack([mass * (1 - positive), mass * positive], axis=1))

@@ -22,7 +22,7 @@ def off_diagonal(gram):
 
 
 @pytest.mark.parametrize("dim", [2, 3, 4, 9])
-def test_simplex_has_the_gram_matrix_of_the_card(dim):
+def test_simplex_has_the_gram_matrix_of_its_definition(dim):
     frame = simplex_etf(KEY, dim, 3)
     assert frame.shape == (dim, 3)
     assert frame.dtype == np.float64
@@ -31,7 +31,7 @@ def test_simplex_has_the_gram_matrix_of_the_card(dim):
     np.testing.assert_allclose(frame.sum(axis=1), 0, atol=1e-14)
 
 
-def test_simplex_is_the_card_formula_in_rotated_coordinates():
+def test_simplex_is_the_papers_formula_in_rotated_coordinates():
     # With U = I the columns are (.8165, -.4082, -.4082) and its permutations; any other
     # orientation is an orthogonal map of that one (Procrustes residual 0).
     frame = simplex_etf(KEY, 3, 3)

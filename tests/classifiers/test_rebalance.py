@@ -28,7 +28,7 @@ TAU_LOGITS = {
 
 
 @pytest.mark.parametrize("tau", sorted(TAU_LOGITS))
-def test_tau_card_numbers(tau):
+def test_known_numbers_of_tau(tau):
     expected = TAU_LOGITS[tau]
     np.testing.assert_allclose(
         FEATURES @ tau_normalize(WEIGHTS, tau=tau), expected, rtol=1e-6
@@ -87,7 +87,7 @@ def test_tau_may_be_traced_and_mapped():
     np.testing.assert_allclose(curves, expected, rtol=1e-6)
 
 
-def test_weight_scaling_card_numbers():
+def test_known_numbers_of_weight_scaling():
     logits = FEATURES @ WEIGHTS + BIAS
     np.testing.assert_allclose(logits, [5.1, 1.0, 0.9], rtol=1e-6)
     scale = jnp.array([0.5, 1.0, 2.0])

@@ -20,7 +20,7 @@ SCALE = np.array([1.0, 0.724779664, 0.549280272])  # (n / n_max)^.2
 B = np.array([2.0, 1.0, 0.2])
 
 
-def test_card_numbers(x64):
+def test_known_numbers(x64):
     terms = bound_terms(B, COUNTS, scale=SCALE, shift=1.2 * np.log(PRIOR))
     np.testing.assert_allclose(
         terms.contraction, [1.619638453, 1.710431209, 1.810130853], rtol=1e-9

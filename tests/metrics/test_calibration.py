@@ -12,7 +12,7 @@ CONFIDENCE = [0.95, 0.9, 0.62, 0.55, 0.41]
 CORRECT = [True, True, False, True, False]
 
 
-def test_card_number():
+def test_known_number():
     # (.8, 1]: |2 - 1.85| / 5; (.6, .8]: .62 / 5; (.4, .6]: |1 - .96| / 5.
     value = M.expected_calibration_error(CONFIDENCE, CORRECT, bins=5)
     assert value == pytest.approx(0.162, abs=1e-12)

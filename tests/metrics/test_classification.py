@@ -53,7 +53,7 @@ def reference(logits, labels, mask, bins):
 # Host metrics -------------------------------------------------------------------------
 
 
-def test_card_numbers():
+def test_known_numbers():
     np.testing.assert_allclose(M.per_class_recall(CLASSIC), [0.8, 2 / 3, 0.4])
     assert M.balanced_accuracy(CLASSIC) == pytest.approx(0.62222222, abs=1e-8)
     assert M.balanced_error_rate(CLASSIC) == pytest.approx(0.37777778, abs=1e-8)

@@ -89,7 +89,7 @@ def imbalanced(seed, counts, dim, offset=0.0):
     return features, features @ weights, labels, weights
 
 
-def test_card_numbers(x64):
+def test_known_numbers(x64):
     logits = FEATURES @ HEAD
     few = np.array([True, False, True])
     result = run(FEATURES, logits, LABELS, HEAD, dtype=jnp.float64, few=few)

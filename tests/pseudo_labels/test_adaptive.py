@@ -6,7 +6,7 @@ import pytest
 from ltjax.pseudo_labels import adaptive_strengths, held_out_errors, held_out_half
 
 
-def test_strengths_of_the_card():
+def test_known_strengths():
     got = adaptive_strengths([0.1, 0.3, 0.5], [500, 100, 20])
     np.testing.assert_allclose(got, [0.105061112, 0.386636409, 1], rtol=1e-8)
 

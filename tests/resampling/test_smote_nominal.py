@@ -65,7 +65,7 @@ def test_votes_include_the_point_itself_in_smote_n():
     assert new.nominal.tolist() == [[A, B, C, D, N]] * 6
 
 
-def test_value_difference_of_the_card():
+def test_known_value_difference():
     # A seen 8:2 and B seen 3:3 over two classes: |0.8 - 0.5| + |0.2 - 0.5| = 0.6.
     codes = [0] * 10 + [1] * 6
     labels = [0] * 8 + [1] * 2 + [0] * 3 + [1] * 3

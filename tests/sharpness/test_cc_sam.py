@@ -110,7 +110,7 @@ def test_stage_1_is_the_loop_over_classes(bias, mixup, max_rho, x64):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
-def test_toy_numbers_of_the_card(x64):
+def test_known_numbers_of_a_toy(x64):
     features, kernel = jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.0], [0.0, 0.8]])
     arguments = (features, kernel, None, jnp.array([0]), np.array([17, 5]))
     radii = class_radii(*arguments, nu=0.1)

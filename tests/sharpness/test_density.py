@@ -17,7 +17,7 @@ def slow_log_density(features, bandwidth):
     return top + np.log(np.exp(exponent - top[:, None]).mean(1))
 
 
-def test_toy_numbers_of_the_card(x64):
+def test_known_numbers_of_a_toy(x64):
     p = jnp.exp(log_density(jnp.asarray(POINTS), bandwidth=1.0))
     np.testing.assert_allclose(p, [0.7527772491] * 3 + [0.2583317474], atol=1e-10)
     w = p**-0.5

@@ -131,7 +131,7 @@ TOYS = {
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_toy_gradients_of_the_cards(name, quadratic, x64):
+def test_known_gradients_of_toys(name, quadratic, x64):
     rows, theta, terms, options, expected = TOYS[name]
     value_and_grad = sharp_value_and_grad(quadratic, **options)
     rows = jnp.asarray(rows, jnp.float64)

@@ -28,7 +28,7 @@ def norm(tree):
         (asam(eta=0.01, rule="all"), (0.0715947798, 0.1417753505)),
     ],
 )
-def test_toy_perturbations_of_the_cards(scale, expected, x64):
+def test_known_perturbations_of_toys(scale, expected, x64):
     theta = jnp.array([1.0, 2.0])
     found = perturbation(theta, jnp.array([4.0, 2.0]), 0.1, scale=scale)
     np.testing.assert_allclose(found.epsilon, expected, atol=1e-9)

@@ -22,7 +22,7 @@ def run(diagonal, start, steps):
     return lanczos(lambda v: diagonal * v, jnp.asarray(start), steps, key=KEY)
 
 
-def test_the_card_s_diagonal_operator(x64):
+def test_a_diagonal_operator(x64):
     found = run(DIAGONAL, np.ones(4), 4)
     np.testing.assert_allclose(
         found.alpha, (1.5, 2.6428571429, 1.6298701299, 0.2272727273), atol=1e-9

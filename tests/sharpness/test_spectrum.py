@@ -133,7 +133,7 @@ def test_partial_runs_stay_inside_the_spectrum_and_estimate_the_trace(x64):
     np.testing.assert_array_equal(found.ritz_values, again.ritz_values)
 
 
-def test_linear_softmax_classifier_of_the_card(x64):
+def test_known_spectrum_of_a_linear_softmax_classifier(x64):
     # One example, p = (0.5, 0.3, 0.2), ||x||^2 = 5.
     x = jnp.array([[1.0, 2.0]])
     kernel = jnp.outer(x[0], jnp.log(jnp.array([0.5, 0.3, 0.2]))) / 5
