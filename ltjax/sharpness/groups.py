@@ -72,7 +72,7 @@ def over_shards(step: Callable, mesh, axis) -> Callable:
         def of_shard(params, model_state, batch, rng, terms):
             # The gradient with respect to a replicated value would be summed over the
             # shards before it is normalized.
-            params = jax.lax.pcast(params, axes, to="varying")
+            params = _varying(params, axes)
             key = fold_in(rng, jax.lax.axis_index(axes))
             out, gradient, _ = step(params, model_state, batch, key, terms)
             out = jax.tree.map(lambda kind, x: _reduce(kind, x, axes), kinds, out)
@@ -228,6 +228,13 @@ def _merged(kinds: Any, tree: Any) -> Any:
         return jnp.mean(x, axis=0) if mean else jnp.max(x, axis=0)
 
     return jax.tree.map(of_leaf, kinds, tree)
+
+
+def _varying(tree: Any, axes: tuple[str, ...]) -> Any:
+    """`tree` as a value of each shard; jax 0.7 calls that `pvary`."""
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(tree, axes, to="varying")
+    return jax.lax.pvary(tree, axes)
 
 
 def _reduce(kind: str, x, axes):
