@@ -29,7 +29,7 @@ def test_baseline_is_scaled_to_all_pairs(auc, monkeypatch):
     monkeypatch.setattr(auc, "LOSSES", {"auc_square": auc.LOSSES["auc_square"]})
     seen = {}
 
-    def ratios(baseline, subjects, *, repeats):
+    def ratios(baseline, subjects, *, repeats, clock):
         seen["pairs"] = baseline()[1][0].size
         ratio = auc.common.Ratio(6.0, 3.0, 9.0, 0.6, 0.1, 1, 6.0)
         return dict.fromkeys(subjects, ratio)

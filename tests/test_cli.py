@@ -374,7 +374,7 @@ def test_faults_of_a_config_file(refused_run, tmp_path):
     broken.write_text("def get_config(arg=''):\n    return 1 +\n")
     assert "broken.py' failed: SyntaxError" in refused_run(config=broken)
     broken.write_text("config = 3\n")
-    assert "AttributeError" in refused_run(config=broken)
+    assert "broken.py' has no function get_config" in refused_run(config=broken)
     named = tmp_path / "named.py"
     named.write_text(
         "from ltjax.train.config import default_config, parse_arg\n"

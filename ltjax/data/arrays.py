@@ -165,8 +165,8 @@ def find_npz_file(path: str, data_dir: str | None) -> pathlib.Path:
     if not file.is_file() and data_dir is not None:
         file = pathlib.Path(data_dir, file)
     if not file.is_file():
-        below = f" (nor {file})" if file != given else ""
-        raise MissingDataError(f"npz: there is no file {given}{below}{beside(file)}")
+        second = f", nor {file}" if file != given else ""
+        raise MissingDataError(f"npz: there is no file {given}{beside(given)}{second}")
     return file
 
 
