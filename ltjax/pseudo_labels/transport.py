@@ -39,9 +39,9 @@ from ltjax._checks import (
 # Halvings of a Newton step before it is given up.
 _HALVINGS = 40
 _LONGEST_STEP = 1e15
-# Numbers of a block of rows, 32 MiB: temporaries stay small, and products of matrices
-# are few enough that their threads have more to do than to wait for each other.
-_BLOCK = 1 << 22
+# Numbers of a block of rows, from 1 MiB, which a cache holds, to 32 MiB.
+_BLOCK = 1 << 17
+_LARGEST_BLOCK = 1 << 22
 # Newton steps for the potential of one class, given all rows: it converges from
 # everywhere, at once for equal weights.
 _INNER_STEPS = 60
@@ -319,7 +319,10 @@ def _lift(logs, inverse, nu):
 
 
 def _blocks(logs) -> list[slice]:
-    size = max(1, _BLOCK // logs.shape[1])
+    # With fewer rows, adding up the K x K products would take longer than the rows do.
+    classes = logs.shape[1]
+    size = max(4 * classes, _BLOCK // classes)
+    size = max(1, min(size, _LARGEST_BLOCK // classes))
     return [slice(at, at + size) for at in range(0, len(logs), size)]
 
 
