@@ -239,6 +239,7 @@ def composed(tune):
     )
 
 
+@pytest.mark.slow
 def test_low_rank_updates_go_with_everything_else(composed, published):
     state = composed.result.state
     before = given(composed, published["vit"])

@@ -13,7 +13,13 @@ from nbclient import NotebookClient
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 # Each trains half a dozen methods.
-LONG = {"05_weak_supervision", "06_self_supervised", "07_beyond_accuracy"}
+LONG = {
+    "02_sharpness",
+    "03_decoupling_and_collapse",
+    "05_weak_supervision",
+    "06_self_supervised",
+    "07_beyond_accuracy",
+}
 
 
 class ThisPython(AsyncKernelManager):
