@@ -252,6 +252,17 @@ def test_every_point_is_a_config_of_its_own_that_passes_the_checks(name):
             assert stage.config.replicas.seeds == (0, 1, 2)
 
 
+def test_learners_are_tuned_as_their_trials_say():
+    from experiments.grid import read_rows
+    from experiments.selfsup.points import CHOSEN, DEFAULTS, OWN
+    from experiments.selfsup.tuning import best_trials
+
+    rows = read_rows(ROOT / "experiments" / "selfsup" / "results" / "tuning.csv")
+    best = best_trials(rows)
+    assert best.keys() == OWN.keys() and len(rows) == 3 * len(OWN)
+    assert {m: trial for m, trial in best.items() if trial != DEFAULTS} == CHOSEN
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_claims_are_about_points_of_the_grid(name):
     module = importlib.import_module(f"experiments.{name}.points")

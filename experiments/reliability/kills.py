@@ -52,7 +52,6 @@ SUBJECTS = {
     "moco": Subject("selfsup_lt.py:method=moco,smoke"),
     "sdclr": Subject("selfsup_lt.py:method=sdclr,smoke"),
     "bcl": Subject("selfsup_lt.py:method=bcl,smoke"),
-    "gh": Subject("selfsup_lt.py:method=gh,smoke"),
     "simclr and probe": Subject("selfsup_lt.py:method=simclr,probe,smoke"),
     "auc": Subject("auc_lt.py:method=auc_square,smoke"),
     "low-rank updates": Subject("mnist1d_lt.py:method=la,smoke", {"stages": LOW_RANK}),
