@@ -234,7 +234,7 @@ def _varying(tree: Any, axes: tuple[str, ...]) -> Any:
     """`tree` as a value of each shard; jax 0.7 calls that `pvary`."""
     if hasattr(jax.lax, "pcast"):
         return jax.lax.pcast(tree, axes, to="varying")
-    return jax.lax.pvary(tree, axes)
+    return jax.lax.pvary(tree, axes)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _reduce(kind: str, x, axes):
