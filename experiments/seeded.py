@@ -55,6 +55,38 @@ def shipped_point(
     return Point(key, config, " ".join([f"configs/{file}.py:{arg}", *options]))
 
 
+def shipped_points(
+    file: str,
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]],
+    key: Mapping[str, object],
+    arg: str,
+    *,
+    smoke: bool,
+    total: str,
+) -> list[Point]:
+    """The points of a shipped config in one setting, one for each method.
+
+    Args:
+        file: see `shipped_point`.
+        methods: name in the tables -> (method of the config, options by dotted name).
+        key: of the setting.
+        arg: of the config, beside the method.
+        smoke: see `shipped_point`.
+        total: see `shipped_point`.
+    """
+    return [
+        shipped_point(
+            {"method": name, **key},
+            file,
+            f"method={method},{arg}",
+            changes,
+            smoke=smoke,
+            total=total,
+        )
+        for name, (method, changes) in methods.items()
+    ]
+
+
 class Trained(NamedTuple):
     """A run, its result, and the minutes of all its stages; no result: it diverged."""
 

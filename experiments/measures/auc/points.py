@@ -1,10 +1,11 @@
 """The grid: losses of pairs of examples and losses of single ones."""
 
 from experiments.grid import Point
-from experiments.seeded import Grid, shipped_point
+from experiments.seeded import Grid, shipped_points
 
 TOTAL = "1500 steps"
 RATIO = 100  # of the training set
+KEY = {"ratio": RATIO}
 COLUMNS = {
     "auc_ovo": "AUC",
     "auc_few": "of few-shot classes",
@@ -12,26 +13,24 @@ COLUMNS = {
     "balanced_accuracy": "accuracy",
     "few": "of few-shot classes",
 }
-# Name -> method of `configs/auc_lt.py`.
+# Name -> (method of `configs/auc_lt.py`, options).
 METHODS = {
-    "CE": "ce",
-    "LA": "la",
-    "square": "auc_square",
-    "hinge": "auc_hinge",
-    "exponential": "auc_exp",
-    "logistic": "auc_logistic",
-    "AUCM": "aucm",
+    "CE": ("ce", {}),
+    "LA": ("la", {}),
+    "square": ("auc_square", {}),
+    "hinge": ("auc_hinge", {}),
+    "exponential": ("auc_exp", {}),
+    "logistic": ("auc_logistic", {}),
+    "AUCM": ("aucm", {}),
 }
 SURROGATES = tuple(name for name in METHODS if name not in ("CE", "LA"))
 
 
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run."""
-    found = []
-    for name, method in METHODS.items():
-        key, arg = {"method": name, "ratio": RATIO}, f"method={method},imf={RATIO}"
-        found.append(shipped_point(key, "auc_lt", arg, smoke=smoke, total=TOTAL))
-    return found
+    return shipped_points(
+        "auc_lt", METHODS, KEY, f"imf={RATIO}", smoke=smoke, total=TOTAL
+    )
 
 
 GRID = Grid(

@@ -1,10 +1,11 @@
 """The grid: cross-entropy of pixels, with an AUC loss, and with a memory beside it."""
 
 from experiments.grid import Point
-from experiments.seeded import Grid, shipped_point
+from experiments.seeded import Grid, shipped_points
 
 TOTAL = "600 steps"
 RARITY = 20  # of the last digit against the first
+KEY = {"rarity": RARITY}
 COLUMNS = {
     "mean_iou": "mIoU",
     "iou_many": "many",
@@ -24,15 +25,11 @@ METHODS = {
 
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run."""
-    found = []
-    for name, (method, options) in METHODS.items():
-        key, arg = {"method": name, "rarity": RARITY}, f"method={method},imf={RARITY}"
-        changes = options if smoke else {**options, "model.width": 8}
-        point = shipped_point(
-            key, "segmentation_scenes", arg, changes, smoke=smoke, total=TOTAL
-        )
-        found.append(point)
-    return found
+    wide = {} if smoke else {"model.width": 8}
+    methods = {name: (method, more | wide) for name, (method, more) in METHODS.items()}
+    return shipped_points(
+        "segmentation_scenes", methods, KEY, f"imf={RARITY}", smoke=smoke, total=TOTAL
+    )
 
 
 GRID = Grid(

@@ -1,10 +1,11 @@
 """The grid: losses of several labels, and K of the ranking."""
 
 from experiments.grid import Point
-from experiments.seeded import Grid, shipped_point
+from experiments.seeded import Grid, shipped_points
 
 TOTAL = "1000 steps"
 RARITY = 20  # of the last digit against the first
+KEY = {"rarity": RARITY}
 COLUMNS = {
     "map": "mAP",
     "map_few": "of rare labels",
@@ -28,14 +29,9 @@ METHODS = {
 
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run."""
-    found = []
-    for name, (method, changes) in METHODS.items():
-        key, arg = {"method": name, "rarity": RARITY}, f"method={method},imf={RARITY}"
-        point = shipped_point(
-            key, "multilabel_scenes", arg, changes, smoke=smoke, total=TOTAL
-        )
-        found.append(point)
-    return found
+    return shipped_points(
+        "multilabel_scenes", METHODS, KEY, f"imf={RARITY}", smoke=smoke, total=TOTAL
+    )
 
 
 GRID = Grid(
