@@ -29,7 +29,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-# Tracing makes and drops so many objects that looking for cycles is felt.
+# Tracing allocates many short-lived objects, so collect cycles less often.
 gc.set_threshold(50_000, 20, 20)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

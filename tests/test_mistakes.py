@@ -82,7 +82,7 @@ MISTAKES = [
     ("report AT/nowhere", "AT/nowhere is not a folder, expected the workdir of a run"),
     ("report AT/empty", "AT/empty is empty, expected the workdir of a run or a folder"),
     ("spectrum AT/empty", "AT/empty does not hold a run (no config.json)"),
-    # Data of one's own.
+    # Your own data.
     (
         f"{DATA} AT/tabel.csv",
         "there is no file AT/tabel.csv; did you mean 'table.csv'?",

@@ -24,7 +24,7 @@ from ltjax.report.tables import (
 
 _LISTED_CLASSES = 2000  # a table of more is for programs: classes.csv
 _PAIRS = 20  # of each run on the page; confused.csv has more
-_FILTERED = 12  # from so many rows on a filter helps
+_FILTERED = 12  # rows from which a table gets a filter
 
 
 def _filter(rows: int, what: str) -> str:

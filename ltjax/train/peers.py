@@ -49,9 +49,9 @@ class Watch:
         """
         self._signs += 1
         self._say(str(self._signs))
-        told = self._word_left()
-        if told is not None:
-            return told
+        gone = self._word_left()
+        if gone is not None:
+            return gone
         found = dict(self._store.key_value_dir_get(_SIGN))
         for other in self._watched:
             sign = found.get(f"{_SIGN}/{other}", "")

@@ -1,4 +1,4 @@
-"""Data of one's own: folders, tables, arrays and data sets, and the split of each."""
+"""Your own data: folders, tables, arrays and data sets, and the split of each."""
 
 import logging
 
