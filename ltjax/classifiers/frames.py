@@ -3,7 +3,8 @@ r"""Fixed frames: K unit vectors that a head is given instead of learning them.
 A frame is a matrix M [D, K] with unit columns, one per class, so that `features @ M`
 are the logits. For K <= D + 1 the vectors can be pairwise equally far apart (a simplex
 equiangular tight frame); for more classes than that the best one can do is to keep the
-*closest* pair far apart (a spherical code, the frame of generalized neural collapse).
+*closest* pair far apart (a spherical code, the frame of generalized neural collapse):
+at right angles up to K = 2 D, and as far as a solver finds beyond.
 """
 
 import functools
@@ -158,6 +159,19 @@ def simplex_etf(key: ArrayLike, dim: int, num_classes: int) -> Array:
     return scale * _matmul(orthonormal_columns(key, dim, num_classes - 1), basis.T)
 
 
+def _orthogonal_simplices(dim: int, num_classes: int) -> np.ndarray:
+    """K - D simplices [D, K], as even in size as they can be, each in its own axes."""
+    frame = np.zeros((dim, num_classes))
+    row = 0
+    for columns in np.array_split(np.arange(num_classes), num_classes - dim):
+        # The rows of an orthonormal basis of the sum-zero space are a simplex.
+        size = len(columns)
+        simplex = np.sqrt(size / (size - 1)) * _sum_zero_basis(size).T
+        frame[row : row + size - 1, columns] = simplex
+        row += size - 1
+    return frame
+
+
 def _pair_gaps(vectors: jax.Array, features: jax.Array) -> jax.Array:
     """<w_c - w_y, z_y> at [c, y], -inf on the diagonal."""
     scores = vectors.T @ features
@@ -200,7 +214,7 @@ def grassmannian_frame(
     num_classes: int,
     *,
     features: str = "tied",
-    restarts: int = 32,
+    restarts: int | None = None,
     steps: int = 1000,
     stages: int = 20,
 ) -> Frame:
@@ -216,9 +230,10 @@ def grassmannian_frame(
     code (note the *signed* product; classical Grassmannian frames bound its absolute
     value), or with Z free: the softmax code. The two agree for K <= D + 1, and in the
     plane. Solved by momentum on a log-sum-exp of growing sharpness, t = 1, 2, 4, ...
-    from many random starts at once, in float64. Tied frames with a known unique
-    solution are built directly: the simplex for K <= D + 1 and the regular polygon for
-    D = 2.
+    from many random starts at once, in float64. Tied frames with a known solution are
+    built directly: the simplex for K <= D + 1, K - D simplices in orthogonal subspaces
+    for K <= 2 D (no pair can be further apart than the closest there, at right angles),
+    and the regular polygon for D = 2.
 
     Args:
         key: concrete typed key, PRNGKey or int seed: starts of the solver and
@@ -226,7 +241,9 @@ def grassmannian_frame(
         dim: D >= 1.
         num_classes: K >= 2.
         features: "tied" or "free".
-        restarts: random starts; the best one is returned.
+        restarts: random starts; the best one is returned. By default 32, and fewer
+            for more than 56 classes, down to one: their starts end closer together,
+            and a step costs :math:`K^2 D`.
         steps: iterations per stage.
         stages: doublings of the sharpness; 20 end at t = 5.2e5.
 
@@ -245,14 +262,17 @@ def grassmannian_frame(
     References:
         Gao et al., "A Study of Neural Collapse Phenomenon: Grassmannian Frame, Symmetry
         and Generalization", 2023 (no code published); Jiang et al., "Generalized Neural
-        Collapse for a Large Number of Classes", ICML 2024 (softmax code). The solver is
-        ours.
+        Collapse for a Large Number of Classes", ICML 2024 (softmax code); Rankin, "The
+        Closest Packing of Spherical Caps in n Dimensions", 1955 (optima for K <= 2 D).
+        The solver is ours.
     """
     _check_sizes("grassmannian_frame", num_classes, dim)
     key = as_key("grassmannian_frame", key)
     check_choice("grassmannian_frame", "features", features, ("tied", "free"))
     if not is_concrete(key):
         raise TypeError("grassmannian_frame: key is traced, expected a concrete key")
+    if restarts is None:
+        restarts = max(1, min(32, 100_000 // num_classes**2))
     if min(restarts, steps, stages) < 1:
         raise ValueError(
             f"grassmannian_frame: restarts, steps and stages are {restarts}, {steps}"
@@ -269,6 +289,9 @@ def grassmannian_frame(
         angles = 2 * np.pi * np.arange(num_classes) / num_classes
         polygon = np.stack([np.cos(angles), np.sin(angles)])
         return _closed_form(host(orthonormal_columns(key, 2, 2)) @ polygon)
+    if num_classes <= 2 * dim and features == "tied":
+        rotation = host(orthonormal_columns(key, dim, dim))
+        return _closed_form(rotation @ _orthogonal_simplices(dim, num_classes))
     views = 1 if features == "tied" else 2
     shape = (restarts, views, dim, num_classes)
     with double_precision():

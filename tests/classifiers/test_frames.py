@@ -132,6 +132,26 @@ def test_known_spherical_codes(num_classes, dim, inner_product):
     assert np.all(np.diff(frame.history) > -1e-3)
 
 
+@pytest.mark.parametrize(("num_classes", "dim"), [(6, 4), (8, 4), (7, 5), (100, 64)])
+def test_up_to_two_vectors_per_dimension_none_are_closer_than_a_right_angle(
+    num_classes, dim
+):
+    # Rankin 1955: with more than D + 1 vectors, two are at a right angle or closer.
+    frame = grassmannian_frame(KEY, dim, num_classes)
+    gram = frame.vectors.T @ frame.vectors
+    np.testing.assert_allclose(np.diag(gram), 1, atol=1e-12)
+    assert frame.max_inner_product == pytest.approx(0, abs=1e-12)
+    assert frame.margin == pytest.approx(1, abs=1e-12)
+    # K - D simplices of mean 0, each of which spans one dimension less than vectors.
+    np.testing.assert_allclose(frame.vectors.sum(axis=1), 0, atol=1e-12)
+    assert np.linalg.matrix_rank(gram) == dim
+    neighbours = np.sum(gram < -1e-9, axis=1)
+    sizes = np.array([len(part) for part in np.array_split(gram, num_classes - dim)])
+    np.testing.assert_array_equal(
+        np.sort(neighbours), np.sort(np.repeat(sizes - 1, sizes))
+    )
+
+
 @pytest.mark.slow
 def test_the_24_cell():
     frame = grassmannian_frame(KEY, 4, 24)
@@ -166,7 +186,7 @@ def test_free_features_reach_the_one_vs_rest_margin():
 
 def test_same_key_same_frame():
     first, second = (
-        grassmannian_frame(KEY, 3, 6, restarts=8, steps=200) for _ in range(2)
+        grassmannian_frame(KEY, 3, 7, restarts=8, steps=200) for _ in range(2)
     )
     np.testing.assert_array_equal(first.vectors, second.vectors)
 
