@@ -12,6 +12,7 @@ from experiments.reliability.processes import (
     same_end,
     start,
 )
+from ltjax.config_file import load_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -22,10 +23,12 @@ class Subject(NamedTuple):
     Attributes:
         config: file and arguments of its config.
         changes: fields that are set on top.
+        stage_steps: of each stage, where the config's stages have lengths of their own.
     """
 
     config: str
     changes: dict = {}
+    stage_steps: int = 0
 
 
 # Long enough to be interrupted, with a checkpoint every few dozen milliseconds.
@@ -48,10 +51,15 @@ SUBJECTS = {
         "mnist1d_lt.py:method=la,smoke", STREAMING | {"data.workers": 1}
     ),
     "fixmatch": Subject("semi_lt.py:method=fixmatch,smoke"),
+    "fixmatch + darp": Subject("semi_lt.py:method=darp,smoke"),
     "proden": Subject("partial_lt.py:method=proden,smoke"),
+    "solar with mixup": Subject("partial_lt.py:method=solar,smoke"),
+    "rcal": Subject("noisy_lt.py:method=rcal,smoke", stage_steps=100),
     "moco": Subject("selfsup_lt.py:method=moco,smoke"),
     "sdclr": Subject("selfsup_lt.py:method=sdclr,smoke"),
     "bcl": Subject("selfsup_lt.py:method=bcl,smoke"),
+    "gh": Subject("selfsup_lt.py:method=gh,smoke"),
+    "dnc": Subject("selfsup_lt.py:method=dnc,smoke", stage_steps=60),
     "simclr and probe": Subject("selfsup_lt.py:method=simclr,probe,smoke"),
     "auc": Subject("auc_lt.py:method=auc_square,smoke"),
     "low-rank updates": Subject("mnist1d_lt.py:method=la,smoke", {"stages": LOW_RANK}),
@@ -65,9 +73,14 @@ SUBJECTS = {
 
 def arguments(subject: Subject, workdir: pathlib.Path) -> list[str]:
     """Of the command that trains a subject."""
+    path = f"{ROOT / 'configs' / subject.config}"
     changes = STEPS | subject.changes
+    if steps := subject.stage_steps:
+        length = {"total": f"{steps} steps"}
+        stages = load_config(["--config", path]).stages
+        changes |= {"stages": tuple(stage | length for stage in stages)}
     return [
-        *("train", "--config", f"{ROOT / 'configs' / subject.config}"),
+        *("train", "--config", path),
         *(f"--config.{key}={value}" for key, value in changes.items()),
         *("--workdir", str(workdir), "--no-tensorboard"),
     ]
@@ -104,7 +117,7 @@ def torment(
     log, calm = place / "log.txt", place / "calm"
     if code := ltjax(arguments(subject, calm), log).wait():
         raise RuntimeError(f"{name}: exit code {code}\n{log.read_text()[-3000:]}")
-    total = int(STEPS["total"].split()[0])
+    total = logged_step(calm)
     done = saving = runs = equal = 0
     while done < kills:
         workdir, runs = place / f"run{runs}", runs + 1

@@ -5,6 +5,7 @@ is a fork of it. Nothing here may touch a device: a fork of a process with a bac
 hangs.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-PATIENCE = 300  # seconds after which a command counts as hanging
+PATIENCE = 900  # seconds after which a command counts as hanging
 
 
 class Hangs(RuntimeError):
@@ -114,12 +115,12 @@ def preload() -> None:
 
 
 def logged_step(workdir: pathlib.Path) -> int:
-    """The last step of the newest metrics.jsonl below, 0 if there is none yet."""
-    try:
-        files = sorted(workdir.rglob("metrics.jsonl"), key=os.path.getmtime)
-        return json.loads(files[-1].read_text().splitlines()[-1])["step"]
-    except (FileNotFoundError, IndexError, ValueError):
-        return 0
+    """The last step of a run's metrics.jsonl, of all of its stages together."""
+    reached = 0
+    for file in workdir.rglob("metrics.jsonl"):
+        with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
+            reached += json.loads(file.read_text().splitlines()[-1])["step"]
+    return reached
 
 
 def is_saving(workdir: pathlib.Path) -> bool:
