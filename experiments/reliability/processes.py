@@ -114,10 +114,17 @@ def preload() -> None:
     import ltjax.train.stages  # noqa: F401
 
 
+def _places(workdir: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """A run's folder and those of its stages."""
+    # Not deeper: old checkpoints are removed while we look.
+    return (workdir, *workdir.glob("[0-9]_*"))
+
+
 def logged_step(workdir: pathlib.Path) -> int:
     """The last step of a run's metrics.jsonl, of all of its stages together."""
     reached = 0
-    for file in workdir.rglob("metrics.jsonl"):
+    for place in _places(workdir):
+        file = place / "metrics.jsonl"
         with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
             reached += json.loads(file.read_text().splitlines()[-1])["step"]
     return reached
@@ -125,9 +132,7 @@ def logged_step(workdir: pathlib.Path) -> int:
 
 def is_saving(workdir: pathlib.Path) -> bool:
     """Whether a checkpoint is half written."""
-    # Not deeper: old checkpoints are removed while we look.
-    places = (workdir, *workdir.glob("[0-9]_*"))
-    return any(any(place.glob("checkpoints/*tmp*")) for place in places)
+    return any(any(place.glob("checkpoints/*tmp*")) for place in _places(workdir))
 
 
 def leaves_of(workdir: pathlib.Path) -> dict[str, tuple]:
