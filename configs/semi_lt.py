@@ -6,7 +6,8 @@ Arguments: data (mnist1d, mnist, cifar10, cifar100), method (a key of `METHODS`,
 supervised for the labelled examples alone), base (what darp and dynamic_prior are built
 on: fixmatch, mixmatch, remixmatch, abc), loss (a preset of the supervised losses, for
 the labelled term), imf (imbalance factor of the labelled part), imf_u and profile (of
-the unlabelled part: consistent, reversed, uniform, middle, head_tail), mu, smoke.
+the unlabelled part; 0 = as imf; consistent, reversed, uniform, middle, head_tail), mu,
+smoke.
 
 Setting: the labelled part has 150 examples in its largest class (CIFAR-10: 1500), the
 unlabelled part twice as many. FixMatch's published CIFAR recipe is SGD with Nesterov
@@ -74,11 +75,12 @@ def get_config(arg=""):
         base="fixmatch",
         loss="ce",
         imf=100.0,
-        imf_u=100.0,
+        imf_u=0.0,
         profile="consistent",
         mu=3,
         smoke=False,
     )
+    args.imf_u = args.imf_u or args.imf
     config = default_config()
     presets.apply_data(config, args.data, imbalance_factor=args.imf)
     config.data.max_count, unlabelled = COUNTS[args.data]
