@@ -6,7 +6,7 @@ Arguments: data (mnist1d, mnist, cifar10, cifar100), method (supervised, coteach
 cdr, har, rolt, rcal, sel_cl), drw (of rolt: re-weight late in training; HAR-DRW is
 method=har with loss=ce_drw), pretrain (of rcal: off leaves out its first stage, MoCo
 without labels), tune (of sel_cl: off leaves out its second stage, Sel-CL+), loss (a
-preset of the supervised losses, for the methods that take any), noise (symmetric;
+preset of the supervised losses, for the methods that read it), noise (symmetric;
 imbalanced: by the frequency of the wrong class; asymmetric: the next class), rate
 (share of the labels), imf, smoke.
 
@@ -97,6 +97,8 @@ def _contrast(config, smoke) -> dict:
         "method": {"name": "moco", "queue": config.batch_size * (2 if smoke else 32)},
         "augment": {"name": "two_views", "recipe": recipe},
         "head": {"name": "projection", "width": 128, "dim": 64},
+        "loss": {"name": "ce"},
+        "weights": {"name": "none"},
         "optimizer.lr": 0.06,
         "optimizer.weight_decay": 5e-4,
         "total": "4 steps" if smoke else "200 epochs",
