@@ -43,8 +43,8 @@ from ltjax.methods.partial_label.tables import (
     by_view,
     confidence_metrics,
     row_needs,
-    true_prior,
 )
+from ltjax.methods.prior_distance import prior_distance
 from ltjax.options import Component, live, option
 from ltjax.pseudo_labels import (
     class_evidence,
@@ -117,7 +117,6 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
     epoch, num_classes = setting.steps_per_epoch, setting.num_classes
     warmup, ramp = setting.steps(options.warmup), setting.steps(options.ramp)
     truth = setting.columns.get("truth")
-    target_prior = None if truth is None else true_prior(truth, num_classes)
     by_batches = options.prior_from == "batches"
     depth = 3 if options.mixup else 2  # views of a pass
 
@@ -207,9 +206,7 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
         if "truth" in batch:
             right = selected & (jnp.argmax(rows, axis=-1) == batch["truth"])
             metrics["selected_right"] = (jnp.sum(right), jnp.sum(selected))
-        if target_prior is not None:
-            distance = jnp.linalg.norm(state.method_state["prior"] - target_prior)
-            metrics["prior_distance"] = (distance, 1.0)
+        metrics |= prior_distance(state.method_state["prior"], truth)
         aux = {
             "model_state": model_state,
             "outputs": {name: x[: len(mask)] for name, x in outputs.items()},

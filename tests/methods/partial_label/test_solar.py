@@ -95,8 +95,10 @@ def test_selected_rows_are_mixed_with_each_other(stepped):
 
 
 def test_the_objective_is_that_of_selected_and_of_other_rows(stepped, outputs_of):
-    run, _, states, told, prepared = stepped
+    run, prior, states, told, prepared = stepped
     table = np.zeros((B, K))
+    counts = np.bincount(run.sources["train"].columns["truth"], minlength=K)
+    away = np.abs(prior - counts / counts.sum()).sum() / 2
     for state, made, metrics in zip(states, prepared, told, strict=False):
         log_p = {
             name: np.log(softmax(outputs_of(run, state, made[name])["logits"]))
@@ -111,6 +113,7 @@ def test_the_objective_is_that_of_selected_and_of_other_rows(stepped, outputs_of
         outside = -(rows * log_p["weak"]).sum(1)[rest].mean()
         want = 0.45 * inside + 0.55 * outside
         assert metrics["loss"] == pytest.approx(want, rel=1e-5)
+        assert metrics["prior_distance"] == pytest.approx(away, rel=1e-4)
         assert metrics["selected"] == pytest.approx(chosen.sum() / REAL)
         p = np.exp(log_p["weak"]) * made["candidates"]
         table = p / p.sum(1, keepdims=True)
