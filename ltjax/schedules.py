@@ -246,7 +246,8 @@ def ramp_up(step: ArrayLike, *, steps: int, shape: str = "linear") -> jax.Array:
         ValueError: if the shape is unknown.
 
     Example:
-        >>> [round(float(ramp_up(5, steps=10, shape=s)), 6) for s in ("linear", "sigmoid")]
+        >>> half = [ramp_up(5, steps=10, shape=s) for s in ("linear", "sigmoid")]
+        >>> [round(float(value), 6) for value in half]
         [0.5, 0.286505]
 
     References:

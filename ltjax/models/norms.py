@@ -94,10 +94,10 @@ def make_norm(
     """Makes the normalization function of a compact Linen method.
 
     Args:
-        kind: "batch" (epsilon 1e-5, running averages r <- d r + (1 - d) batch), "group",
-            "layer" (each example over its channels, at each position), "frozen" (batch
-            normalization that uses its running averages in train mode too, for
-            fine-tuning), "none" (identity).
+        kind: "batch" (epsilon 1e-5, running averages r <- d r + (1 - d) batch),
+            "group", "layer" (each example over its channels, at each position),
+            "frozen" (batch normalization that uses its running averages in train mode
+            too, for fine-tuning), "none" (identity).
         train: whether "batch" takes the statistics of the batch, and updates its
             averages.
         mask: [B] bool, True = real; other rows do not count in the statistics of
