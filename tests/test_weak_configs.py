@@ -136,3 +136,19 @@ def test_partial_label_recipe_of_cifar():
     assert config.optimizer.options.weight_decay == 1e-3
     assert (config.batch_size, config.total) == (256, "800 epochs")
     assert config.method.options.warmup == "1 epochs"
+
+
+@pytest.mark.parametrize(
+    ("data", "epochs", "rates"),
+    [
+        ("cifar10", (100, 900), (0.1, 0.01, 0.6)),
+        ("cifar100", (20, 820), (0.05, 0.01, 0.5)),
+    ],
+)
+def test_solar_estimates_the_prior_first(data, epochs, rates):
+    (config,) = asked("partial_lt", f"data={data},method=solar")
+    options = config.method.options
+    assert (options.estimate, config.total) == tuple(f"{n} epochs" for n in epochs)
+    found = (options.estimate_rate, options.prior_rate, options.last_rate)
+    assert found == rates
+    assert asked("partial_lt", "method=solar")[0].method.options.estimate == "0 steps"
