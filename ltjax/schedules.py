@@ -163,6 +163,102 @@ def cosine(
     return factor
 
 
+def partial_cosine(
+    step: ArrayLike, *, total_steps: int, level: float | ArrayLike = 7.0
+) -> jax.Array:
+    r"""FixMatch's decay: the first sixteenths of a half cosine.
+
+    .. math:: f = \cos\Big(\frac{\ell \pi}{16} \frac{k}{K}\Big)
+
+    Args:
+        step: k, int scalar, 0-based.
+        total_steps: K.
+        level: :math:`\ell` in [0, 8], sixteenths that are run through: 7 ends at 0.195,
+            1 (CReST) is nearly constant.
+
+    Returns:
+        float32 scalar factor of the base learning rate.
+
+    Raises:
+        ValueError: if the level is out of range.
+
+    Example:
+        >>> f = lambda k: partial_cosine(k, total_steps=100)
+        >>> [round(0.03 * float(f(k)), 7) for k in (0, 50, 100)]
+        [0.03, 0.0231903, 0.0058527]
+
+    References:
+        Sohn et al., "FixMatch", NeurIPS 2020; Wei et al., "CReST", CVPR 2021, released
+        code.
+    """
+    check_range("partial_cosine", "level", level, low=0.0, high=8.0)
+    done = jnp.asarray(step, jnp.int32).astype(jnp.float32) / total_steps
+    return jnp.cos(jnp.asarray(level) * jnp.pi / 16 * jnp.clip(done, 0.0, 1.0))
+
+
+def linear_decay(
+    step: ArrayLike, *, total_steps: int, start_step: int = 0
+) -> jax.Array:
+    r"""Factor 1 until `start_step`, then straight down to 0 at the end.
+
+    Args:
+        step: int scalar, 0-based.
+        total_steps: T, where the factor would be 0: no step has it.
+        start_step: first step of the decay, the last one with factor 1.
+
+    Returns:
+        float32 scalar factor of the base learning rate.
+
+    Raises:
+        ValueError: if total_steps does not exceed start_step.
+
+    Example:
+        >>> f = lambda s: linear_decay(s, total_steps=6, start_step=2)
+        >>> [float(f(s)) for s in range(6)]
+        [1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+
+    References:
+        Han et al., "Co-teaching", NeurIPS 2018: by epoch, from the 80th of 200 on.
+    """
+    check_range(
+        "linear_decay", "total_steps", total_steps, low=start_step, open_low=True
+    )
+    done = jnp.asarray(step, jnp.int32) - start_step
+    done = done.astype(jnp.float32) / (total_steps - start_step)
+    return 1 - jnp.clip(done, 0.0, 1.0)
+
+
+def ramp_up(step: ArrayLike, *, steps: int, shape: str = "linear") -> jax.Array:
+    r"""Weight of an unlabelled loss, which rises to 1.
+
+    .. math:: \text{linear: } t, \qquad \text{sigmoid: } e^{-5 (1 - t)^2}, \qquad
+              t = \min(k / K, 1)
+
+    Args:
+        step: k, int scalar, 0-based.
+        steps: K; 0 for no ramp.
+        shape: "linear" or "sigmoid", which begins at 0.0067.
+
+    Returns:
+        float32 scalar in [0, 1].
+
+    Raises:
+        ValueError: if the shape is unknown.
+
+    Example:
+        >>> half = [ramp_up(5, steps=10, shape=s) for s in ("linear", "sigmoid")]
+        >>> [round(float(value), 6) for value in half]
+        [0.5, 0.286505]
+
+    References:
+        Berthelot et al., "MixMatch", NeurIPS 2019 (linear); Laine and Aila, "Temporal
+        Ensembling for Semi-Supervised Learning", ICLR 2017 (sigmoid).
+    """
+    check_choice("ramp_up", "shape", shape, ("linear", "sigmoid"))
+    done = jnp.clip(jnp.asarray(step) / max(steps, 1), 0.0, 1.0)
+    return done if shape == "linear" else jnp.exp(-5 * (1 - done) ** 2)
+
+
 def temperature_schedule(
     step: ArrayLike,
     *,

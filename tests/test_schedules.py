@@ -8,7 +8,10 @@ import pytest
 from ltjax.schedules import (
     constant,
     cosine,
+    linear_decay,
+    partial_cosine,
     phase,
+    ramp_up,
     target_decay,
     temperature_schedule,
     warmup_multistep,
@@ -227,3 +230,34 @@ def test_decay_of_a_momentum_network():
     decay = jax.vmap(lambda k: target_decay(k, total_steps=200, base=0.99))(steps)
     expected = [0.99, 0.991464466, 0.995, 0.998535534, 1.0, 1.0]
     np.testing.assert_allclose(decay, expected, rtol=1e-7)
+
+
+def test_partial_cosine_of_the_published_rates():
+    """0.03 cos(7 pi / 32) and 0.03 cos(7 pi / 16); CReST's level 1 ends at 0.029424."""
+    rates = [0.03 * float(partial_cosine(k, total_steps=200)) for k in (0, 100, 200)]
+    np.testing.assert_allclose(rates, [0.03, 0.0231903, 0.00585271], rtol=1e-6)
+    flat = 0.03 * float(partial_cosine(200, total_steps=200, level=1))
+    assert flat == pytest.approx(0.029424, abs=5e-7)
+    with pytest.raises(ValueError, match="partial_cosine: level is 9"):
+        partial_cosine(0, total_steps=2, level=9)
+
+
+def test_linear_decay_holds_and_then_falls():
+    """Co-teaching, 200 epochs, from the 80th on: (200 - e) / 120."""
+    found = [float(linear_decay(e, total_steps=200, start_step=80)) for e in (0, 80)]
+    assert found == [1.0, 1.0]
+    late = [float(linear_decay(e, total_steps=200, start_step=80)) for e in (110, 199)]
+    np.testing.assert_allclose(late, [0.75, 1 / 120], rtol=1e-5)
+    assert float(linear_decay(300, total_steps=200, start_step=80)) == 0
+    with pytest.raises(ValueError, match="linear_decay: total_steps is 3"):
+        linear_decay(0, total_steps=3, start_step=3)
+
+
+def test_ramps_of_unlabelled_weights():
+    """exp(-5 / 4) = 0.286505 half-way, exp(-5) at first, 1 in the end."""
+    found = [float(ramp_up(k, steps=8, shape="sigmoid")) for k in (0, 4, 8, 99)]
+    np.testing.assert_allclose(found, [np.exp(-5), 0.286505, 1, 1], rtol=2e-6)
+    assert [float(ramp_up(k, steps=8)) for k in (0, 2, 8, 9)] == [0, 0.25, 1, 1]
+    assert float(ramp_up(1, steps=0)) == 1
+    with pytest.raises(ValueError, match="shape is 'cubic'"):
+        ramp_up(1, steps=2, shape="cubic")

@@ -84,20 +84,26 @@ def num_groups(channels: int) -> int:
 
 
 def make_norm(
-    kind: str, *, train: bool, mask: jax.Array | None = None, dtype=None
+    kind: str,
+    *,
+    train: bool,
+    mask: jax.Array | None = None,
+    dtype=None,
+    decay: float = 0.9,
 ) -> Callable[..., jax.Array]:
     """Makes the normalization function of a compact Linen method.
 
     Args:
-        kind: "batch" (epsilon 1e-5, running averages r <- 0.9 r + 0.1 batch), "group",
-            "layer" (each example over its channels, at each position), "frozen" (batch
-            normalization that uses its running averages in train mode too, for
-            fine-tuning), "none" (identity).
+        kind: "batch" (epsilon 1e-5, running averages r <- d r + (1 - d) batch),
+            "group", "layer" (each example over its channels, at each position),
+            "frozen" (batch normalization that uses its running averages in train mode
+            too, for fine-tuning), "none" (identity).
         train: whether "batch" takes the statistics of the batch, and updates its
             averages.
         mask: [B] bool, True = real; other rows do not count in the statistics of
             "batch". If no row is real, all count (they are zeros).
         dtype: of the result; the statistics are taken in at least float32.
+        decay: d, of the running averages.
 
     Returns:
         `norm(x, name, **options)`, to be called inside a compact method: normalizes x
@@ -112,7 +118,7 @@ def make_norm(
     def batch_norm(x, name, **options):
         layer = nn.BatchNorm(
             use_running_average=not train or kind == "frozen",
-            momentum=0.9,
+            momentum=decay,
             epsilon=1e-5,
             dtype=dtype,
             name=name,

@@ -35,6 +35,7 @@ class WideBlock(nn.Module):
             of the network.
         norm: normalization.
         dtype: of the computation.
+        norm_decay: of its running statistics.
     """
 
     width: int
@@ -42,11 +43,18 @@ class WideBlock(nn.Module):
     first: bool
     norm: str
     dtype: str
+    norm_decay: float = 0.99
 
     @nn.compact
     def __call__(self, x, *, train: bool, mask=None):
         """[B, H, W, C] to [B, H / stride, W / stride, width]."""
-        norm = make_norm(self.norm, train=train, mask=mask, dtype=self.dtype)
+        norm = make_norm(
+            self.norm,
+            train=train,
+            mask=mask,
+            dtype=self.dtype,
+            decay=self.norm_decay,
+        )
         active = nn.leaky_relu(norm(x, "norm1"), _SLOPE)
         y = _conv(self.width, 3, self.stride, self.dtype, "conv1")(active)
         y = nn.leaky_relu(norm(y, "norm2"), _SLOPE)
@@ -66,6 +74,8 @@ class WideResNet(Normalized, nn.Module):
         widen: factor of the widths 16, 32, 64.
         norm: normalization.
         dtype: of the computation; parameters stay float32.
+        norm_decay: of the running statistics of batch normalization: 0.999 in the
+            released codes of FixMatch, ReMixMatch and ABC, 0.9 in that of DARP.
 
     References:
         Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016; LeakyReLU 0.1 and
@@ -76,6 +86,7 @@ class WideResNet(Normalized, nn.Module):
     widen: int = option(2, "factor of the widths 16, 32, 64", low=1)
     norm: str = option("batch", "normalization", choices=NORMS)
     dtype: str = option("float32", "of the computation", choices=DTYPES)
+    norm_decay: float = option(0.99, "of the running batch statistics", low=0, below=1)
 
     head_init = "uniform"
 
@@ -100,7 +111,13 @@ class WideResNet(Normalized, nn.Module):
             raise ValueError(
                 f"WideResNet: inputs have shape {inputs.shape}, expected [B, H, W, C]"
             )
-        norm = make_norm(self.norm, train=train, mask=mask, dtype=self.dtype)
+        norm = make_norm(
+            self.norm,
+            train=train,
+            mask=mask,
+            dtype=self.dtype,
+            decay=self.norm_decay,
+        )
         x = _conv(16, 3, 1, self.dtype, "stem")(inputs)
         for stage in range(3):
             for block in range((self.depth - 4) // 6):
@@ -109,6 +126,7 @@ class WideResNet(Normalized, nn.Module):
                     stride=2 if stage > 0 and block == 0 else 1,
                     first=stage == 0 and block == 0,
                     norm=self.norm,
+                    norm_decay=self.norm_decay,
                     dtype=self.dtype,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train, mask=mask)

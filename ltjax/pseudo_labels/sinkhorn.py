@@ -2,9 +2,11 @@ r"""SoLar's Sinkhorn: pseudo-labels whose class shares are those of a prior."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import (
+    check_choice,
     check_class_vector,
     check_floating,
     check_range,
@@ -13,7 +15,13 @@ from ltjax._checks import (
     shape_of,
 )
 from ltjax._numerics import at_least_float32
-from ltjax.pseudo_labels.transport import fit_classes, log_sum, own_rows, restrict
+from ltjax.pseudo_labels.transport import (
+    fit_classes,
+    log_sum,
+    own_rows,
+    restrict,
+    transport,
+)
 
 
 def sinkhorn(
@@ -21,6 +29,7 @@ def sinkhorn(
     prior: ArrayLike,
     *,
     power: float | ArrayLike = 3.0,
+    solver: str = "iterations",
     iterations: int | ArrayLike = 50,
     penalty: float | ArrayLike | None = None,
     where: ArrayLike | None = None,
@@ -44,7 +53,10 @@ def sinkhorn(
             times the candidate mask; rows need not sum to 1.
         prior: [K] >= 0, r; scaled to sum to 1.
         power: eta > 0; large values approach a hard assignment.
-        iterations: >= 1; may be traced.
+        solver: "iterations", as published, or "newton" for the limit: `transport` on
+            the host in float64, called from the compiled program. Shares are then met
+            to 1e-10 of a row, before the result is rounded to its dtype.
+        iterations: >= 1, of the published form; may be traced.
         penalty: optional lambda > 0, in rows of weight 1: soft shares, see `transport`.
         where: optional [n] bool; rows that are False (an unfilled queue) take no part
             and come back as 0.
@@ -75,6 +87,7 @@ def sinkhorn(
     num_rows, num_classes = shape_of(scores)
     check_class_vector(caller, "prior", prior, num_classes)
     check_range(caller, "power", power, low=0, open_low=True)
+    check_choice(caller, "solver", solver, ("iterations", "newton"))
     check_range(caller, "iterations", iterations, low=1)
     check_where(caller, where, (num_rows,))
     if penalty is not None:
@@ -87,6 +100,13 @@ def sinkhorn(
     log_scores = jnp.where(positive, jnp.log(jnp.where(positive, given, 1)), -jnp.inf)
     log_scores = jnp.asarray(power).astype(given.dtype) * log_scores
     mass = jnp.asarray(prior).astype(given.dtype)
+    if solver == "newton":
+        return jax.pure_callback(
+            _solve,
+            jax.ShapeDtypeStruct(given.shape, given.dtype),
+            *(log_scores, mass, kept, penalty),
+            vmap_method="sequential",
+        )
     problem = restrict(log_scores, mass, kept, jnp)
     logs = problem.log_rows
     log_mass = jnp.log(jnp.where(problem.open, problem.mass, 1))
@@ -100,3 +120,11 @@ def sinkhorn(
     nu, log_c = jax.lax.fori_loop(0, iterations, iteration, start)
     moved = jnp.exp(logs - nu[None] + log_c)
     return moved + own_rows(problem, log_scores, kept, jnp)
+
+
+def _solve(log_scores, mass, where, penalty) -> np.ndarray:
+    """`transport` of what a compiled program hands to the host."""
+    logs, mass, where = (np.asarray(x) for x in (log_scores, mass, where))
+    soft = None if penalty is None else float(penalty)
+    rows = transport(logs, mass, penalty=soft, where=where).rows
+    return rows.astype(logs.dtype)

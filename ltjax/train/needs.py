@@ -3,6 +3,7 @@
 from ltjax.options import nearest
 from ltjax.train.config import TrainConfig
 from ltjax.train.earlier import outputs_of
+from ltjax.train.sections import SECTIONS
 
 
 def combination_faults(c: TrainConfig) -> list[str]:
@@ -53,11 +54,24 @@ def combination_faults(c: TrainConfig) -> list[str]:
         faults.append("config.init_skip is set, but init_from is empty")
     return (
         faults
+        + _unread(c)
         + _head_needs(c)
         + _dense_needs(c)
         + _supervision_needs(c)
         + _column_needs(c)
     )
+
+
+def _unread(c: TrainConfig) -> list[str]:
+    """Losses and class weights that would be ignored without a word."""
+    method = c.method.facts
+    read = {"loss": method.reads_loss, "weights": method.reads_weights}
+    return [
+        f"config.{path}.name is {c.sections[path].name!r}, but method"
+        f" {c.method.name!r} does not read it, expected {SECTIONS[path].default!r}"
+        for path, reads in read.items()
+        if not reads and c.sections[path].name != SECTIONS[path].default
+    ]
 
 
 def _head_needs(c: TrainConfig) -> list[str]:

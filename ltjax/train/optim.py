@@ -56,9 +56,24 @@ class MultistepOptions(ScheduleOptions):
 
 @dataclasses.dataclass(frozen=True)
 class CosineOptions(ScheduleOptions):
-    """Of a cosine decay to zero."""
+    """Of a cosine decay."""
 
     per_epoch: bool = option(False, "whether the rate stays the same within an epoch")
+    final: float = option(0.0, "factor of the base rate at the end", low=0, high=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PartialCosineOptions(ScheduleOptions):
+    """Of FixMatch's cosine."""
+
+    level: float = option(7.0, "sixteenths of a half cosine: 1 in CReST", low=0, high=8)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearOptions(ScheduleOptions):
+    """Of a linear decay to zero."""
+
+    start: str = option("0 steps", "of the decay", duration=True)
 
 
 def _warmup(options: ScheduleOptions, setting) -> int:
@@ -74,10 +89,7 @@ def _warmup(options: ScheduleOptions, setting) -> int:
 
 
 def _constant(options: ScheduleOptions, setting) -> Callable[[Any], jax.Array]:
-    warmup = _warmup(options, setting)
-    if not warmup:
-        return schedules.constant
-    return lambda step: jnp.minimum((step + 1).astype(jnp.float32) / warmup, 1.0)
+    return _climbing(_warmup(options, setting), schedules.constant)
 
 
 def _multistep(options: MultistepOptions, setting) -> Callable[[Any], jax.Array]:
@@ -107,6 +119,42 @@ def _cosine(options: CosineOptions, setting) -> Callable[[Any], jax.Array]:
         total_steps=setting.total_steps,
         warmup_steps=warmup,
         steps_per_epoch=setting.steps_per_epoch if options.per_epoch else 1,
+        final=options.final,
+    )
+
+
+def _climbing(warmup: int, factor: Callable[[Any], jax.Array]):
+    """A schedule whose first steps are held down to the line 1/W, 2/W, ..., 1."""
+    if not warmup:
+        return factor
+    return lambda step: (
+        factor(step) * jnp.minimum((step + 1).astype(jnp.float32) / warmup, 1.0)
+    )
+
+
+def _partial_cosine(options: PartialCosineOptions, setting):
+    return _climbing(
+        _warmup(options, setting),
+        lambda step: schedules.partial_cosine(
+            step, total_steps=setting.total_steps, level=options.level
+        ),
+    )
+
+
+def _linear(options: LinearOptions, setting) -> Callable[[Any], jax.Array]:
+    start = setting.steps(options.start)
+    if start >= setting.total_steps:
+        raise ConfigError(
+            [
+                f"config.schedule.start is {options.start!r} = {start} steps, expected"
+                f" less than the run's {setting.total_steps}"
+            ]
+        )
+    return _climbing(
+        _warmup(options, setting),
+        lambda step: schedules.linear_decay(
+            step, total_steps=setting.total_steps, start_step=start
+        ),
     )
 
 
@@ -115,7 +163,13 @@ SCHEDULES: dict[str, Component] = {
     "warmup_multistep": Component(
         "warm-up, then steps down (Cao 2019)", MultistepOptions, _multistep
     ),
-    "cosine": Component("cosine decay to zero", CosineOptions, _cosine),
+    "cosine": Component("cosine decay", CosineOptions, _cosine),
+    "partial_cosine": Component(
+        "the first 7/16 of a cosine decay (FixMatch, Sohn 2020; CReST)",
+        PartialCosineOptions,
+        _partial_cosine,
+    ),
+    "linear": Component("linear decay to zero", LinearOptions, _linear),
 }
 
 # ------------------------------------------------------------------ what is trained

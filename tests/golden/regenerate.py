@@ -45,6 +45,8 @@ DATA = {
     "diffusion_digits": ["glyphs", "mnist", "scenes"],
     "selfsup_lt": ["mnist1d", "cifar10", "imagenet"],
 }
+# Families whose methods have recipes of their own on photographs.
+OF_PHOTOGRAPHS = ("noisy_lt", "partial_lt", "semi_lt")
 PROFILES = {"semi_lt": ["consistent", "reversed", "uniform"]}
 
 
@@ -88,6 +90,8 @@ def arguments(path: pathlib.Path, module) -> list[str]:
     for name, values in choices.items():
         for value in values if name in names else []:
             found.append(f"{name}={value}" + _first_stage(name, value, names))
+    if path.stem in OF_PHOTOGRAPHS:
+        found += [f"data=cifar10,method={method}" for method in METHODS[path.stem]]
     return found + (["smoke"] if "smoke" in names else [])
 
 

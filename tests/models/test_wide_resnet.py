@@ -40,6 +40,17 @@ def test_first_shortcut_takes_the_activated_input():
     np.testing.assert_allclose(outputs, [-0.1, -1.0], rtol=1e-6)
 
 
+def test_running_statistics_move_as_slowly_as_asked():
+    """Of constant channels c the running mean is (1 - d) c after a step."""
+    x = jnp.broadcast_to(jnp.arange(1.0, 5.0), (2, 4, 4, 4))
+    for decay in (0.9, 0.999):
+        block = WideBlock(4, 1, False, "batch", "float32", decay)
+        variables = block.init(jax.random.key(0), x, train=False)
+        moved = block.apply(variables, x, train=True, mutable=["batch_stats"])[1]
+        found = moved["batch_stats"]["norm1"]["mean"]
+        np.testing.assert_allclose(found, (1 - decay) * x[0, 0, 0], rtol=1e-4)
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="WideResNet: depth is 12, expected 6n"):
         WideResNet(depth=12)

@@ -34,6 +34,12 @@ def test_the_nearest_head_classes_pull_a_tail_class():
     share = np.array([50, 30]) / 80  # both are as near
     want = 0.7 * means[3] + 0.3 * share @ means[[0, 2]]
     np.testing.assert_allclose(by_distance.means[3], want)
+    distances = np.array([1, 3.16227766, 1])
+    scale = np.median(np.linalg.norm(means[:3, None] - means[3:], axis=2))
+    share = counts[:3] * np.exp(-((distances / scale) ** 2))
+    want = 0.7 * means[3] + 0.3 * share @ means[:3] / share.sum()
+    of_all = calibrate_tail(given, counts, nearest=3, confidence=0.7)
+    np.testing.assert_allclose(of_all.means[3], want, rtol=1e-8)
     usual = calibrate_tail(given, counts, nearest=2, weights="uniform")
     trust = 0.3 + 0.4 * 1.0  # (5 - 2) / (2 * 2 - 2) is cut to 1
     np.testing.assert_allclose(

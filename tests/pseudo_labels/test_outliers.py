@@ -94,6 +94,17 @@ def test_planted_outliers_are_dropped():
     assert not kept[::10].any() and kept.sum() == 90
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 20])
+def test_the_kept_set_is_never_empty(count):
+    """At least max(2, ceil(n / 2)) of a class, and no more at the largest share."""
+    points = np.random.default_rng(count).normal(size=(count, 2))
+    kept = inliers_by_class(points, np.zeros(count, int), 1, contamination=0.5)
+    least = max(2, -(-count // 2))
+    assert kept.sum() == (min(least, count) if count > 2 else count)
+    same = inliers_by_class(0 * points, np.zeros(count, int), 1, contamination=0.5)
+    assert same.all()  # equal scores are none below their median
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

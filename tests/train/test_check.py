@@ -164,6 +164,16 @@ SHARP = [
         "head.name is 'cosine', but gradient 'cc_sam' perturbs a linear classifier",
     ),
 ]
+UNREAD = [
+    (
+        {"method.name": "rolt", "loss.name": "la"},
+        "config.loss.name is 'la', but method 'rolt' does not read it, expected 'ce'",
+    ),
+    (
+        {"method.name": "rolt", "weights.name": "batch"},
+        "weights.name is 'batch', but method 'rolt' does not read it, expected 'none'",
+    ),
+]
 MIXED = [
     (
         {"loss.name": "cvs", "method.mixup": 1.0},
@@ -183,7 +193,11 @@ GRIDS = [
     ({"optimizer.momentum": (0.8, 0.9)}, "has 'optimizer.momentum', unknown"),
 ]
 ALL = [*NAMES, *VALUES, *FOREIGN, *TOGETHER, *HEADS, *SECOND_STAGES, *STATED, *SHARP]
-ALL += [*MIXED, *(({"replicas.grid": grid}, message) for grid, message in GRIDS)]
+ALL += [
+    *UNREAD,
+    *MIXED,
+    *(({"replicas.grid": grid}, message) for grid, message in GRIDS),
+]
 
 
 @pytest.mark.parametrize(("changes", "message"), ALL)

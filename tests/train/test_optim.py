@@ -42,6 +42,25 @@ def test_cosine_by_step_and_by_epoch():
     np.testing.assert_allclose(factor(jnp.asarray(steps)), held, atol=1e-6)
 
 
+def test_cosines_that_do_not_end_at_zero():
+    steps = np.arange(9)
+    factor = factor_of("cosine", total=8, final=0.001)
+    expected = 0.001 + 0.999 * (1 + np.cos(np.pi * steps / 8)) / 2
+    np.testing.assert_allclose(factor(jnp.asarray(steps)), expected, rtol=1e-5)
+    factor = factor_of("partial_cosine", total=8, warmup="2 steps")
+    expected = np.cos(7 * np.pi / 16 * steps / 8)
+    expected[0] /= 2
+    np.testing.assert_allclose(factor(jnp.asarray(steps)), expected, rtol=1e-5)
+
+
+def test_a_linear_decay_begins_where_it_is_told_to():
+    factor = factor_of("linear", total=12, epoch=2, start="4 epochs")
+    want = [1] * 9 + [0.75, 0.5, 0.25]
+    np.testing.assert_allclose(factor(jnp.arange(12)), want, rtol=1e-6)
+    with pytest.raises(ConfigError, match="'9 epochs' = 18 steps, expected less than"):
+        factor_of("linear", total=12, epoch=2, start="9 epochs")
+
+
 def test_steps_down_at_milestones():
     factor = factor_of(
         "warmup_multistep", total=600, milestones=(3, 5), factors=(0.1, 0.02)

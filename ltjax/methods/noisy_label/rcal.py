@@ -64,6 +64,11 @@ class RCALOptions:
     beta: float = option(
         0.1, "of the distance from the label-free features", low=0, sweep=True
     )
+    reg_on: str = option(
+        "mixed",
+        "what is held near its label-free features: mixtures, or images as they are",
+        choices=("mixed", "clean"),
+    )
     mixup: float = option(1.0, "alpha of Beta(alpha, alpha); 0 = off", low=0)
     virtual: str = option(
         "drawn",
@@ -101,6 +106,7 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
     network, rule = setting.networks["main"], setting.rule
     num_classes, dim = setting.num_classes, network.num_features
     labels, size = np.asarray(setting.labels), setting.num_examples
+    beside = options.mixup > 0 and options.reg_on == "clean"  # a pass of its own rows
 
     def init(key, params, model_state):
         return {
@@ -142,9 +148,12 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
         if options.mixup:
             mixed = mixup(mix_key, batch["inputs"], alpha=options.mixup)
             lam, partner = mixed.lam, mixed.partner
+            if beside:
+                more["clean"] = batch["inputs"]
+            else:
+                more["anchor"] = lam * anchor + (1 - lam) * anchor[partner]
             more |= {
                 "inputs": mixed.inputs,
-                "anchor": lam * anchor + (1 - lam) * anchor[partner],
                 "partner": batch["label"][partner],
                 "partner_row": partner,
                 "lam": jnp.broadcast_to(lam, (rows,)),
@@ -158,7 +167,13 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
         return kept, {**batch, **more}
 
     def loss(params, state, batch, *, key, program):
-        outputs, model_state = batch_pass(setting, params, state, batch, key=key)
+        rows, seen = len(batch["mask"]), batch
+        if beside:
+            inputs = jnp.concatenate([batch["inputs"], batch["clean"]])
+            seen = {"inputs": inputs, "mask": jnp.tile(batch["mask"], 2)}
+        outputs, model_state = batch_pass(setting, params, state, seen, key=key)
+        features = outputs["features"][-rows:]
+        outputs = {name: x[:rows] for name, x in outputs.items()}
         context = labelled.loss_context(
             setting, state, params, model_state, mask=batch["mask"]
         )
@@ -166,14 +181,13 @@ def rcal(options: RCALOptions, setting: Setting) -> Method:
             name: labelled.label_loss(setting, state, outputs, batch[name], context)
             for name in (("label", "partner") if options.mixup else ("label",))
         }
-        away = outputs["features"] - batch["anchor"]
-        losses["distance"] = jnp.sum(away**2, axis=1)
+        losses["distance"] = jnp.sum((features - batch["anchor"]) ** 2, axis=1)
         if options.virtual == "drawn":
-            seen, _ = network.classify(
+            drawn, _ = network.classify(
                 params, state.model_state, batch["virtual"], train=False
             )
             losses["virtual"] = nats.softmax_cross_entropy(
-                seen["logits"], batch["virtual_label"]
+                drawn["logits"], batch["virtual_label"]
             )
         elif options.virtual == "bound":
             kept = state.method_state

@@ -14,12 +14,13 @@ mixes its members. T is the table of PRODEN.
 
 References:
     Wang et al., "SoLar: Sinkhorn Label Refinery for Imbalanced Partial-Label Learning",
-    NeurIPS 2022. Its code first estimates r in a run of its own (20 or 100 epochs with
-    g = 0.1 or 0.05), and starts the network anew with that r and g = 0.01: give what a
-    first run found as `prior`. Weak and mixed views are passes of their own there. Here
-    Q comes from a pass on the weak views before the step, so that all passes of a sharp
-    gradient agree on it, and the three views pass together. A class without candidates
-    gets no share, where the code runs into NaN.
+    NeurIPS 2022. Its code first estimates r by a training with a larger g, and starts
+    the network anew with that r; with `estimate` this is the first part of the run,
+    through which the schedule of the learning rate goes on. Weak and mixed views are
+    passes of their own there. Here Q comes from a pass on the weak views before the
+    step, so that all passes of a sharp gradient agree on it, and the three views pass
+    together. A class without candidates gets no share, where the code runs into NaN.
+    The published iterations leave class shares open; `solver="newton"` meets them.
 """
 
 import dataclasses
@@ -43,8 +44,8 @@ from ltjax.methods.partial_label.tables import (
     by_view,
     confidence_metrics,
     row_needs,
-    true_prior,
 )
+from ltjax.methods.prior_distance import prior_distance
 from ltjax.options import Component, live, option
 from ltjax.pseudo_labels import (
     class_evidence,
@@ -78,11 +79,24 @@ class SoLarOptions:
         0.99, "tau, above which a row is always selected", low=0, high=1, sweep=True
     )
     power: float = option(3.0, "eta of the transport", above=0, sweep=True)
-    iterations: int = option(50, "of the transport", low=1)
+    solver: str = option(
+        "iterations",
+        "of the transport: as published, or the limit, on the host",
+        choices=("iterations", "newton"),
+    )
+    iterations: int = option(50, "of the published solver", low=1)
     queue: int = option(64, "batches kept for the transport", low=0)
     prior: tuple[float, ...] = option((), "r at first; () = uniform", low=0)
     prior_rate: float = option(
         0.01, "g, of an epoch's histogram in r", low=0, high=1, sweep=True
+    )
+    estimate: str = option(
+        "0 steps",
+        "a first training for r alone: 100 epochs on CIFAR-10, 20 on CIFAR-100",
+        duration=True,
+    )
+    estimate_rate: float = option(
+        0.1, "g of that training: 0.05 on CIFAR-100", low=0, high=1, sweep=True
     )
     prior_from: str = option(
         "training_set",
@@ -117,8 +131,8 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
     epoch, num_classes = setting.steps_per_epoch, setting.num_classes
     warmup, ramp = setting.steps(options.warmup), setting.steps(options.ramp)
     truth = setting.columns.get("truth")
-    target_prior = None if truth is None else true_prior(truth, num_classes)
     by_batches = options.prior_from == "batches"
+    first = setting.steps(options.estimate)  # step of the second training
     depth = 3 if options.mixup else 2  # views of a pass
 
     def init(key, params, model_state):
@@ -131,9 +145,13 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
         }
         return {**state, "evidence": state["prior"] * 0} if by_batches else state
 
+    def done(state):
+        """Steps of the training that this one belongs to."""
+        return jnp.where(state.step >= first, state.step - first, state.step)
+
     def risen(state):
         """How far share and rate have risen by this epoch, in [0, 1]."""
-        start = state.step // epoch * epoch
+        start = done(state) // epoch * epoch
         return jnp.clip(start / max(ramp, 1), 0.0, 1.0)
 
     def prepare(state, batch, *, key, program):
@@ -157,6 +175,7 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
             stacked,
             kept["prior"],
             power=now.power,
+            solver=options.solver,
             iterations=options.iterations,
             where=jnp.concatenate([full & jnp.any(kept["queue"] > 0, axis=1), mask]),
         )[-size:]
@@ -169,7 +188,7 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
             -losses.proden(logits, rows, where=mask), label, sizes, where=mask
         )
         sure = jnp.sum(rows * p, axis=-1) > now.confident
-        selected = (small | sure) & mask & (state.step >= warmup)
+        selected = (small | sure) & mask & (done(state) >= warmup)
         more = {
             "target": read_confidences(kept["confidence"], batch["index"], candidates),
             "refined": rows,
@@ -207,9 +226,7 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
         if "truth" in batch:
             right = selected & (jnp.argmax(rows, axis=-1) == batch["truth"])
             metrics["selected_right"] = (jnp.sum(right), jnp.sum(selected))
-        if target_prior is not None:
-            distance = jnp.linalg.norm(state.method_state["prior"] - target_prior)
-            metrics["prior_distance"] = (distance, 1.0)
+        metrics |= prior_distance(state.method_state["prior"], truth)
         aux = {
             "model_state": model_state,
             "outputs": {name: x[: len(mask)] for name, x in outputs.items()},
@@ -247,7 +264,10 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
         return new
 
     def moved_prior(state, evidence):
-        rate = live("method", options, state.hyper).prior_rate
+        now = live("method", options, state.hyper)
+        # What is counted before the second training belongs to the first one.
+        early = (state.step <= first) & (first > 0)
+        rate = jnp.where(early, now.estimate_rate, now.prior_rate)
         return update_prior(state.method_state["prior"], evidence, decay=1 - rate)
 
     def gather(state, batch):
@@ -263,7 +283,12 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
     def ends(step: int) -> bool:
         return step > 0 and step % epoch == 0
 
-    refresh = Refresh(ends, count, gather, on="device")
+    def forget(kept, gathered, *, step):
+        names = kept.keys() - {"prior"}
+        return {**kept, **{name: np.zeros_like(kept[name]) for name in names}}
+
+    counting = Refresh(ends, count, gather, on="device")
+    anew = Refresh(lambda step: step == first, forget)
     return Method(
         loss=loss,
         terms=terms,
@@ -271,7 +296,8 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
         init=init,
         prepare=prepare,
         update=update,
-        refreshes=() if by_batches else (refresh,),
+        redraws=(lambda step: step == first) if first else None,
+        refreshes=(*(() if by_batches else (counting,)), *((anew,) if first else ())),
         tables=("confidence",),
     )
 

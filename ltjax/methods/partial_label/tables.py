@@ -26,11 +26,10 @@ References:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ltjax import losses
 from ltjax.methods.affine_head import affine_needs, head_logits
@@ -43,6 +42,7 @@ from ltjax.methods.method import (
     evaluated,
     even_part,
 )
+from ltjax.methods.prior_distance import prior_distance
 from ltjax.options import Component, live, option
 from ltjax.pseudo_labels import (
     debias,
@@ -112,7 +112,6 @@ def table_method(options: TableOptions, setting: Setting, table: Table) -> Metho
     begin, views = setting.steps(options.warmup), table.views
     names = [*views, *map(mixed, views if options.mixup else ())]
     truth = setting.columns.get("truth")
-    prior = None if truth is None else true_prior(truth, setting.num_classes)
 
     def init(key, params, model_state):
         shape = (setting.table_size, setting.num_classes)
@@ -167,9 +166,9 @@ def table_method(options: TableOptions, setting: Setting, table: Table) -> Metho
             )
         features = by_view(outputs["features"], size)[:, : len(views)]
         metrics = confidence_metrics(target, batch)
-        if options.records and prior is not None:
+        if options.records:
             found = jax.nn.softmax(state.method_state["prior_logits"])
-            metrics["prior_distance"] = (jnp.linalg.norm(found - prior), 1.0)
+            metrics |= prior_distance(found, truth)
         aux = {
             "model_state": model_state,
             "outputs": {name: x[:size] for name, x in outputs.items()},
@@ -239,11 +238,6 @@ def mixed(name: str) -> str:
 def by_view(rows: jax.Array, size: int) -> jax.Array:
     """Views one after the other [V B, ...] -> [B, V, ...]."""
     return jnp.swapaxes(rows.reshape(-1, size, *rows.shape[1:]), 0, 1)
-
-
-def true_prior(labels: Any, num_classes: int) -> np.ndarray:
-    """Shares [K] of the classes among the true labels, for measurement only."""
-    return np.bincount(labels, minlength=num_classes) / np.float32(len(labels))
 
 
 def believed(rows, candidates) -> jax.Array:

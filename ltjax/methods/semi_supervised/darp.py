@@ -15,7 +15,8 @@ References:
     by default the problem is solved. Its table holds the guesses of the training passes
     (`predictions="seen"`); "fresh" predicts all of them by a pass of their own. Its
     estimate of the masses (`masses="shift"`) comes from a supervised training of its
-    own, here from the network as it is.
+    own, here from the network as it is. Two options are ours: `warm`, with which a few
+    passes go on where the last ones stopped, and the `penalty` of `transport`.
 """
 
 import dataclasses
@@ -45,6 +46,12 @@ class DARPOptions:
         choices=("newton", "coordinate"),
     )
     passes: int = option(10, "of the solver 'coordinate': 20 on CIFAR-100", low=1)
+    warm: bool = option(
+        False, "a refinement starts from the potentials of the one before"
+    )
+    penalty: float = option(
+        0.0, "lambda of soft masses, for estimates that may be wrong; 0 = exact", low=0
+    )
     keep_ratio: float = option(
         2.0, "delta: a class keeps up to this many times its mass of examples", above=0
     )
@@ -80,7 +87,7 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
 
     Returns:
         A `Treatment` with the tables "refined" and, for guesses that are "seen",
-        "latest", and the masses "mass".
+        "latest", and the masses "mass"; with `warm`, the "potentials" [K].
     """
     size, num_classes = setting.companions[STREAM].size, setting.num_classes
     start, every = setting.steps(options.start), max(setting.steps(options.every), 1)
@@ -93,6 +100,8 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
         uniform = jnp.full(shape, 1 / num_classes, jnp.float32)
         mass = jnp.asarray(counts * (size / counts.sum()), jnp.float32)
         kept = {"mass": mass, **{name: uniform for name in tables}}
+        if options.warm:
+            kept["potentials"] = jnp.zeros(num_classes)
         return {**kept, "confusion": jnp.eye(num_classes)} if shifted else kept
 
     def apply(state, guesses, batch, *, features):
@@ -134,10 +143,13 @@ def darp(options: DARPOptions, setting: Setting) -> Treatment:
             keep_ratio=options.keep_ratio,
             solver=options.solver,
             passes=options.passes,
+            penalty=options.penalty or None,
+            initial=kept.get("potentials"),
         )
         refined = np.array(kept["refined"])
         refined[:size] = plan.rows
-        return {**kept, "refined": refined, "mass": mass}
+        kept = {**kept, "refined": refined, "mass": mass}
+        return {**kept, "potentials": plan.potentials} if options.warm else kept
 
     def with_labels(state, batch):
         return {"guess": predicted(state, batch), "label": batch["label"]}

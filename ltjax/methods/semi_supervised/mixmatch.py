@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import losses as loss_functions
-from ltjax import pseudo_labels
+from ltjax import pseudo_labels, schedules
 from ltjax.methods import labelled
 from ltjax.methods.method import (
     Method,
@@ -50,6 +50,7 @@ class MixOptions:
         "row", "what draws a share of its own", choices=("row", "batch")
     )
     ramp: str = option("100%", "the unlabelled weight rises till then", duration=True)
+    rise: str = option("linear", "shape of the rise", choices=("linear", "sigmoid"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +139,9 @@ def mixmatch(options: MixMatchOptions, setting: Setting) -> Method:
 
 
 def ramp(options: MixOptions, setting: Setting, state) -> jax.Array:
-    """In [0, 1], rising linearly over `options.ramp`."""
-    length = max(setting.steps(options.ramp), 1)
-    return jnp.clip(state.step / length, 0.0, 1.0)
+    """In [0, 1], rising over `options.ramp`."""
+    length = setting.steps(options.ramp)
+    return schedules.ramp_up(state.step, steps=length, shape=options.rise)
 
 
 def mixed_agreement(stream, names, views, **options) -> jax.Array:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ltjax.losses import consistency
 from ltjax.methods.method import Setting
+from ltjax.methods.prior_distance import prior_distance
 from ltjax.options import ConfigError
 
 STREAM = "unlabelled"
@@ -186,22 +187,10 @@ def pseudo_label_metrics(setting: Setting, target, confident, stream) -> dict:
 
 
 def prior_metrics(setting: Setting, estimate: Any) -> dict[str, tuple]:
-    """Distance of an estimated class distribution of the stream from the true one.
-
-    Args:
-        setting: with the companion, whose column "truth" is read for this only.
-        estimate: [K] >= 0.
-
-    Returns:
-        "prior_distance": half the L1 distance, in [0, 1]; empty without true labels.
-    """
-    truth = setting.companions[STREAM].source.columns.get("truth")
-    if truth is None:
-        return {}
-    counts = np.bincount(truth, minlength=setting.num_classes)
-    real = jnp.asarray(counts / counts.sum(), jnp.float32)
-    shares = estimate / jnp.maximum(jnp.sum(estimate), jnp.finfo(jnp.float32).tiny)
-    return {"prior_distance": (0.5 * jnp.sum(jnp.abs(shares - real)), 1.0)}
+    """`prior_distance` of an estimate [K] from the classes of the whole stream."""
+    return prior_distance(
+        estimate, setting.companions[STREAM].source.columns.get("truth")
+    )
 
 
 def given_counts(counts: Sequence[float], setting: Setting) -> np.ndarray:

@@ -112,6 +112,47 @@ def test_a_step_adds_mixed_labels_virtual_features_and_the_distance(
     assert metrics["loss"][0] == pytest.approx(want, rel=1e-4)
 
 
+def test_before_the_first_step_clean_images_lie_where_they_did(smoked, noisy_batch):
+    """Without labels the features are the network's own: the distance of REG is 0."""
+    changes = (*CHANGES, "method.reg_on=clean", "method.virtual=off")
+    run, state = smoked("noisy_lt", "method=rcal,pretrain=false", *changes)
+    (refresh,) = run.method.refreshes
+    features = refresh.gather(state, noisy_batch)
+    anchor = state.method_state["anchor"].at[noisy_batch["index"]].set(features)
+    state = state.replace(method_state={**state.method_state, "anchor": anchor})
+
+    def go(state, batch):
+        key, program = jax.random.key(0), run.program(0)
+        _, made = run.method.prepare(state, batch, key=key, program=program)
+        losses, aux = run.method.loss(
+            state.params, state, made, key=key, program=program
+        )
+        return made, losses, aux["outputs"]["features"]
+
+    made, losses, seen = jax.device_get(jax.jit(go)(state, noisy_batch))
+    np.testing.assert_allclose(losses["distance"], 0, atol=1e-8)
+    # The labels' term is that of the mixtures all the same.
+    away = ((seen - made["anchor"]) ** 2).sum(1)
+    assert made["lam"][0] < 1 and away.max() > 1e-4
+    np.testing.assert_array_equal(made["anchor"], features)
+
+
+def test_without_its_parts_it_is_plain_training(smoked, noisy_batch):
+    """Neither distance nor mixtures nor virtual features: the step of `supervised`."""
+    off = ("method.beta=0", "method.mixup=0", "method.virtual=off")
+    after = []
+    for method, changes in (("rcal,pretrain=false", off), ("supervised", ())):
+        run, state = smoked("noisy_lt", f"method={method}", CHANGES[0], *changes)
+        new, metrics = jax.jit(run.step)(state, noisy_batch)
+        after.append((float(metrics["loss"][0]), jax.device_get(new.params)))
+    (loss, params), (plain, of_plain) = after
+    assert loss == pytest.approx(plain, rel=1e-6)
+    for ours, theirs in zip(
+        jax.tree.leaves(params), jax.tree.leaves(of_plain), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-7)
+
+
 def test_the_bound_takes_the_place_of_draws(fitted_with, noisy_batch):
     run, state, _ = fitted_with("method.virtual=bound")
     prepare = jax.jit(run.method.prepare, static_argnames="program")

@@ -95,8 +95,10 @@ def test_selected_rows_are_mixed_with_each_other(stepped):
 
 
 def test_the_objective_is_that_of_selected_and_of_other_rows(stepped, outputs_of):
-    run, _, states, told, prepared = stepped
+    run, prior, states, told, prepared = stepped
     table = np.zeros((B, K))
+    counts = np.bincount(run.sources["train"].columns["truth"], minlength=K)
+    away = np.abs(prior - counts / counts.sum()).sum() / 2
     for state, made, metrics in zip(states, prepared, told, strict=False):
         log_p = {
             name: np.log(softmax(outputs_of(run, state, made[name])["logits"]))
@@ -111,6 +113,7 @@ def test_the_objective_is_that_of_selected_and_of_other_rows(stepped, outputs_of
         outside = -(rows * log_p["weak"]).sum(1)[rest].mean()
         want = 0.45 * inside + 0.55 * outside
         assert metrics["loss"] == pytest.approx(want, rel=1e-5)
+        assert metrics["prior_distance"] == pytest.approx(away, rel=1e-4)
         assert metrics["selected"] == pytest.approx(chosen.sum() / REAL)
         p = np.exp(log_p["weak"]) * made["candidates"]
         table = p / p.sum(1, keepdims=True)
@@ -142,3 +145,54 @@ def test_by_default_it_counts_the_training_set_between_epochs(smoked):
     new = refresh.fn(state, rows)["prior"]
     want = np.full(K, 0.075) + 0.25 * np.eye(K)[[3, 3, 3, 1]].mean(0)
     np.testing.assert_allclose(new, want, rtol=1e-6)
+
+
+def test_a_first_training_leaves_only_its_prior(smoked):
+    """Of two epochs, with g = 0.2 till their end and 0.05 from then on."""
+    run, state = smoked(
+        *("partial_lt", "method=solar", "method.estimate=2 epochs"),
+        *("method.estimate_rate=0.2", "method.prior_rate=0.05"),
+    )
+    first = 2 * EPOCH
+    counting, anew = run.method.refreshes
+    assert [bool(run.method.redraws(s)) for s in (0, first - 1, first)] == [0, 0, 1]
+    assert [t for t in range(30) if anew.due(t)] == [first]
+    rows = jax.nn.one_hot(np.array([3, 3, 3, 1]), K)
+    counted = np.eye(K)[[3, 3, 3, 1]].mean(0)
+    for step, rate in ((EPOCH, 0.2), (first, 0.2), (first + EPOCH, 0.05)):
+        now = state.replace(step=state.step * 0 + step)
+        want = (1 - rate) * np.full(K, 0.1) + rate * counted
+        np.testing.assert_allclose(counting.fn(now, rows)["prior"], want, rtol=1e-6)
+    kept = jax.tree.map(lambda x: np.asarray(x) + 1, state.method_state)
+    kept["prior"] = counted
+    left = anew.fn(kept, None, step=first)
+    assert left.keys() == kept.keys()
+    np.testing.assert_array_equal(left.pop("prior"), counted)
+    assert not any(np.any(x) for x in left.values())
+
+
+def test_share_and_rate_rise_in_each_training_and_newton_meets_the_prior(
+    smoked, candidate_batch
+):
+    """Nothing is selected in the first steps of both; step 13 is the 4th of the 2nd."""
+    run, state = smoked(
+        *("partial_lt", "method=solar", "method.estimate=1 epochs", *CHANGES),
+        *("method.warmup=2 steps", "method.solver=newton"),
+    )
+    prior = np.full(K, 0.08)
+    prior[:2] = 0.18
+    kept = {**state.method_state, "prior": jax.numpy.asarray(prior, "float32")}
+    state = state.replace(method_state=kept)
+    batch = candidate_batch("weak", "strong")
+    prepare = jax.jit(run.method.prepare, static_argnames="program")
+    chosen = {}
+    for step in (1, 4, EPOCH, EPOCH + 1, EPOCH + 4):
+        now = state.replace(step=state.step * 0 + step)
+        key = jax.random.key(0)
+        _, made = prepare(now, batch, key=key, program=run.program(0))
+        chosen[step] = np.asarray(made["selected"])
+    assert [t for t in chosen if chosen[t].any()] == [4, EPOCH + 4]
+    np.testing.assert_array_equal(chosen[4], chosen[EPOCH + 4])
+    rows = np.asarray(made["refined"], np.float64)
+    np.testing.assert_allclose(rows.sum(axis=0), REAL * prior, atol=1e-5)
+    assert not rows[REAL:].any()

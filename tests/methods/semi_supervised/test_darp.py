@@ -76,6 +76,37 @@ def test_the_refined_table_has_the_masses_and_the_form_of_the_optimum(smoked):
     assert not np.array_equal(new["refined"][:size], kept["refined"][:size])
 
 
+def test_warm_refinements_go_on_where_the_last_one_stopped(smoked):
+    """Three passes and three more are six; a cold start repeats the first three."""
+    coordinate = (*CHANGES, "pseudo_labels.solver=coordinate")
+
+    def refined(passes, times, *changes):
+        passed = f"pseudo_labels.passes={passes}"
+        run, _ = smoked(*CONFIG, *coordinate, passed, *changes)
+        kept = tables_of(run, run.companions[0].size)
+        for _ in range(times):
+            kept = run.method.refreshes[0].fn(kept, None, step=2)
+        return kept["refined"]
+
+    twice = refined(3, 2, "pseudo_labels.warm=true")
+    np.testing.assert_allclose(twice, refined(6, 1), atol=1e-6)
+    assert np.abs(twice - refined(3, 2)).max() > 1e-3
+
+
+def test_soft_masses_are_met_by_halves(smoked):
+    """s_k = c_k exp(nu_k / lambda): between the guesses' sums and the masses."""
+    run, _ = smoked(
+        *(*CONFIG, *CHANGES, "pseudo_labels.keep_ratio=1e6"),
+        *("pseudo_labels.penalty=5.0", "pseudo_labels.warm=true"),
+    )
+    size = run.companions[0].size
+    new = run.method.refreshes[0].fn(tables_of(run, size), None, step=2)
+    sums = np.asarray(new["refined"][:size], np.float64).sum(0)
+    want = new["mass"] * np.exp(new["potentials"] / 5.0)
+    np.testing.assert_allclose(sums, want, rtol=1e-4)
+    assert np.abs(sums - new["mass"]).max() > 0.1
+
+
 def test_masses_are_estimated_or_given(smoked):
     given = tuple(range(1, K + 1))
     run, _ = smoked(
