@@ -55,6 +55,7 @@ def combination_faults(c: TrainConfig) -> list[str]:
         faults
         + _head_needs(c)
         + _dense_needs(c)
+        + _pixel_needs(c)
         + _supervision_needs(c)
         + _column_needs(c)
     )
@@ -85,6 +86,26 @@ def _dense_needs(c: TrainConfig) -> list[str]:
         f"config.model.name is {c.model.name!r}, but method {c.method.name!r} needs a"
         f" network that gives {wanted}"
     ]
+
+
+def _pixel_needs(c: TrainConfig) -> list[str]:
+    """What belongs to a pixel has to stay with it when the augmentation moves it."""
+    told, pixels = c.augment.facts, c.method.facts.pixel_columns
+    name, faults = f"config.augment.name is {c.augment.name!r}", []
+    for column in pixels if told.moves else ():
+        if column not in told.carries:
+            faults.append(
+                f"{name}, which moves pixels and leaves the column {column!r} of method"
+                f" {c.method.name!r} where it was, expected one that carries it"
+                " along or moves no pixels"
+            )
+    for column in told.carries:
+        if column not in pixels:
+            faults.append(
+                f"{name}, which moves the column {column!r} with the pixels, but method"
+                f" {c.method.name!r} reads no such column"
+            )
+    return faults
 
 
 def _supervision_needs(c: TrainConfig) -> list[str]:
