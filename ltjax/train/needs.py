@@ -20,6 +20,12 @@ def combination_faults(c: TrainConfig) -> list[str]:
             " some rows only it would be another loss; expected optimizer.accumulate ="
             " 1, gradient.scope = 'global' and no compaction"
         )
+    if method.mixes and method.reads_loss and loss.compares_rows:
+        faults.append(
+            f"loss {c.loss.name!r} compares the rows of a batch, each with its class,"
+            f" but method {c.method.name!r} as configured mixes examples of several,"
+            " expected no mixup"
+        )
     if accumulates and (rule.groups_rows or rule.compacts):
         faults.append(
             "config.optimizer.accumulate > 1 splits the batch by itself, expected"
