@@ -3,8 +3,8 @@ r"""Segmentation of procedural digit scenes, whose pixel counts are long-tailed.
     ltjax train --config configs/segmentation_scenes.py:method=la --workdir runs/scenes
 
 Arguments: method (a preset of the supervised losses, by pixel counts, or aucseg), imf
-(how much rarer the last digit is than the first), smoke. A small U-Net, judged by mean
-intersection over union, by class group.
+(how much rarer the last digit is than the first), smoke. A small U-Net on scenes at
+random sizes and places, judged by mean intersection over union, by class group.
 """
 
 from ltjax.methods import presets
@@ -17,6 +17,8 @@ def get_config(arg=""):
     config.data.name = "digit_scenes"
     config.data.rarity = args.imf
     config.model.name = "unet"
+    # Mirrored digits are no digits.
+    config.augment.choose("scale_crop", flip=False, mean=(0.5,), std=(0.5,))
     config.batch_size, config.total = 16, "1500 steps"
     config.optimizer.lr, config.schedule.name = 0.2, "cosine"
     config.many, config.few = 50_000, 10_000  # pixels

@@ -59,11 +59,15 @@ class PipelineFacts(NamedTuple):
         views: that it makes.
         hints: names of the per-example numbers that it understands.
         modalities: whether it takes inputs of several modalities.
+        moves: whether pixels may change their places.
+        carries: columns with an entry for every pixel that move along.
     """
 
     views: tuple[str, ...] = ("inputs",)
     hints: tuple[str, ...] = ()
     modalities: bool = False
+    moves: bool = True
+    carries: tuple[str, ...] = ()
 
 
 class PipelineSetting(NamedTuple):
@@ -258,16 +262,28 @@ def _imagenet(options: ImagenetOptions, setting: PipelineSetting) -> Pipeline:
     return on_inputs(one, lambda images: finish(center_crop(images, size=size)))
 
 
+_USUAL = PipelineFacts()
+
+
 def _pipeline(
-    about: str, options: type, make: Callable, modalities: bool = False
+    about: str,
+    options: type,
+    make: Callable,
+    told: PipelineFacts = _USUAL,
 ) -> Component:
-    told = PipelineFacts(modalities=modalities)
     return Component(about, options, make, facts=lambda options: told)
 
 
 PIPELINES: dict[str, Component] = {
-    "none": _pipeline("inputs as they are, pixels in [0, 1]", UnitOptions, _none, True),
-    "normalize": _pipeline("normalization only", NormalizeOptions, _normalize),
+    "none": _pipeline(
+        "inputs as they are, pixels in [0, 1]",
+        UnitOptions,
+        _none,
+        PipelineFacts(modalities=True, moves=False),
+    ),
+    "normalize": _pipeline(
+        "normalization only", NormalizeOptions, _normalize, PipelineFacts(moves=False)
+    ),
     "shift": _pipeline(
         "pad and crop: for digits, which a flip would make into others",
         ShiftOptions,
@@ -277,7 +293,7 @@ PIPELINES: dict[str, Component] = {
         "of several modalities: images padded and cropped, signals turned",
         ShiftEachOptions,
         _shift_each,
-        True,
+        PipelineFacts(modalities=True),
     ),
     "cifar": _pipeline("pad by 4, crop, flip (Cao 2019, code)", CifarOptions, _cifar),
     "cifar_cutout": _pipeline("and Cutout 16", CutoutOptions, _cifar),

@@ -73,6 +73,8 @@ class LossFacts(NamedTuple):
         init_bias: what a linear head's bias starts at.
         couples_batch: whether the value of a row depends on the other rows. Then
             accumulation, micro-batches and compaction would make another loss of it.
+        compares_rows: whether it is one of pairs of rows, so that every row has to be
+            of one class.
         affine: whether `Loss.affine` exists.
         remembers: whether it keeps something between steps.
         multi_label: whether its labels are several of an example, multi-hot [B, K].
@@ -82,6 +84,7 @@ class LossFacts(NamedTuple):
     heads: tuple[str, ...] = ("cosine", "etf")
     init_bias: str = "uniform"
     couples_batch: bool = False
+    compares_rows: bool = False
     affine: bool = False
     remembers: bool = False
     multi_label: bool = False

@@ -163,6 +163,7 @@ class MethodFacts(NamedTuple):
         companions: whether it needs an unlabelled stream.
         treats_guesses: whether the config's `pseudo_labels` treat what it guesses.
         columns: columns that it needs of the training source.
+        pixel_columns: those of them that have an entry for every pixel of the inputs.
         views: views that it needs of the augmentation.
         norm_sets: sets of batch normalization layers that its network has; with 2,
             `forward` takes `branch=1` for the second.
@@ -188,6 +189,7 @@ class MethodFacts(NamedTuple):
     companions: bool = False
     treats_guesses: bool = False
     columns: tuple[str, ...] = ()
+    pixel_columns: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     norm_sets: int = 1
     takes_features: bool = False

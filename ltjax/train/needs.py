@@ -21,6 +21,12 @@ def combination_faults(c: TrainConfig) -> list[str]:
             " some rows only it would be another loss; expected optimizer.accumulate ="
             " 1, gradient.scope = 'global' and no compaction"
         )
+    if method.mixes and method.reads_loss and loss.compares_rows:
+        faults.append(
+            f"loss {c.loss.name!r} compares the rows of a batch, each with its class,"
+            f" but method {c.method.name!r} as configured mixes examples of several,"
+            " expected no mixup"
+        )
     if accumulates and (rule.groups_rows or rule.compacts):
         faults.append(
             "config.optimizer.accumulate > 1 splits the batch by itself, expected"
@@ -57,6 +63,7 @@ def combination_faults(c: TrainConfig) -> list[str]:
         + _unread(c)
         + _head_needs(c)
         + _dense_needs(c)
+        + _pixel_needs(c)
         + _supervision_needs(c)
         + _column_needs(c)
     )
@@ -99,6 +106,26 @@ def _dense_needs(c: TrainConfig) -> list[str]:
         f"config.model.name is {c.model.name!r}, but method {c.method.name!r} needs a"
         f" network that gives {wanted}"
     ]
+
+
+def _pixel_needs(c: TrainConfig) -> list[str]:
+    """What belongs to a pixel has to stay with it when the augmentation moves it."""
+    told, pixels = c.augment.facts, c.method.facts.pixel_columns
+    name, faults = f"config.augment.name is {c.augment.name!r}", []
+    for column in pixels if told.moves else ():
+        if column not in told.carries:
+            faults.append(
+                f"{name}, which moves pixels and leaves the column {column!r} of method"
+                f" {c.method.name!r} where it was, expected one that carries it"
+                " along or moves no pixels"
+            )
+    for column in told.carries:
+        if column not in pixels:
+            faults.append(
+                f"{name}, which moves the column {column!r} with the pixels, but method"
+                f" {c.method.name!r} reads no such column"
+            )
+    return faults
 
 
 def _supervision_needs(c: TrainConfig) -> list[str]:

@@ -113,7 +113,11 @@ def test_replicas_on_eight_devices_give_the_numbers_of_one(names, assert_same):
     assert_same(jax.device_get(found), expected, rtol=2e-5, atol=2e-6)
 
 
-COUPLING = [name for name in LOSSES if name.startswith(("auc_", "partial_auc"))]
+COUPLING = [
+    name
+    for name, loss in LOSSES.items()
+    if getattr(loss.facts(loss.options()), "compares_rows", False)
+]
 PARTS = [
     {"optimizer.accumulate": 2},
     {"gradient.name": "sam", "gradient.scope": "shard"},
@@ -127,3 +131,15 @@ def test_parts_of_a_batch_are_refused(name, tiny):
     for part in PARTS:
         with pytest.raises(ConfigError, match=f"loss '{name}' couples the rows of the"):
             tiny({"loss.name": name, "model.norm": "none"} | part)
+
+
+@pytest.mark.parametrize("name", COUPLING)
+def test_rows_of_several_classes_are_refused(name, tiny):
+    with pytest.raises(ConfigError, match=f"loss '{name}' compares the rows of a"):
+        tiny({"loss.name": name, "method.mixup": 1.0})
+
+
+@pytest.mark.parametrize("method", ["rcal", "sel_cl_tune"])
+def test_rows_that_a_method_mixes_are_refused(method, tiny):
+    with pytest.raises(ConfigError, match=f"method '{method}' as configured mixes"):
+        tiny({"loss.name": "auc_square", "method.name": method})

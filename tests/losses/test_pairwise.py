@@ -206,7 +206,7 @@ def test_one_versus_rest(name, x64):
     assert not np.any(values(scores, np.full(ROWS, 3, np.int32)))
 
 
-@pytest.mark.parametrize("name", ["squared_hinge", "exp"])
+@pytest.mark.parametrize("name", ["squared_hinge", "exp", "logistic"])
 def test_float32_is_within_its_rounding(name):
     """Far from zero, too: scores of 20 +- 1 lose nothing but their own rounding."""
     scores, labels = batch(2)
@@ -235,17 +235,19 @@ def test_label_out_of_range_is_nan(name, x64):
     np.testing.assert_array_equal(np.isnan(values), (labels < 0) | (labels > 1))
 
 
-def test_second_derivatives(x64):
-    """Of the squared hinge, whose gradient goes through a sort; no pair on a kink."""
+@pytest.mark.parametrize("name", ["square", "squared_hinge"])
+def test_second_derivatives(name, x64):
+    """Of moments around their mean, and of what goes through a sort; off all kinks."""
+    loss = CASES[name][0]
     scores, labels = batch(6)
     direction = np.random.default_rng(1).normal(size=scores.shape)
 
     def mean(scores):
-        return jnp.mean(auc_hinge(scores, labels, margin=0.98, power=2))
+        return jnp.mean(loss(scores, labels, margin=0.98))
 
     product = jax.jit(lambda s, d: jax.jvp(jax.grad(mean), (s,), (d,))[1])
     ends = [
-        graded("squared_hinge", scores + sign * 1e-6 * direction, labels, 0.98)[1]
+        graded(name, scores + sign * 1e-6 * direction, labels, 0.98)[1]
         for sign in (1, -1)
     ]
     difference = (ends[0] - ends[1]) / 2e-6

@@ -88,6 +88,20 @@ def test_is_the_square_loss_of_the_pixels(x64):
     np.testing.assert_allclose(gradient[keep], slopes, rtol=1e-10, atol=1e-15)
 
 
+def test_second_derivatives(x64):
+    logits, labels = scene(4)
+    logits = np.where(np.isnan(logits), 0, logits)
+    direction = np.random.default_rng(5).normal(size=logits.shape)
+
+    def slope(z):
+        return program()(z, labels, labels != 255, 0.8)[1]
+
+    product = jax.jit(lambda z, d: jax.jvp(slope, (z,), (d,))[1])(logits, direction)
+    ends = [graded(logits + sign * 1e-6 * direction, labels)[1] for sign in (1, -1)]
+    difference = (ends[0] - ends[1]) / 2e-6
+    np.testing.assert_allclose(product, difference, rtol=1e-5, atol=1e-10)
+
+
 def test_pixels_may_move_between_images_and_chunks(x64):
     logits, labels = scene(2)
     (value, values), _ = graded(logits, labels)

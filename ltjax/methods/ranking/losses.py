@@ -142,6 +142,9 @@ _SCORES = {
 }
 
 
+PAIRS = LossFacts(couples_batch=True, compares_rows=True)
+
+
 def pairwise(surrogate, **fixed) -> Loss:
     """A loss over pairs of examples, one value per anchor."""
 
@@ -160,12 +163,11 @@ def pairwise(surrogate, **fixed) -> Loss:
 
 
 def _pairs(about: str, surrogate, options: type) -> Component:
-    facts = LossFacts(couples_batch=True)
     return Component(
         about,
         options,
         lambda options, setting: pairwise(surrogate),
-        facts=lambda options: facts,
+        facts=lambda options: PAIRS,
     )
 
 
@@ -207,9 +209,9 @@ def _partial(about: str, surrogate, options: type) -> Component:
         scores = _SCORES[options.scores](outputs["logits"])
         return one_vs_rest(binary, scores, labels, where=context.mask)
 
-    loss, facts = Loss(fn), LossFacts(couples_batch=True)
+    loss = Loss(fn)
     return Component(
-        about, options, lambda options, setting: loss, facts=lambda options: facts
+        about, options, lambda options, setting: loss, facts=lambda options: PAIRS
     )
 
 

@@ -131,5 +131,10 @@ AUCSEG = Component(
     AUCSegOptions,
     aucseg,
     pixelwise.pixel_needs,
-    lambda options: MethodFacts(dense=True, couples_batch=True, columns=("targets",)),
+    lambda options: MethodFacts(
+        dense=True,
+        couples_batch=True,
+        columns=("targets",),
+        pixel_columns=("targets",),
+    ),
 )

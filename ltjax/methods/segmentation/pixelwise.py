@@ -96,5 +96,7 @@ PIXELWISE = Component(
     NoOptions,
     pixelwise,
     pixel_needs,
-    lambda options: MethodFacts(dense=True, columns=("targets",)),
+    lambda options: MethodFacts(
+        dense=True, columns=("targets",), pixel_columns=("targets",)
+    ),
 )

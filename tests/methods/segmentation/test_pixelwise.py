@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ltjax.config_file import load_config
+from ltjax.data.pipelines import PIPELINES
 from ltjax.options import ConfigError
 from ltjax.train.build import build
 from ltjax.train.check import check
@@ -16,6 +17,8 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs"
 
 B, K = 8, 6
 CONFIG = ("segmentation_scenes", "method=ce")
+STILL = ("none", "normalize")
+MOVING = sorted(set(PIPELINES) - {*STILL, "scale_crop"})
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,7 @@ def test_a_step_minimizes_the_mean_of_the_images(smoked, batch, weights):
         ("loss.name=auc_square", "compares the rows of a batch"),
         ("model.name=conv2d", "feature for every pixel|dense"),
         ("model.name=vit", "feature for every pixel|dense"),
+        *((f"augment.name={name}", "leaves the column 'targets'") for name in MOVING),
     ],
 )
 def test_what_does_not_fit_pixels_is_refused(smoked, change, message):
@@ -86,3 +90,15 @@ def test_a_transformer_may_have_a_feature_for_every_pixel():
     inputs = jax.ShapeDtypeStruct((3, 32, 32, 1), jnp.float32)
     logits = jax.eval_shape(run.predict, state, inputs)["logits"]
     assert logits.shape == (3, 32, 32, K)
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_pipelines_that_move_nothing_are_fine(name):
+    file = CONFIGS / "segmentation_scenes.py"
+    check(load_config(["--config", f"{file}:smoke", f"--config.augment.name={name}"]))
+
+
+def test_an_image_without_classes_of_pixels_is_not_scaled():
+    file, name = CONFIGS / "mnist1d_lt.py", "--config.augment.name=scale_crop"
+    with pytest.raises(ConfigError, match="reads no such column"):
+        check(load_config(["--config", f"{file}:method=ce,smoke", name]))
