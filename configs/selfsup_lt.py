@@ -61,6 +61,8 @@ RECIPES = {
     },
 }
 LARS = ("byol", "moclr", "dnc")
+# Hidden layers of the regressors of divide and contrast, 4096 in the paper.
+REGRESSORS = {"imagenet": 4096, "cifar10": 512, "cifar100": 512}
 # What a run of less than an epoch has to reach.
 _SMOKE = {"boost_every": "2 steps", "harmony_every": "4 steps", "queue": 64}
 _SMALL = {"width": 128, "dim": 64}
@@ -139,17 +141,18 @@ _RWSAM = {
 }
 
 
-def _dnc(data: str, smoke: bool) -> tuple[dict, ...]:
+def _dnc(args, head) -> tuple[dict, ...]:
     """Divide and contrast: base, clusters, an expert for each, distillation.
 
     40, 40 and 20 percent of 200 epochs; an expert makes as many passes over its own
     cluster as the base over everything. ImageNet has the paper's 200, 600 and 200.
     """
-    experts = {"imagenet": 5}.get(data, 3) if not smoke else 2
+    data = args.data
+    experts = {"imagenet": 5}.get(data, 3) if not args.smoke else 2
     base, long, short = ("80 epochs", "80 epochs", "40 epochs")
     if data == "imagenet":
         base, long, short = ("200 epochs", "600 epochs", "200 epochs")
-    if smoke:
+    if args.smoke:
         base, long, short = ("4 steps",) * 3
     clusters = {"cluster": "stage:clusters#cluster"}
     names = [f"expert{k}" for k in range(1, experts + 1)]
@@ -164,7 +167,8 @@ def _dnc(data: str, smoke: bool) -> tuple[dict, ...]:
             "label": "dnc, clusters",
             "method": {"name": "clusters", "clusters": experts},
             "augment": {"name": "none"},
-            "total": "3 epochs" if smoke else "10 epochs",
+            "schedule": {"name": "constant"},  # nothing is trained
+            "total": "3 epochs" if args.smoke else "10 epochs",
         },
         *(
             {
@@ -184,8 +188,9 @@ def _dnc(data: str, smoke: bool) -> tuple[dict, ...]:
                 "name": "distilling",
                 "last_norm": True,
                 "experts": experts,
-                "regressor_width": 128,
-                **_SMALL,
+                "regressor_width": 128 if args.smoke else REGRESSORS.get(data, 128),
+                "width": head.width,
+                "dim": head.dim,
             },
             "init_from": "",
             "columns_from": {**clusters, **projections},
@@ -195,10 +200,10 @@ def _dnc(data: str, smoke: bool) -> tuple[dict, ...]:
     )
 
 
-def _pretraining(args) -> tuple[dict, ...]:
+def _pretraining(args, head) -> tuple[dict, ...]:
     """The stages without labels; the config itself is the first one."""
     if args.method == "dnc":
-        return _dnc(args.data, args.smoke)
+        return _dnc(args, head)
     if args.method.startswith("rwsam"):
         return {"name": "base", "label": f"{args.method}, base"}, _RWSAM
     return ({"name": "pretrain"},)
@@ -265,7 +270,11 @@ _IMAGENET_VIEWS = {
 
 
 def _probe(args, augment: dict) -> dict:
-    """A linear classifier on frozen features."""
+    """A linear classifier on frozen features (Jiang et al. 2021).
+
+    SGD without decay in batches of 128, of 512 on ImageNet; rate and length are ours.
+    """
+    size = 512 if args.data == "imagenet" else 128
     return {
         "name": "probe",
         "label": f"{args.method} + linear probe",
@@ -274,9 +283,10 @@ def _probe(args, augment: dict) -> dict:
         "head": {"name": "linear"},
         "augment": augment,
         "sampler": {"name": "class_balanced"},
-        "optimizer.train": "head",
-        "optimizer.lr": 0.5,
+        "optimizer": {"name": "sgd", "lr": 0.5, "weight_decay": 0.0, "train": "head"},
+        "schedule": {"name": "cosine"},
         "init_skip": ("head",),
+        "batch_size": 16 if args.smoke else size,
         "total": "4 steps" if args.smoke else "1000 steps",
     }
 
@@ -344,7 +354,7 @@ def get_config(arg=""):
             config.model.choose("resnet10", widths=(8, 8, 16, 16), dtype="float32")
             config.schedule.warmup = "0 epochs"
             augment["size"] = 64
-    stages = _pretraining(args)
+    stages = _pretraining(args, config.head)
     if args.then:
         stages += (_supervised(args),)
     elif args.probe:

@@ -3,12 +3,14 @@ r"""Log-sum-exp over the rows of a similarity matrix that is never stored.
 .. math:: L_i = \log \sum_j \exp(q_i \cdot k_j + b_j + \beta_i [g_i = g_j]),
           \qquad j: id_j \ne id_i
 
-A contrastive loss needs nothing else of its B x B similarities. The keys are visited a
+A contrastive loss needs little else of its B x B similarities. The keys are visited a
 block at a time, with a running maximum and a running sum; the backward pass computes
 the similarities again, block by block, from the saved L. Memory is rows x block in
 both, and one block that holds all keys is the dense computation.
 
-Two forms share the forward pass:
+Two forms share the forward pass, and each has one with the similarities to the own
+group beside it, the positives of a loss with labels (`cross_group_sums`,
+`self_group_sums`):
 
 - `cross_log_sum_exp` takes queries and keys apart (a queue, momentum keys);
 - `self_log_sum_exp` takes points that are their own keys. A point then gets its
@@ -35,7 +37,8 @@ class Side(NamedTuple):
     Attributes:
         bias: float, added to all similarities of a key; -inf leaves the key out.
         ids: int, a query and a key of equal id do not meet.
-        groups: int, a query and a key of equal group get the query's boost.
+        groups: int, a query and a key of equal group get the query's boost, and are
+            summed by the functions with groups.
         boost: float, see `groups`.
     """
 
@@ -43,6 +46,20 @@ class Side(NamedTuple):
     ids: Any = None
     groups: Any = None
     boost: Any = None
+
+
+class GroupSums(NamedTuple):
+    """What queries find among the keys that they meet, [A] each.
+
+    Attributes:
+        total: the log-sum-exp of the similarities; -inf for a query without keys.
+        near: the sum of the products with the keys of the own group, biases left out.
+        count: the number of these keys.
+    """
+
+    total: jax.Array
+    near: jax.Array
+    count: jax.Array
 
 
 def check_block(caller: str, block) -> None:
@@ -102,9 +119,44 @@ def cross_log_sum_exp(
     """
     if not keys.shape[0]:
         return jnp.full(queries.shape[:1], -jnp.inf, queries.dtype)
+    sides = _placed(queries, keys, rows, columns)
+    found: Any = _cross(*sides, block or len(keys), False)
+    return found[0]
+
+
+def cross_group_sums(
+    queries: jax.Array,
+    keys: jax.Array,
+    rows: Side,
+    columns: Side,
+    *,
+    block: int | None = None,
+) -> GroupSums:
+    """`cross_log_sum_exp`, and the sums over the keys of every query's own group.
+
+    Args:
+        queries: [A, D] float, the temperature folded in.
+        keys: [N, D] float.
+        rows: of the queries, with `groups`.
+        columns: of the keys, with `groups`.
+        block: keys at a time; None for all at once.
+
+    Returns:
+        `GroupSums`.
+    """
+    if not keys.shape[0]:
+        nothing = jnp.zeros(queries.shape[:1], queries.dtype)
+        return GroupSums(nothing - jnp.inf, nothing, nothing)
+    sides = _placed(queries, keys, rows, columns)
+    found: Any = _cross(*sides, block or len(keys), True)
+    return GroupSums(*found)
+
+
+def _placed(queries, keys, rows: Side, columns: Side):
+    """Queries by rows and keys everywhere, with what is known of them."""
     queries, rows = jax.tree.map(lambda x: by_rows(x, queries), (queries, rows))
     keys, columns = jax.tree.map(everywhere, (keys, columns))
-    return _cross(queries, keys, rows, columns, block or keys.shape[0])
+    return queries, keys, rows, columns
 
 
 def self_log_sum_exp(
@@ -124,7 +176,28 @@ def self_log_sum_exp(
     if not points.shape[0]:
         return jnp.zeros((0,), points.dtype)
     points, side = jax.tree.map(lambda x: by_rows(x, points), (points, side))
-    return _self(points, side, block or points.shape[0])
+    found: Any = _self(points, side, block or len(points), False)
+    return found[0]
+
+
+def self_group_sums(
+    points: jax.Array, side: Side, *, block: int | None = None
+) -> GroupSums:
+    """`self_log_sum_exp`, and the sums over the other points of every point's group.
+
+    Args:
+        points: [A, D] float, divided by the root of the temperature.
+        side: of the points, with `groups`.
+        block: points at a time; None for all at once.
+
+    Returns:
+        `GroupSums`.
+    """
+    if not points.shape[0]:
+        return GroupSums(*[jnp.zeros((0,), points.dtype)] * 3)
+    points, side = jax.tree.map(lambda x: by_rows(x, points), (points, side))
+    found: Any = _self(points, side, block or len(points), True)
+    return GroupSums(*found)
 
 
 def whole_blocks(arrays, block: int):
@@ -196,43 +269,59 @@ def _finite(x):
     return jnp.where(x > -jnp.inf, x, 0.0)
 
 
-def _log_sum_exp(queries, keys, rows: Side, columns: Side, block: int):
+def _of_group(values, rows: Side, columns: Side):
+    """[A, c] bool, the pairs of one group that meet, from their similarities."""
+    return (rows.groups[:, None] == columns.groups[None, :]) & (values > -jnp.inf)
+
+
+def _sums(queries, keys, rows: Side, columns: Side, block: int, grouped: bool):
+    """The log-sum-exp of every query, and with groups `near` and `count`."""
+
     def add(carry, part):
-        highest, total = carry
-        values = _similarities(_products(queries, part[0]), rows, part[1])
+        highest, total, *own = carry
+        product = _products(queries, part[0])
+        values = _similarities(product, rows, part[1])
         new = jnp.maximum(highest, jnp.max(values, axis=1))
         base = _finite(new)
         total = total * jnp.exp(highest - base)
         total += jnp.sum(jnp.exp(values - base[:, None]), axis=1)
-        return (new, total), None
+        if grouped:
+            same = _of_group(values, rows, part[1])
+            near = own[0] + jnp.sum(jnp.where(same, product, 0.0), axis=1)
+            own = near, own[1] + jnp.sum(same, axis=1, dtype=near.dtype)
+        return (new, total, *own), None
 
     # Made from both arguments, so that inside shard_map they vary as the sums will.
     zero = jnp.zeros_like(queries[:, 0]) + jnp.zeros_like(keys[0, 0])
+    start = (zero - jnp.inf, zero, *(zero, zero) * grouped)
     parts = _blocks(keys, columns, block)
-    (highest, total), _ = over_blocks(add, (zero - jnp.inf, zero), parts, block)
+    (highest, total, *own), _ = over_blocks(add, start, parts, block)
     empty = highest == -jnp.inf
-    return _finite(highest) + jnp.where(
-        empty, -jnp.inf, jnp.log(jnp.where(empty, 1.0, total))
-    )
+    logarithm = jnp.log(jnp.where(empty, 1.0, total))
+    return _finite(highest) + jnp.where(empty, -jnp.inf, logarithm), *own
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _cross(queries, keys, rows, columns, block):
-    return _cross_forward(queries, keys, rows, columns, block)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _cross(queries, keys, rows, columns, block, grouped):
+    return _cross_forward(queries, keys, rows, columns, block, grouped)[0]
 
 
-def _cross_forward(queries, keys, rows, columns, block):
-    value = _log_sum_exp(queries, keys, rows, columns, block)
-    return value, (queries, keys, rows, columns, value)
+def _cross_forward(queries, keys, rows, columns, block, grouped):
+    found = _sums(queries, keys, rows, columns, block, grouped)
+    return found, (queries, keys, rows, columns, found[0])
 
 
-def _cross_backward(block, kept, cotangent):
+def _cross_backward(block, grouped, kept, cotangents):
     queries, keys, rows, columns, value = kept
+    cotangent, *of_group = cotangents
     base = _finite(value)
 
     def add(total, part):
         values = _similarities(_products(queries, part[0]), rows, part[1])
         weights = cotangent[:, None] * jnp.exp(values - base[:, None])
+        if grouped:
+            same = _of_group(values, rows, part[1])
+            weights += jnp.where(same, of_group[0][:, None], 0.0)
         total += jnp.matmul(weights, part[0], precision=_HIGHEST)
         of_keys = jnp.matmul(weights.T, queries, precision=_HIGHEST, out_sharding=whole)
         return total, of_keys
@@ -249,35 +338,41 @@ def _cross_backward(block, kept, cotangent):
 _cross.defvjp(_cross_forward, _cross_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _self(points, side, block):
-    return _self_forward(points, side, block)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _self(points, side, block, grouped):
+    return _self_forward(points, side, block, grouped)[0]
 
 
-def _self_forward(points, side, block):
+def _self_forward(points, side, block, grouped):
     keys, columns = jax.tree.map(everywhere, (points, side))
-    value = _log_sum_exp(points, keys, side, columns, block)
-    return value, (points, side, value)
+    found = _sums(points, keys, side, columns, block, grouped)
+    return found, (points, side, found[0])
 
 
-def _self_backward(block, kept, cotangent):
-    r"""The gradient of point i, :math:`\sum_j (c_i P_{ij} + c_j P_{ji})\, p_j`."""
+def _self_backward(block, grouped, kept, cotangents):
+    r"""The gradient of point i, :math:`\sum_j (c_i P_{ij} + c_j P_{ji})\, p_j`.
+
+    With groups, the cotangents d of `near` are added to c P where j is of i's group.
+    """
     points, side, value = kept
-    base = _finite(value)
-    keys, columns, bases, given = jax.tree.map(
-        everywhere, (points, side, base, cotangent)
-    )
+    ours = (_finite(value), *cotangents[: 2 if grouped else 1])
+    keys, columns, theirs = jax.tree.map(everywhere, (points, side, ours))
 
     def add(total, part):
-        keys, columns, base_j, given_j = part
+        keys, columns, theirs = part
         product = _products(points, keys)
         there = _similarities(product, side, columns)
         back = _similarities(product, side, columns, transposed=True)
-        weights = cotangent[:, None] * jnp.exp(there - base[:, None])
-        weights += given_j[None, :] * jnp.exp(back - base_j[None, :])
+        base, given, *near = (x[:, None] for x in ours)
+        base_j, given_j, *near_j = (x[None, :] for x in theirs)
+        weights = given * jnp.exp(there - base)
+        weights += given_j * jnp.exp(back - base_j)
+        if grouped:
+            weights += jnp.where(_of_group(there, side, columns), near[0], 0.0)
+            weights += jnp.where(_of_group(back, side, columns), near_j[0], 0.0)
         return total + jnp.matmul(weights, keys, precision=_HIGHEST), None
 
-    parts = (*_blocks(keys, columns, block), *whole_blocks((bases, given), block))
+    parts = (*_blocks(keys, columns, block), whole_blocks(theirs, block))
     total, _ = over_blocks(add, jnp.zeros_like(points), parts, block)
     return total, None
 

@@ -12,7 +12,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ltjax._similarity_blocks import (
     Side,
     check_block,
+    cross_group_sums,
     cross_log_sum_exp,
+    self_group_sums,
     self_log_sum_exp,
 )
 
@@ -86,6 +88,49 @@ def test_points_that_are_their_own_keys(x64, block):
     np.testing.assert_allclose(gradient, (weights + weights.T) @ points, rtol=1e-12)
 
 
+@pytest.mark.parametrize("block", [None, 3])
+def test_sums_over_the_own_group(x64, block):
+    rng = np.random.default_rng(9)
+    queries, keys = rng.normal(size=(A, D)), rng.normal(size=(N, D))
+    rows, columns = sides(A, 1, boost=False), sides(N, 2, boost=False)
+    of_total, of_near = rng.normal(size=(2, A))
+
+    def own(rows, columns):
+        """[A, N]: the pairs of a group that are not one example; key 1 is left out."""
+        pairs = rows.groups[:, None] == columns.groups[None, :]
+        pairs &= rows.ids[:, None] != columns.ids[None, :]
+        return pairs & (columns.bias > -np.inf)[None, :]
+
+    @jax.jit
+    def both(queries, keys):
+        apart = lambda q, k: cross_group_sums(q, k, rows, columns, block=block)
+        alone = lambda q: self_group_sums(q, rows, block=block)
+        one, of_pair = jax.vjp(apart, queries, keys)
+        two, of_points = jax.vjp(alone, queries)
+        given = type(one)(*map(jnp.asarray, (of_total, of_near, np.zeros(A))))
+        return one, two, *of_pair(given), *of_points(given)
+
+    apart, alone, *gradients = both(queries, keys)
+    zero = rows._replace(boost=np.zeros(A))
+    for found, others, side in ((apart, keys, columns), (alone, queries, rows)):
+        same = own(rows, side)
+        expected, _ = by_definition(queries, others, zero, side)
+        np.testing.assert_allclose(found.total, expected, rtol=1e-13)
+        np.testing.assert_allclose(
+            found.near, (queries @ others.T * same).sum(1), rtol=1e-12, atol=1e-14
+        )
+        np.testing.assert_array_equal(found.count, same.sum(1))
+    weights = by_definition(queries, keys, zero, columns)[1] * of_total[:, None]
+    weights += own(rows, columns) * of_near[:, None]
+    np.testing.assert_allclose(gradients[0], weights @ keys, rtol=1e-12)
+    np.testing.assert_allclose(gradients[1], weights.T @ queries, rtol=1e-12)
+    weights = by_definition(queries, queries, zero, rows)[1] * of_total[:, None]
+    weights += own(rows, rows) * of_near[:, None]
+    np.testing.assert_allclose(
+        gradients[2], (weights + weights.T) @ queries, rtol=1e-12
+    )
+
+
 @pytest.mark.parametrize("block", [None, 2])
 def test_row_without_keys_is_minus_infinity_with_zero_gradient(block):
     side = Side(ids=jnp.array([0, 0, 0]))
@@ -143,8 +188,10 @@ SIZE, WIDTH, BLOCK = 256, 16, 32
 
 def risk(points, keys, block=BLOCK):
     ids = jnp.arange(SIZE) // 2
-    own = self_log_sum_exp(points, Side(ids=ids), block=block)
-    return jnp.sum(own**2), cross_log_sum_exp(keys, points, Side(), Side(), block=block)
+    side = Side(ids=ids, groups=ids % 5)
+    own = self_group_sums(points, side, block=block)
+    apart = cross_group_sums(keys, points, Side(groups=ids), side, block=block)
+    return jnp.sum(own.total**2 + own.near), apart.total + apart.near
 
 
 def total(points, keys, block=BLOCK):

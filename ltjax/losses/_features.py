@@ -1,4 +1,4 @@
-"""What the losses of features have in common: checks, unit rows, class sums."""
+"""What the losses of features have in common: checks and unit rows."""
 
 from typing import Any
 
@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_floating, check_integers, check_rank, shape_of
-from ltjax._numerics import class_rows, l2_normalize, mask_rows, mask_values
-from ltjax._similarity_blocks import everywhere
+from ltjax._numerics import l2_normalize, mask_rows
 
 
 def check_same_rows(caller: str, **features: ArrayLike) -> None:
@@ -65,22 +64,3 @@ def key_bias(where: ArrayLike | None, like: jax.Array) -> jax.Array | None:
     if where is None:
         return None
     return jnp.where(where, 0.0, -jnp.inf).astype(like.dtype)
-
-
-def same_class_sums(
-    units: jax.Array, labels: ArrayLike, where: ArrayLike | None
-) -> tuple[jax.Array, jax.Array]:
-    """For each row, the sum and the number of the rows of its label, itself included.
-
-    Any integers will do as labels: K is not known here, and no [B, B] matrix is made.
-    """
-    size = units.shape[0]
-    _, groups = jnp.unique(everywhere(labels), return_inverse=True, size=size)
-    ones = jnp.ones((size,), units.dtype)
-    ones = everywhere(mask_values(ones, where))
-    columns = jnp.concatenate([everywhere(units), ones[:, None]], axis=1)
-    sums = jax.ops.segment_sum(columns, groups, num_segments=size)
-    own = class_rows(sums, groups, like=columns)
-    if jax.typeof(own).sharding != jax.typeof(units).sharding:
-        own = jax.sharding.reshard(own, jax.typeof(units).sharding)
-    return own[:, :-1], own[:, -1]

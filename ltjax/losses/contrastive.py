@@ -27,7 +27,9 @@ from ltjax._numerics import mask_rows, mask_values
 from ltjax._similarity_blocks import (
     Side,
     check_block,
+    cross_group_sums,
     cross_log_sum_exp,
+    self_group_sums,
     self_log_sum_exp,
 )
 from ltjax.losses._features import (
@@ -36,7 +38,6 @@ from ltjax.losses._features import (
     check_same_rows,
     key_bias,
     per_view,
-    same_class_sums,
     unit_rows,
 )
 
@@ -243,25 +244,22 @@ def sup_con(
     units = units[:, None] if units.ndim == 2 else units
     views, dim = units.shape[1:]
     flat = units.reshape(size * views, dim)
-    labels = per_view(mask_rows(where, jnp.asarray(labels)), views)
+    groups = per_view(mask_rows(where, jnp.asarray(labels)), views)
     counted = per_view(where, views)
     scale = 1 / jnp.asarray(temperature).astype(units.dtype)
 
-    sums, counts = same_class_sums(flat, labels, counted)
-    near = jnp.sum(flat * (sums - flat), axis=1).reshape(size, views) * scale
-    positives = counts.reshape(size, views) - 1
-    bias = key_bias(counted, flat)
     rows = jnp.arange(size * views, dtype=jnp.int32)
+    side = Side(bias=key_bias(counted, flat), ids=rows, groups=groups)
     if anchors == "first":
-        near, positives = near[:, :1], positives[:, :1]
-        both = Side(ids=rows[::views]), Side(bias=bias, ids=rows)
-        total = cross_log_sum_exp(units[:, 0] * scale, flat, *both, block=block)
+        own = Side(ids=rows[::views], groups=groups[::views])
+        queries = units[:, 0] * scale
+        sums = cross_group_sums(queries, flat, own, side, block=block)
     else:
-        side = Side(bias=bias, ids=rows)
-        total = self_log_sum_exp(flat * jnp.sqrt(scale), side, block=block)
+        sums = self_group_sums(flat * jnp.sqrt(scale), side, block=block)
+    total, near, positives = (x.reshape(size, -1) for x in sums)
     # An anchor without any key has a total of -inf, which must not meet a gradient.
     found = positives > 0
-    total = jnp.where(found, total.reshape(near.shape), 0.0)
+    total = jnp.where(found, total, 0.0)
     losses = jnp.where(found, total - near / jnp.where(found, positives, 1), 0.0)
     if base_temperature is not None:
         losses *= jnp.asarray(temperature / base_temperature).astype(losses.dtype)

@@ -293,13 +293,23 @@ def test_blockwise_equals_dense(x64):
     assert not np.any(gradient[2:]) and np.all(np.any(gradient[:2], axis=2))
 
 
-def test_blocks_take_less_than_a_tenth_of_the_memory():
+def of_images(first, second, **how):
+    return nt_xent(first, second, **how)
+
+
+def of_classes(first, second, **how):
+    labels = jnp.arange(len(first)) % 100
+    return sup_con(jnp.stack([first, second], axis=1), labels, **how)
+
+
+@pytest.mark.parametrize("loss", [of_images, of_classes])
+def test_blocks_take_less_than_a_tenth_of_the_memory(loss):
     """At 8192 views, of what the compiler plans beside arguments and results."""
     views = jax.ShapeDtypeStruct((4096, 128), jnp.float32)
 
     def temporary(block):
         def total(first, second):
-            return jnp.sum(nt_xent(first, second, block=block))
+            return jnp.sum(loss(first, second, block=block))
 
         step = jax.jit(jax.value_and_grad(total, (0, 1))).lower(views, views).compile()
         return step.memory_analysis().temp_size_in_bytes
