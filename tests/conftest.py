@@ -12,11 +12,15 @@ import warnings
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # For the tests and the processes that they start. A program runs a few steps only, so
-# XLA shall compile it fast, not well. However small, a program is kept on disk for the
-# other worker, and for this one after its memory was bounded.
+# XLA shall compile it fast, not well. Its newer emitters set up an MLIR context for
+# each program, which is a third of the work on a small one. Under the older ones the
+# last bit may depend on which multiplications and additions are fused; AVX fuses none.
+# However small, a program is kept on disk for the other worker, and for this one after
+# its memory was bounded.
 SETTINGS = {
     "JAX_PLATFORMS": "cpu",
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX",
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "LTJAX_SMOKE": "1",

@@ -25,6 +25,7 @@ def tiny(bench, model="conv1d", shape=(40, 1), replicas=2):
     return bench.Case(model, shape, batch=16, replicas=replicas, steps=3)
 
 
+@pytest.mark.slow
 def test_both_loops_end_at_the_same_parameters(bench, tmp_path):
     case = tiny(bench)
     run = build(bench.config_of(case, str(tmp_path)))

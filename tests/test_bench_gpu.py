@@ -43,6 +43,7 @@ def run(bench, names, out):
     return {name: [r for r in of_jax if r["section"] == name] for name in names}
 
 
+@pytest.mark.slow
 def test_losses_are_measured(bench, tmp_path):
     found = run(bench, ("contrastive",), tmp_path)
     assert [r["subject"] for r in found["contrastive"]] == [

@@ -328,7 +328,10 @@ def test_linear_fit_without_information_is_the_prior():
     "mixture",
     [
         gaussian_line(2, gap=2.0, dim=8, imbalance_factor=100.0),
-        gaussian_cube(3, gap=3.0, dim=8, imbalance_factor=100.0),
+        pytest.param(
+            gaussian_cube(3, gap=3.0, dim=8, imbalance_factor=100.0),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["pair", "cube"],
 )

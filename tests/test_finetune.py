@@ -161,14 +161,20 @@ def changed(fitted, file):
 ROUTES = [
     ("resnet", "probe", {"params.backbone": False, "model_state": False}),
     ("resnet", "last:1", {"params.backbone.stage2_block1": True}),
+    ("vit", "lora:4", {}),
+]
+# The other network of each.
+LONG = [
     ("resnet", "lora:2", {}),
     ("vit", "last:1", {"params.backbone.block2": True, "params.backbone.norm": True}),
-    ("vit", "lora:4", {}),
     ("vit", "full:0.7", {"params.backbone": True}),
 ]
 
 
-@pytest.mark.parametrize(("kind", "route", "trains"), ROUTES)
+@pytest.mark.parametrize(
+    ("kind", "route", "trains"),
+    [*ROUTES, *(pytest.param(*row, marks=pytest.mark.slow) for row in LONG)],
+)
 def test_a_route_learns_and_touches_only_its_own(kind, route, trains, tune, published):
     fitted = tune(kind, route)
     same, moved = changed(fitted, published[kind])
@@ -224,6 +230,12 @@ def test_the_normalization_of_the_file_is_the_runs(tune, published):
 
 
 @pytest.fixture(scope="module")
+def adapted(tune):
+    """Low-rank updates and a cosine head."""
+    return tune("vit", "lora:2", head__name="cosine", epochs=4)
+
+
+@pytest.fixture(scope="module")
 def composed(tune):
     """Low-rank updates with logit adjustment, a cosine head, SAM, averages, seeds."""
     return tune(
@@ -255,8 +267,8 @@ def test_low_rank_updates_go_with_everything_else(composed, published):
     assert set(composed.run.groups)
 
 
-def test_an_export_is_a_plain_network(composed, digits, tmp_path):
-    predictor = ltjax.load(composed.workdir)
+def test_an_export_is_a_plain_network(adapted, digits, tmp_path):
+    predictor = ltjax.load(adapted.workdir)
     file, _ = export(predictor, tmp_path / "net.safetensors", format="safetensors")
     names = load_file(file)
     assert not any("lora" in name for name in names)
@@ -266,7 +278,7 @@ def test_an_export_is_a_plain_network(composed, digits, tmp_path):
     np.testing.assert_array_equal(stored, query)
     # The plain network: the same one without the adapter.
     plain = MODELS["vit"]
-    backbone = plain.make(plain.options(**model_options(composed)), {})
+    backbone = plain.make(plain.options(**model_options(adapted)), {})
     inputs = ((digits[1][0][:8] / 255.0 - 0.3) / 0.3).astype(np.float32)
     features = backbone.apply({"params": merged["backbone"]}, inputs, train=False)
     head = names["params/head/kernel"]
@@ -284,11 +296,11 @@ def model_options(fitted):
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
-def test_an_export_starts_another_run(composed, digits, tmp_path):
-    predictor = ltjax.load(composed.workdir)
+def test_an_export_starts_another_run(adapted, digits, tmp_path):
+    predictor = ltjax.load(adapted.workdir)
     file, _ = export(predictor, tmp_path / "net.safetensors", format="safetensors")
     train, test = digits
-    options = {f"model__{k}": v for k, v in model_options(composed).items()}
+    options = {f"model__{k}": v for k, v in model_options(adapted).items()}
     fitted = ltjax.fit(
         train, test, model="vit", pretrained=file, finetune="probe", epochs=1, **options
     )

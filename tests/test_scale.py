@@ -130,7 +130,10 @@ def test_the_formulas_by_hand(cost):
     assert cost.moved(alone)["all-gather"] == 2 * 128 * 32 * 4
 
 
-@pytest.mark.parametrize("name", ["a small ViT, fsdp 2", "SimCLR, 256 views"])
+@pytest.mark.parametrize(
+    "name",
+    ["a small ViT, fsdp 2", pytest.param("SimCLR, 256 views", marks=pytest.mark.slow)],
+)
 def test_the_model_is_near_the_compiled_program(name, tmp_path):
     compiled = importlib.import_module("experiments.scale.compiled")
     rows = list(compiled.compared(name, tmp_path))

@@ -27,8 +27,8 @@ ROWS = {
     ],
     "cc_sam": [{}],
 }
-# What a chunk can get wrong: none, a switch of programs, buckets of rows.
-QUICK = ("plain", "imbsam+late+eta+compaction", "sse_sam+eta+switch")
+# What a chunk can get wrong: a switch of programs, and buckets of rows.
+QUICK = ("plain", "imbsam+late+eta+compaction")
 
 
 def case(name, options):

@@ -30,8 +30,13 @@ ROWS = [
     )
     for method in presets.PRESETS
 ]
+# These keep no state of their own, and take steps in tests/methods/test_gradients.py.
+ALIKE = ("asam", "focal_sam", "imbsam")
 ROWS += [
-    ("ce" if gradient == "cc_sam" else "ldam_drw", gradient)
+    pytest.param(
+        ("ce" if gradient == "cc_sam" else "ldam_drw", gradient),
+        marks=pytest.mark.slow if gradient in ALIKE else (),
+    )
     for gradient in GRADIENTS
     if gradient != "plain"
 ]

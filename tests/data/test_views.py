@@ -38,7 +38,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+# One function and one kind of data each; the other pairs are slow.
+QUICK = ("consistency", "contrastive signals")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in CASES
+    ],
+)
 def test_views_depend_on_key_and_position_only(case):
     function, options, make = CASES[case]
     make_views = compiled(function, **options)

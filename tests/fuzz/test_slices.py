@@ -23,7 +23,7 @@ def thin(count):
     )
 
 
-SLOW = ("losses",)  # which compile the most
+SLOW = ("losses", "pseudo_labels")  # which compile the most
 
 
 @pytest.mark.parametrize(

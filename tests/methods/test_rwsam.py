@@ -36,7 +36,7 @@ def own(train, tiny, devices):
     """(run, first state, Result) with weights by the features of the start."""
     with devices(1):
         run = build(tiny(SHORT | ONCE))
-    start = run.init(0, run.info.replicas[0]["hyper"])
+    start = jax.jit(run.init)(0, run.info.replicas[0]["hyper"])
     return run, start, train(SHORT | ONCE)
 
 
@@ -61,6 +61,7 @@ def test_weights_follow_the_features_at_the_start_and_pads_are_even(own):
     assert run.method.tables == ("rule",)
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(own, train, assert_same):
     eight = train(SHORT | ONCE, count=8)
     table = eight.state.method_state["rule"]["weights"]
@@ -98,7 +99,9 @@ def test_they_are_looked_at_again_and_again(tiny, devices):
     assert [s for s in range(8) if refresh.due(s)] == [2, 4, 6]
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(
+    "adaptive", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_with_even_weights_it_is_sam_or_asam(train, adaptive, assert_same):
     even = train(
         SHORT
@@ -114,6 +117,7 @@ class Broken(Exception):
     """The process ends here."""
 
 
+@pytest.mark.slow
 def test_broken_off_between_two_looks_it_ends_at_the_same_bits(
     tiny, devices, tmp_path, assert_same
 ):
@@ -141,6 +145,7 @@ def test_broken_off_between_two_looks_it_ends_at_the_same_bits(
     assert np.ptp(table[:159]) > 0.1
 
 
+@pytest.mark.slow
 def test_moco_commits_keys_and_queue_once_beside_the_weights(
     smoked, pair_batch, assert_same
 ):

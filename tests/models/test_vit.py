@@ -1,5 +1,7 @@
 """Vision Transformers: published sizes, a forward pass in numpy, wrong shapes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,9 +81,10 @@ def test_forward_against_numpy(pool):
 def test_bfloat16_keeps_float32_parameters():
     model = build_model("vit", num_classes=3, depth=1, dtype="bfloat16")
     images = jnp.ones((2, 8, 8, 3))
-    params, state = model.init(jax.random.key(0), images)
+    params, state = jax.jit(model.init)(jax.random.key(0), images)
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    outputs, _ = model.forward(params, state, images, train=False)
+    forward = functools.partial(model.forward, train=False)
+    outputs, _ = jax.jit(forward)(params, state, images)
     assert outputs["logits"].dtype == jnp.float32
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ltjax.sharpness import ascend_on, imbsam, plain, sam, sharp_value_and_grad, sse_sam
 
@@ -11,6 +12,7 @@ def flops(fn, *arguments):
     return jax.jit(fn).lower(*arguments).compile().cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 def test_cost_in_floating_point_operations(problem, is_tail):
     # Wide enough that parameter-sized work does not count.
     given = problem("conv_gn", rows=64, side=12, width=16)

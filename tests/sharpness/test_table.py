@@ -183,7 +183,9 @@ def n_counts():
     return np.array([40, 25, 6, 2])
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv_bn"])
+@pytest.mark.parametrize(
+    "kind", ["mlp", pytest.param("conv_bn", marks=pytest.mark.slow)]
+)
 def test_every_row_of_the_table_over_three_momentum_steps(kind, problem, is_tail, x64):
     given = problem(kind, dtype=jnp.float64)
     explicit = Explicit(given, is_tail)

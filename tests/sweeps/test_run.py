@@ -185,35 +185,39 @@ def flat(tree, prefix=""):
 
 
 LONG = SHORT | {
-    "total": "400 steps",
+    "total": "160 steps",
     "log_every": "20 steps",
-    "eval_every": "400 steps",
+    "eval_every": "160 steps",
     "checkpoint_every": "20 steps",
 }
 
 
 @pytest.fixture
-def launch(tiny_config, tmp_path):
-    """`launch(workdir) -> Popen` of a sweep of 3 x 3 in three runs."""
-    root = tiny_config.parent.parent
+def nine(tiny_config):
+    """`nine(workdir) -> argv` of a sweep of 3 x 3 in three runs."""
+
+    def words(workdir):
+        config = f"{tiny_config}:{json.dumps(LONG)}"
+        found = ["sweep", "--no-tensorboard", "--config", config, "--replicas", "3"]
+        found += ["--grid", "loss.tau=0.5,1,1.5", "--grid", "seed=0,1,2"]
+        return [*found, "--workdir", str(workdir)]
+
+    return words
+
+
+@pytest.fixture
+def launch(tiny_config):
+    """`launch(argv) -> Popen` of ltjax."""
     started = []
 
-    def go(workdir):
-        command = [sys.executable, "-m", "ltjax", "sweep", "--no-tensorboard"]
-        command += ["--config", f"{tiny_config}:{json.dumps(LONG)}", "--replicas", "3"]
-        command += ["--grid", "loss.tau=0.5,1,1.5", "--grid", "seed=0,1,2"]
+    def go(words):
         process = subprocess.Popen(
-            [*command, "--workdir", str(workdir)],
+            [sys.executable, "-m", "ltjax", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd=root,
-            env=os.environ
-            | {
-                "JAX_NUM_CPU_DEVICES": "1",
-                "JAX_COMPILATION_CACHE_DIR": str(root / ".jax_cache"),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-            },
+            cwd=tiny_config.parent.parent,
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
         )
         started.append(process)
         return process
@@ -227,10 +231,10 @@ def launch(tiny_config, tmp_path):
 
 @pytest.mark.multihost
 def test_nine_points_killed_and_resumed_are_those_of_an_unkilled_sweep(
-    launch, tmp_path
+    launch, nine, ltjax, tmp_path
 ):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    first = launch(killed)
+    first = launch(nine(killed))
     middle = killed / "01_tau=1" / "checkpoints"
     deadline = time.monotonic() + PATIENCE
     while not (middle.is_dir() and any(p.name.isdecimal() for p in middle.iterdir())):
@@ -242,9 +246,8 @@ def test_nine_points_killed_and_resumed_are_those_of_an_unkilled_sweep(
     assert states[0] == "done" and "new" in states
 
     for workdir in (killed, whole):
-        process = launch(workdir)
-        text, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, text
+        code, _, error = ltjax(*nine(workdir))
+        assert code == 0, error
     assert unsealed((killed / "sweep.json").read_text()) == unsealed(
         (whole / "sweep.json").read_text()
     )

@@ -14,8 +14,10 @@ def failing_reads():
     Orbax drops its reads of the other arrays when one fails. They are collected here,
     and not in a test that has nothing to do with them.
     """
+    gc.freeze()  # nothing older has to be searched
     yield
     gc.collect()
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Checkpoints: what is kept, and what happens when a file of one is damaged."""
 
 import contextlib
+import itertools
 import json
 import logging
 import pathlib
@@ -150,8 +151,18 @@ def zero_block(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [lose, truncate, empty, flip])
-@pytest.mark.parametrize("kind", ESSENTIAL)
+# Every file and every damage once; the other pairs are slow.
+DAMAGES = [lose, truncate, empty, flip]
+ONCE = list(zip(ESSENTIAL, DAMAGES, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        pytest.param(*pair, marks=() if pair in ONCE else pytest.mark.slow)
+        for pair in itertools.product(ESSENTIAL, DAMAGES)
+    ],
+)
 def test_a_damaged_checkpoint_is_set_aside_for_the_previous_one(
     copied, caplog, kind, damage
 ):
@@ -167,7 +178,16 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_previous_one(
     assert folders(copied) == [10]
 
 
-@pytest.mark.parametrize("damage", [lose, truncate, empty, zero, flip, zero_block])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(lose, flip),
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in (truncate, empty, zero, zero_block)
+        ),
+    ],
+)
 def test_no_single_damaged_file_restores_wrong_values(
     saved, tmp_path, failing_reads, damage
 ):
@@ -205,7 +225,10 @@ def data_file(workdir, step=20):
     return max((p for p in folder.rglob("d/*")), key=lambda p: p.stat().st_size)
 
 
-@pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "where",
+    [0.1, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.5, 0.9))],
+)
 def test_a_flipped_bit_is_noticed_by_whoever_reads(copied, caplog, where):
     flip(data_file(copied), where=where)
     with caplog.at_level(logging.WARNING):
@@ -222,7 +245,16 @@ def test_a_flipped_bit_is_noticed_by_whoever_reads(copied, caplog, where):
     assert "its checksum is" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {}}', '{"files": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", '{"files": 3}'),
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in ("", "[]", '{"files": {}}')
+        ),
+    ],
+)
 def test_unreadable_checksums_are_damage(copied, content):
     (copied / "checkpoints" / "20" / "checksums.json").write_text(content)
     assert restore(copied).step == 10

@@ -104,11 +104,13 @@ def test_features_serve_every_way_to_run(crt, second, assert_same, changes):
     assert_same(second(CRT, changes).state, crt.state, rtol=1e-4, atol=2e-6)
 
 
-def test_features_on_several_devices(crt, second, assert_same):
-    shared = second(CRT, count=4)
-    assert_same(shared.state, crt.state, rtol=1e-4, atol=2e-6)
-    own = second(CRT, {"replicas.layout": "devices"}, count=2)
-    assert_same(own.state, crt.state, rtol=1e-4, atol=2e-6)
+@pytest.mark.parametrize(
+    ("layout", "count"),
+    [("auto", 4), pytest.param("devices", 2, marks=pytest.mark.slow)],
+)
+def test_features_on_several_devices(crt, second, assert_same, layout, count):
+    spread = second(CRT, {"replicas.layout": layout}, count=count)
+    assert_same(spread.state, crt.state, rtol=1e-4, atol=2e-6)
 
 
 def test_an_interrupted_second_stage_goes_on(

@@ -96,9 +96,9 @@ def test_outputs_that_a_run_does_not_have(finished):
     "transform, average, score",
     [
         ("none", "examples", "euclidean"),
-        ("l2n", "examples", "dot"),
+        pytest.param("l2n", "examples", "dot", marks=pytest.mark.slow),
         ("cl2n", "examples", "euclidean"),
-        ("cl2n", "classes", "dot"),
+        pytest.param("cl2n", "classes", "dot", marks=pytest.mark.slow),
     ],
 )
 def test_nearest_means(finished, known, transform, average, score):

@@ -110,6 +110,7 @@ def uninterrupted(tiny_config, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_asks_to_be_started_again(
     uninterrupted, launch, tmp_path, assert_same
 ):
@@ -195,6 +196,7 @@ def test_two_processes_train_as_one_and_stop_together(
     assert {line["step"] for line in records(workdir)} == set(range(1, 401))
 
 
+@pytest.mark.slow
 def test_where_one_process_is_killed_all_end_and_the_run_goes_on(
     launch_pair, train, tmp_path, assert_same
 ):
@@ -233,6 +235,7 @@ loop.run(run._replace(plan=plan), sys.argv[2], tensorboard=False)
 """
 
 
+@pytest.mark.slow
 def test_a_stuck_run_shows_its_stacks_and_ends(tiny_config, tmp_path):
     config = f"{tiny_config}:{json.dumps({'watchdog_minutes': 0.02})}"
     done = subprocess.run(

@@ -276,6 +276,7 @@ def test_parameters_start_from_another_run(plain, train, assert_same):
     assert_same(state.params, result.state.params)
 
 
+@pytest.mark.slow
 def test_low_rank_updates_go_on_at_the_same_bits(
     plain, train, tmp_path, sigterm_during, assert_same
 ):

@@ -55,7 +55,14 @@ def breaking_at(step: int):
     return edit
 
 
-@pytest.fixture(scope="module", params=SLICES)
+# The longest is slow as a whole: it compiles a program for each of its stages.
+EACH = [
+    pytest.param(name, marks=pytest.mark.slow if name == "reconboost" else ())
+    for name in SLICES
+]
+
+
+@pytest.fixture(scope="module", params=EACH)
 def finished(request, devices, tmp_path_factory):
     """(name, result, workdir) of an uninterrupted slice."""
     workdir = tmp_path_factory.mktemp(request.param)
@@ -98,15 +105,12 @@ def test_broken_off_it_ends_at_the_same_bits(finished, devices, tmp_path, assert
     assert_same(resumed.state, result.state)
 
 
-# Tables by row, and views of one batch, are what devices might tell apart.
+# Tables by row are what devices might tell apart.
 @pytest.mark.parametrize(
     "finished",
     [
-        *("proden", "simclr"),
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("auc_square", "ce", "darp", "reconboost")
-        ),
+        pytest.param(name, marks=() if name == "proden" else pytest.mark.slow)
+        for name in SLICES
     ],
     indirect=True,
 )

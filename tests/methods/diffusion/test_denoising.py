@@ -62,7 +62,9 @@ def test_a_step_learns_the_noise_of_the_real_rows(smoked, batch):
     np.testing.assert_allclose(total, want[:14][late].sum(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("part", ["control", "low_rank"])
+@pytest.mark.parametrize(
+    "part", [pytest.param("control", marks=pytest.mark.slow), "low_rank"]
+)
 def test_a_technique_is_tuned_through_its_own_weights(smoked, batch, part):
     run, state = smoked(*CONFIG, f"method.trains={part}")
     seen = prepared(run, state, batch)

@@ -19,10 +19,12 @@ def last_stage(data, *changes):
     return check_stages(config)[-1].config
 
 
-@pytest.fixture(scope="module", params=["glyphs", "scenes"])
+@pytest.fixture(
+    scope="module", params=["glyphs", pytest.param("scenes", marks=pytest.mark.slow)]
+)
 def built(request):
     run = build(last_stage(request.param))
-    state = run.init(0, run.info.replicas[0]["hyper"])
+    state = jax.jit(run.init)(0, run.info.replicas[0]["hyper"])
     arrays = run.feed.arrays
     names = ("inputs", "label") + (("targets",) if "targets" in arrays else ())
     batch = {name: jnp.asarray(arrays[name][:8]) for name in names}

@@ -33,6 +33,7 @@ def finished(devices, tmp_path_factory):
         return loop.run(made(), tmp_path_factory.mktemp("calm"), tensorboard=False)
 
 
+@pytest.mark.slow
 def test_broken_off_it_ends_at_the_same_bits(finished, devices, tmp_path, assert_same):
     assert finished.state.ema is not None  # averages are part of what comes back
     with devices(1):

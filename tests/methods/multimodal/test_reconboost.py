@@ -131,6 +131,7 @@ def test_what_does_not_fit_is_refused(smoked):
         smoked(*CONFIG, "loss.name=ldam")
 
 
+@pytest.mark.slow
 def test_other_gradients_keep_to_the_stage(smoked, digit_batch):
     moved = {}
     for change in ("accumulate=1", "accumulate=2", "sam"):

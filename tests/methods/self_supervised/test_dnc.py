@@ -128,6 +128,7 @@ def test_a_step_regresses_normalized_targets(distilled):
     assert run.predict(new, batch["view1"])["projection"].shape == (16, DIM)
 
 
+@pytest.mark.slow
 def test_eight_devices_take_the_step_of_one(distilled, assert_same):
     run, state, batch, metrics, new = distilled
     layout = Layout(make_mesh())

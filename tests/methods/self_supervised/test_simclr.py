@@ -51,6 +51,7 @@ def test_a_step_minimizes_nt_xent_of_the_real_rows(
     assert float(metrics["loss"][0]) == pytest.approx(want, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_padding_has_no_part_in_the_batch_statistics(smoked, batch):
     run, state = smoked(*CONFIG, "sampler.remainder=pad")
     real = batch["mask"][:, None, None]

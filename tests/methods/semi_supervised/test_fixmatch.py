@@ -102,7 +102,9 @@ def test_no_gradient_reaches_the_network_through_a_guess(smoked):
     assert not np.any(at_weak)
 
 
-@pytest.mark.parametrize("guess", ["separate", "joint"])
+@pytest.mark.parametrize(
+    "guess", ["separate", pytest.param("joint", marks=pytest.mark.slow)]
+)
 def test_padding_has_no_part_in_the_batch_statistics(smoked, guess):
     run, state = smoked(
         *CONFIG, *CHANGES, "sampler.remainder=pad", f"method.guess={guess}"

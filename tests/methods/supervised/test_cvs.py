@@ -129,6 +129,7 @@ def test_the_memory_is_part_of_the_state(finished):
     assert finished.traces["step"] == 1  # epochs and phases are traced, not compiled
 
 
+@pytest.mark.slow
 def test_it_survives_an_interruption(finished, train, tmp_path, assert_same):
     workdir = tmp_path / "run"
     stopped = RUN | {"checkpoint_every": "8 steps"}
