@@ -4,8 +4,9 @@ r"""CIFAR-10/100-LT, ResNet-32, the standard recipe of the field (Cao et al. 201
     ltjax train --config configs/cifar_lt.py:method=ldam_drw,imf=100 --workdir runs/c10
 
 Arguments: classes (10 or 100), method, gradient, imf, profile (exp or step), init_from
-(the workdir of a finished run; crt and lws need it), bound_from (the workdir of a
-tla_adrw run with config.bound, whose history chooses the second phase), smoke.
+(the workdir of a finished run, in place of the first stage of crt, lws and mislas; that
+of mislas has method.mixup=1), bound_from (the workdir of a tla_adrw run with
+config.bound, whose history chooses the second phase), smoke.
 
 SGD, momentum 0.9, no Nesterov, coupled weight decay 2e-4 on all parameters, batch 128,
 200 epochs; the rate climbs to 0.1 over 5 epochs (constant within each), then 0.001
@@ -69,7 +70,8 @@ def get_config(arg=""):
     config.eval_every = "10 epochs"
     config.checkpoint_every = "10 epochs"
     config.init_from = args.init_from
-    presets.apply_preset(config, args.method, late="160 epochs")
+    many = args.classes == 100
+    presets.apply_preset(config, args.method, late="160 epochs", many_classes=many)
     if args.method == "tla_adrw":
         published = _TLA_ADRW.get((args.classes, args.profile, int(args.imf)))
         if published:
@@ -97,7 +99,7 @@ def get_config(arg=""):
         config.batch_size = 16
         config.log_every = "2 steps"
         config.model.name = "resnet20"
-        presets.apply_preset(config, args.method, late="3 steps")
+        presets.apply_preset(config, args.method, late="3 steps", many_classes=many)
         config.schedule.warmup = "0 epochs"
         config.total = "6 steps"
         presets.apply_gradient(config, args.gradient, **changes)

@@ -3,8 +3,8 @@ r"""Noisy labels: some labels of a long-tailed training set are wrong.
     ltjax train --config configs/noisy_lt.py:method=coteaching,rate=0.4 --workdir runs/x
 
 Arguments: data (mnist1d, mnist, cifar10, cifar100), method (supervised, coteaching,
-cdr, har, rolt, rcal, sel_cl), drw (of rolt: re-weight late in training; HAR-DRW is
-method=har with loss=ce_drw), pretrain (of rcal: off leaves out its first stage, MoCo
+cdr, har, rolt, rcal, sel_cl, mislas), drw (of rolt: re-weight late in training; HAR-DRW
+is method=har with loss=ce_drw), pretrain (of rcal: off leaves out its first stage, MoCo
 without labels), tune (of sel_cl: off leaves out its second stage, Sel-CL+), loss (a
 preset of the supervised losses, for the methods that read it), noise (symmetric;
 imbalanced: by the frequency of the wrong class; asymmetric: the next class), rate
@@ -17,7 +17,7 @@ labels are told the true one. Evaluation is on clean labels.
 
 On MNIST-1D and MNIST all methods have the steps and the schedule of the family. On
 CIFAR, with ResNet-32, optimizer, rate and epochs are those of the method's paper, as
-`CIFAR` has them, and RoLT's for the others. Three things differ: Sel-CL's network is
+`CIFAR` has them; plain training has RoLT's. Three things differ: Sel-CL's network is
 ResNet-32 too, its schedule a cosine and its queue a whole number of batches; Adam's
 first moment keeps its 0.9 in Co-teaching; CDR is not stopped early. HAR's first
 training, which finds the errors, has the recipe of the second one in two thirds of its
@@ -37,6 +37,7 @@ _ROLT = {
 CIFAR = {
     "rolt": _ROLT,
     "supervised": _ROLT,
+    "mislas": {"schedule": {"name": "cosine"}, "total": "200 epochs"},
     "rcal": {
         "optimizer.lr": 0.02,
         "optimizer.weight_decay": 5e-4,
@@ -105,8 +106,17 @@ def get_config(arg=""):
     config = default_config()
     presets.apply_data(config, args.data, imbalance_factor=args.imf)
     config.labels.choose(f"{args.noise}_noise", rate=args.rate)
-    presets.apply_preset(config, args.loss, late="80%")
-    if args.method != "supervised":
+    if args.method == "mislas" and args.loss != "ce":
+        raise ConfigError(
+            [f"loss is {args.loss!r}, but method 'mislas' has its own, expected 'ce'"]
+        )
+    presets.apply_preset(
+        config,
+        "mislas" if args.method == "mislas" else args.loss,
+        late="80%",
+        many_classes=args.data == "cifar100",
+    )
+    if args.method not in ("supervised", "mislas"):
         config.method.choose(args.method)
         config.label = f"{args.method} + {config.label}"
     if "cifar" in args.data:

@@ -34,6 +34,7 @@ def test_the_unlabelled_part_is_as_imbalanced_as_the_labelled_one(arguments, fac
         ("semi_lt", "method=darp,base=darp", "base is 'darp', which makes no guesses"),
         ("semi_lt", "method=mixmatch,loss=la", "'la', but method 'mixmatch' does not"),
         ("semi_lt", "method=simpro,loss=ldam_drw", "'ldam', but method 'simpro' does"),
+        ("noisy_lt", "method=mislas,loss=la", "method 'mislas' has its own"),
         ("noisy_lt", "method=rolt,loss=ce_drw", "weights.name is 'class_balanced'"),
     ],
 )
@@ -117,6 +118,13 @@ def test_noisy_label_recipes_of_cifar(method):
         getattr(config.schedule.options, "milestones", ()),
     ) == NOISY[method]
     asked("noisy_lt", f"data=cifar10,method={method},smoke")
+
+
+def test_mislas_has_the_smoothing_of_its_data():
+    for data, head in (("cifar10", 0.3), ("cifar100", 0.4)):
+        first, second = asked("noisy_lt", f"data={data},method=mislas")
+        assert (first.total, first.label) == ("200 epochs", "CE")
+        assert second.loss.options.head == head and second.label == "MiSLAS"
 
 
 def test_moco_before_rcal_has_its_own_recipe():

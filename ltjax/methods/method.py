@@ -240,6 +240,9 @@ class Setting:
         input_shape: of one input as the network sees it; a dict by modality, if there
             are several.
         groups: "many", "medium", "few" -> bool [K], by the true counts; measures only.
+        learned_views: (**options) -> policies for strong views that learn beside the
+            network, as `ltjax.data.learned_views` has them; None for inputs that are no
+            normalized images.
     """
 
     class_counts: np.ndarray
@@ -262,6 +265,7 @@ class Setting:
     evaluate_ema: bool = False
     input_shape: Any = ()
     groups: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    learned_views: Callable[..., Any] | None = None
 
     @property
     def num_classes(self) -> int:

@@ -6,6 +6,7 @@ config file knows better.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ltjax.options import ConfigError, nearest
@@ -34,7 +35,9 @@ _POWER_DRW = {
 }
 
 
-def _decoupled(name: str, **second: Any) -> dict[str, Any]:
+def _decoupled(
+    name: str, *, first: Mapping[str, Any] = MappingProxyType({}), **second: Any
+) -> dict[str, Any]:
     """Two stages: plain training, then something of the head trained again.
 
     Kang et al. 2020: ten (LWS: five) epochs of class-balanced batches, cosine, no
@@ -48,7 +51,7 @@ def _decoupled(name: str, **second: Any) -> dict[str, Any]:
     }
     return {
         "label": "CE",
-        "stages": ({"name": "first"}, {"name": name, **second, **balanced}),
+        "stages": ({"name": "first", **first}, {"name": name, **second, **balanced}),
     }
 
 
@@ -118,6 +121,21 @@ PRESETS: dict[str, dict[str, Any]] = {
             "init_skip": ("class_scale",),
         },
     ),
+    # Zhong et al. 2021; the batch statistics of the second stage are its own.
+    "mislas": _decoupled(
+        "mislas",
+        first={"method": {"name": "supervised", "mixup": 1.0}},
+        label="MiSLAS",
+        total="10 epochs",
+        loss={"name": "label_aware_smoothing"},
+        **{
+            "head.class_scale": "ones",
+            "optimizer.train": "head,class_scale",
+            "optimizer.lr_factors": {"head": 0.5},
+            "optimizer.bn_mode": "update_stats",
+            "init_skip": ("class_scale",),
+        },
+    ),
     "etf_dr": {
         "label": "ETF+DR",
         "loss": {"name": "dot_regression", "class_balance": "batch"},
@@ -139,6 +157,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "label": "Random frame",
         "head": {"name": "etf", "frame": "random", "scale": FRAME_SCALE},
     },
+}
+
+# What a preset has on CIFAR-100, of the run or of its last stage.
+MANY_CLASSES: dict[str, dict[str, Any]] = {
+    "mislas": {
+        "loss": {"name": "label_aware_smoothing", "head": 0.4, "tail": 0.1},
+        "optimizer.lr_factors": {"head": 0.2},
+    }
 }
 
 # Of several labels per example; TKPR begins with a fifth of binary cross-entropy.
@@ -289,7 +315,9 @@ def apply_smoke(config: Any, *, steps: int = 6) -> None:
     config.replicas.seeds = (0,)
 
 
-def apply_preset(config: Any, name: str, *, late: str) -> None:
+def apply_preset(
+    config: Any, name: str, *, late: str, many_classes: bool = False
+) -> None:
     """Sets loss, class weights, sampler and label of a named method in `config`.
 
     A preset of two stages becomes `config.stages`; with `config.init_from`, a finished
@@ -299,6 +327,7 @@ def apply_preset(config: Any, name: str, *, late: str) -> None:
         config: from `ltjax.train.config.default_config`, changed in place.
         name: a key of `PRESETS`.
         late: duration after which deferred methods switch, such as "160 epochs".
+        many_classes: whether the values are those published for CIFAR-100.
 
     Raises:
         ConfigError: for an unknown name, with the nearest one.
@@ -306,6 +335,12 @@ def apply_preset(config: Any, name: str, *, late: str) -> None:
     if name not in PRESETS:
         raise ConfigError([f"method is {name!r}, unknown{nearest(name, PRESETS)}"])
     changes = PRESETS[name]
+    more = MANY_CLASSES.get(name, {}) if many_classes else {}
+    if "stages" in changes:
+        *earlier, last = changes["stages"]
+        changes = {**changes, "stages": (*earlier, {**last, **more})}
+    else:
+        changes = {**changes, **more}
     if "stages" in changes and config.init_from:
         last = changes["stages"][-1]
         changes = {key: value for key, value in last.items() if key != "name"}

@@ -1,5 +1,6 @@
 """The feeds of a run: training rows, their companions, and evaluation."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from ltjax.data import Source
 from ltjax.data import feed as feeds
 from ltjax.data.augment import Pipeline, PipelineSetting
 from ltjax.data.companions import Stream, accompanied
+from ltjax.data.learned_views import learned_views
 from ltjax.data.modalities import batch_of
 from ltjax.data.splits import Splits
 from ltjax.options import ConfigError
@@ -22,6 +24,18 @@ def make_pipeline(section: Any, source: Source) -> Pipeline:
         return section.make(PipelineSetting(source.mean, source.std))
     except ValueError as error:
         raise ConfigError([f"config.augment: {error}"]) from None
+
+
+def make_learned_views(section: Any, source: Source) -> Any:
+    """`learned_views` with the statistics that `make_pipeline` normalizes by, or None.
+
+    Inputs that are not normalized images have none.
+    """
+    mean = getattr(section.options, "mean", ()) or source.mean
+    std = getattr(section.options, "std", ()) or source.std
+    if mean is None or std is None:
+        return None
+    return functools.partial(learned_views, np.asarray(mean), np.asarray(std))
 
 
 def make_feed(config: TrainConfig, source: Source, pipeline: Pipeline) -> feeds.Feed:

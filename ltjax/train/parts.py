@@ -23,7 +23,7 @@ from ltjax.resampling import samplers
 from ltjax.resampling.combined import accompanied
 from ltjax.train import optim
 from ltjax.train.config import TrainConfig
-from ltjax.train.feeds import make_pipeline, sample_input
+from ltjax.train.feeds import make_learned_views, make_pipeline, sample_input
 from ltjax.train.state import TrainState, init_state
 
 
@@ -159,6 +159,7 @@ def _setting(config: TrainConfig, splits: Splits) -> Setting:
         padded=config.sampler.facts.padded,
         evaluate_ema=config.evaluate_ema,
         groups=shot_groups(train.true_counts, many=config.many, few=config.few),
+        learned_views=make_learned_views(config.augment, train),
     )
     return _timed(setting, config, max(len(train) // config.batch_size, 1))
 

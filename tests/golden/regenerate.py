@@ -30,7 +30,10 @@ METHODS = {
     ],
     "multilabel_scenes": ["sigmoids", "tkpr", "distribution_balanced"],
     "multimodal_digits": ["reconboost", "joint", "ogm", "late"],
-    "noisy_lt": ["supervised", "coteaching", "cdr", "har", "rolt", "rcal", "sel_cl"],
+    "noisy_lt": [
+        *("supervised", "coteaching", "cdr", "har", "rolt", "rcal", "sel_cl"),
+        "mislas",
+    ],
     "partial_lt": ["proden", "lw", "cavl", "corr", "solar"],
     "robust_auc": ["aucm", "drauc", "drauc_aware", "ce"],
     "segmentation_scenes": ["ce", "focal", "balanced_softmax", "la", "vs", "aucseg"],

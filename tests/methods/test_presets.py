@@ -48,6 +48,7 @@ def test_second_stages_take_the_cosine_of_their_first():
     assert config.schedule.to_dict() == {
         "name": "cosine",
         "per_epoch": True,
+        "final": 0.0,
         "warmup": "0 steps",
     }
     config = default_config()
@@ -59,6 +60,29 @@ def test_second_stages_take_the_cosine_of_their_first():
     assert second.optimizer.train == "class_scale"
     assert second.head.class_scale == "ones" and second.init_skip == ("class_scale",)
     assert (second.init_from, second.label) == ("stage:first", "LWS")
+
+
+@pytest.mark.parametrize(
+    ("many", "smoothing", "share"), [(False, (0.3, 0), 0.5), (True, (0.4, 0.1), 0.2)]
+)
+def test_mislas_mixes_and_then_smooths_with_shifted_statistics(many, smoothing, share):
+    config = default_config()
+    apply_preset(config, "mislas", late="80%", many_classes=many)
+    first, second = (stage.config for stage in check_stages(config))
+    assert first.method.options.mixup == 1.0 and first.loss.name == "ce"
+    assert second.method.options.mixup == 0.0
+    assert second.loss.name == "label_aware_smoothing"
+    assert (second.loss.options.head, second.loss.options.tail) == smoothing
+    optimizer = second.optimizer.options
+    assert optimizer.train == "head,class_scale" and optimizer.bn_mode == "update_stats"
+    assert dict(optimizer.lr_factors) == {"head": share}
+    assert second.head.options.class_scale == "ones"
+    assert second.sampler.name == "class_balanced" and second.total == "10 epochs"
+    # A finished run takes the place of the first stage.
+    config = default_config()
+    config.init_from = "runs/first"
+    apply_preset(config, "mislas", late="80%", many_classes=many)
+    assert not config.stages and config.loss.head == smoothing[0]
 
 
 def test_a_gradient_is_chosen_with_its_changes_and_named():

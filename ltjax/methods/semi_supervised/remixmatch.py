@@ -10,15 +10,21 @@ the other mixtures. :math:`L_a` compares the first strong view, unmixed, with q,
 (signals, which have no turns: reversed, negated, or both). t is the labelled
 distribution and m the mean guess of the last batches.
 
+With `strong="ctaugment"` the strong views are the weak one, changed by CTAugment: every
+labelled row is changed by a policy of its own and classified as the run predicts, and
+the probability of its label moves the rates of what was done to it.
+
 References:
     Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution Alignment
     and Augmentation Anchoring", ICLR 2020. Two strong views and a ramp over the whole
     run are those of the long-tailed studies (DARP, ABC); labelled rows stay weakly
-    augmented, as in DASO's code.
+    augmented, as in DASO's code. The released code has CTAugment (sec. 3.2.2); policies
+    are drawn on top of the weak view.
 """
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +51,7 @@ from ltjax.methods.semi_supervised.mixmatch import (
     ramp,
 )
 from ltjax.methods.semi_supervised.streams import STREAM, flat
-from ltjax.options import Component, live, option
+from ltjax.options import Component, ConfigError, live, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +63,16 @@ class ReMixMatchOptions(MixOptions):
         0.5, "last weight of the unmixed strong view", low=0, sweep=True
     )
     lambda_rotation: float = option(0.5, "weight of the turns", low=0, sweep=True)
+    strong: str = option(
+        "views",
+        "strong views: those of augment_unlabelled, or as many by a learned policy",
+        choices=("views", "ctaugment"),
+    )
+    depth: int = option(2, "operations of a policy of CTAugment", low=1)
+    rate_threshold: float = option(
+        0.8, "smallest rate of a strength, relative to the best one", low=0, high=1
+    )
+    rate_decay: float = option(0.99, "of the rates", low=0, high=1)
 
 
 def remixmatch(options: ReMixMatchOptions, setting: Setting) -> Method:
@@ -71,11 +87,16 @@ def remixmatch(options: ReMixMatchOptions, setting: Setting) -> Method:
     """
     treatment = setting.treatment
     aligned = align(AlignOptions(), setting)
+    policy = made_policy(options, setting)
 
     def init(key, params, model_state):
-        return {**aligned.init(), **treatment.init()}
+        rates = {"rates": policy.init()} if policy else {}
+        return {**aligned.init(), **treatment.init(), **rates}
 
     def prepare(state, batch, *, key, program):
+        if policy:
+            policy_key = jax.random.fold_in(key, 3)  # none of the three below
+            state, batch = strengthened(policy, setting, state, batch, key=policy_key)
         guess_key, mix_key, turn_key = jax.random.split(key, 3)
         now, stream = live("method", options, state.hyper), batch[STREAM]
         found, features = streams.guesses(setting, state, stream, key=guess_key)
@@ -156,12 +177,79 @@ def remixmatch(options: ReMixMatchOptions, setting: Setting) -> Method:
     )
 
 
+def made_policy(options: ReMixMatchOptions, setting: Setting):
+    """The functions of CTAugment, or None if the pipeline's own views are taken."""
+    if options.strong == "views":
+        return None
+    if setting.learned_views is None:
+        raise ConfigError(
+            [
+                "config.method.strong is 'ctaugment', which changes images, but the"
+                " data have no mean and std of pixels, expected 'views'"
+            ]
+        )
+    return setting.learned_views(
+        depth=options.depth,
+        threshold=options.rate_threshold,
+        decay=options.rate_decay,
+    )
+
+
+def strengthened(policy, setting: Setting, state, batch, *, key) -> tuple[Any, dict]:
+    """Strong views by the rates as they are, and the state with the rates moved.
+
+    Args:
+        policy: from `made_policy`.
+        setting: of the method.
+        state: train state, with "rates" in the method's.
+        batch: with a stream that has the view "weak" and strong ones.
+        key: of the policies.
+
+    Returns:
+        (state, batch).
+    """
+    rates, stream = state.method_state["rates"], batch[STREAM]
+    names, weak = streams.views_of(stream, "strong"), stream["weak"]
+    rows = len(batch["mask"])
+    images = jnp.concatenate([batch["inputs"], *[flat(weak)] * len(names)])
+    tested = jnp.arange(len(images)) < rows
+    images, policies = policy.vary(key, images, rates, tested)
+    policies = jax.tree.map(lambda x: x[:rows], policies)
+    strong = images[rows:].reshape(len(names), *weak.shape)
+    made = {name: strong[v] for v, name in enumerate(names)}
+    found = jax.nn.softmax(evaluated(setting, state, images[:rows])["logits"])
+    told = jnp.take_along_axis(found, batch["label"][:, None], axis=1)[:, 0]
+    rates = policy.update(rates, policies, told, where=batch["mask"])
+    state = state.replace(method_state={**state.method_state, "rates": rates})
+    return state, {**batch, STREAM: {**stream, **made}}
+
+
 def _needs(options: ReMixMatchOptions, config) -> list[str]:
     faults = streams.stream_needs(config)
+    if options.strong == "ctaugment":
+        faults += _policy_needs(config)
     if config.pseudo_labels.name == "align":
         faults.append(
             "config.pseudo_labels.name is 'align', but method 'remixmatch' aligns its"
             " guesses by itself, expected another treatment or 'none'"
+        )
+    return faults
+
+
+def _policy_needs(config) -> list[str]:
+    """Faults of a config whose views CTAugment cannot change."""
+    pair = config.augment.options, config.augment_unlabelled.options
+    given = [(getattr(o, "mean", None), getattr(o, "std", None)) for o in pair]
+    faults = []
+    if "signal" in [getattr(options, "recipe", "") for options in pair]:
+        faults.append(
+            "config.method.strong is 'ctaugment', which changes images, but the recipe"
+            " of the views is 'signal', expected method.strong = 'views'"
+        )
+    if given[0] != given[1] or given[0][0] is None:
+        faults.append(
+            "config.method.strong is 'ctaugment', which goes back to pixels: expected"
+            " augment and augment_unlabelled to normalize with the same mean and std"
         )
     return faults
 

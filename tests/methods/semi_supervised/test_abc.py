@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax.data.unlabelled import semi_supervised_counts
 from ltjax.methods.semi_supervised.abc import mask_rates
 from ltjax.options import ConfigError
 
@@ -27,6 +28,15 @@ def test_the_rates_are_those_of_the_paper():
     np.testing.assert_allclose(half, [0.55, 0.6, 1.0], rtol=1e-6)
     assert mask_rates([100, 50, 10], classes, classes, 0.0)[1].tolist() == [1, 1, 1]
     assert mask_rates([7, 7, 7], classes, classes, 1.0)[0].tolist() == [1, 1, 1]
+
+
+def test_the_balanced_loss_sees_few_rows():
+    """K N_K / N = 100 / 2478 of a batch that is drawn by frequency."""
+    counts = semi_supervised_counts(K, 1000, 100)
+    assert counts.sum() == 2478
+    rates, _ = mask_rates(counts, jnp.arange(K), jnp.arange(K), 0.0)
+    expected = counts @ np.asarray(rates, np.float64) / counts.sum()
+    assert expected == pytest.approx(0.040355, abs=5e-7)
 
 
 def test_a_step_minimizes_the_four_losses(made, stream_batch, outputs_of, log_softmax):

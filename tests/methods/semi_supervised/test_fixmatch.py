@@ -31,12 +31,12 @@ def batch_of(seed=0):
 
 @pytest.fixture(scope="module")
 def stepped(smoked):
-    """guess -> (run, state, metrics of a step), without batch normalization."""
+    """guess -> (run, state, compiled step), without batch normalization."""
 
     def go(guess):
         changes = (*CHANGES, "model.norm=none", f"method.guess={guess}")
         run, state = smoked(*CONFIG, *changes)
-        return run, state, jax.jit(run.step)(state, batch_of())[1]
+        return run, state, jax.jit(run.step)
 
     return {guess: go(guess) for guess in ("separate", "joint")}
 
@@ -53,8 +53,9 @@ def log_softmax(z):
 
 @pytest.mark.parametrize("guess", ["separate", "joint"])
 def test_a_step_minimizes_the_published_objective(stepped, guess):
-    run, state, metrics = stepped[guess]
+    run, state, step = stepped[guess]
     batch = batch_of()
+    metrics = step(state, batch)[1]
     stream = batch["unlabelled"]
     rows = log_softmax(logits_of(run, state, batch["inputs"]))
     labelled = -rows[np.arange(B), batch["label"]].mean()
@@ -78,6 +79,21 @@ def test_a_step_minimizes_the_published_objective(stepped, guess):
         for metric, of, among in (("precision", said, counts), ("recall", true, real)):
             got = tuple(map(int, metrics[f"pseudo_{metric}_{name}"]))
             assert got == ((right & of).sum(), (among & of).sum())
+
+
+@pytest.mark.parametrize("guess", ["separate", "joint"])
+def test_a_threshold_that_nothing_reaches_leaves_the_labels(stepped, guess):
+    """tau > 1: no loss and no gradient of the stream, as with lambda_u = 0."""
+    _, state, step = stepped[guess]
+    after = []
+    for name, value in (("threshold", 1.5), ("lambda_u", 0.0)):
+        value = jnp.asarray(value, jnp.float32)
+        hyper = {**state.hyper, f"method.{name}": value}
+        new, metrics = step(state.replace(hyper=hyper), batch_of())
+        after.append((new.params, metrics["loss"][0]))
+        assert (metrics["mask_rate"][0] == 0) == (name == "threshold")
+    for one, other in zip(*map(jax.tree.leaves, after), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
 
 
 def test_no_gradient_reaches_the_network_through_a_guess(smoked):

@@ -13,10 +13,10 @@ B, M, K = 16, 2, 10
 STEP = 2  # of 6: the weight has risen by a third
 
 
-def run_once(run, state, batch):
-    """(batch after prepare, losses, weights by part), at step `STEP`."""
-    state = state.replace(step=jnp.asarray(STEP, jnp.int32))
+def once_of(run):
+    """`once(state, batch, step=STEP, **hyper)`: (prepared batch, losses, weights)."""
 
+    @jax.jit
     def go(state, batch):
         key = jax.random.key(7)
         kept, batch = run.method.prepare(state, batch, key=key, program=run.program(0))
@@ -27,7 +27,14 @@ def run_once(run, state, batch):
         (term,) = run.method.terms(seen, batch, aux, program=run.program(0))
         return batch, losses, term.descent
 
-    return jax.device_get(jax.jit(go)(state, batch))
+    def once(state, batch, step=STEP, **hyper):
+        now = {f"method.{k}": jnp.asarray(v, jnp.float32) for k, v in hyper.items()}
+        state = state.replace(
+            step=jnp.asarray(step, jnp.int32), hyper={**state.hyper, **now}
+        )
+        return jax.device_get(go(state, batch))
+
+    return once
 
 
 def sharpen(p):
@@ -70,8 +77,8 @@ def test_mixmatch_minimizes_its_two_terms(
     smoked, stream_batch, outputs_of, log_softmax
 ):
     run, state = smoked("semi_lt", "method=mixmatch", "model.norm=none")
-    batch = stream_batch(views=("weak", "weak2"))
-    new, losses, weights = run_once(run, state, batch)
+    batch, once = stream_batch(views=("weak", "weak2")), once_of(run)
+    new, losses, weights = once(state, batch)
     stream, real = new["unlabelled"], np.ravel(batch["unlabelled"]["mask"])
     p = [
         softmax_of(log_softmax, outputs_of(run, state, stream[view]))
@@ -92,13 +99,23 @@ def test_mixmatch_minimizes_its_two_terms(
     np.testing.assert_allclose(weights["label"], 1 / B, rtol=1e-6)
     np.testing.assert_allclose(weights["unlabelled"], 75 * STEP / 6 / B, rtol=1e-6)
 
+    # Without sharpening (T = 1) and mixing (shares of Beta(0, 0) are 0 or 1): plain
+    # cross-entropy, and consistency of each view with the mean of both.
+    _, losses, _ = once(state, batch, temperature=1.0, alpha=1e-4)
+    z = log_softmax(outputs_of(run, state, batch["inputs"])["logits"])
+    want = -z[np.arange(B), np.asarray(batch["label"])]
+    np.testing.assert_allclose(losses["label"], want, rtol=1e-4)
+    away = ((p[0] - p[1]) ** 2).mean(1) / 4 * real
+    want = away.reshape(B, M).mean(1)
+    np.testing.assert_allclose(losses["unlabelled"], want, rtol=1e-3, atol=1e-7)
+
 
 def test_remixmatch_minimizes_its_four_terms(
     smoked, stream_batch, outputs_of, log_softmax
 ):
     run, state = smoked("semi_lt", "method=remixmatch", "model.norm=none")
-    batch = stream_batch()
-    new, losses, weights = run_once(run, state, batch)
+    batch, once = stream_batch(), once_of(run)
+    new, losses, weights = once(state, batch)
     stream, real = new["unlabelled"], np.ravel(batch["unlabelled"]["mask"])
     p = softmax_of(log_softmax, outputs_of(run, state, stream["weak"]))
     # The buffer of mean guesses starts uniform and is read before the batch enters.
@@ -129,6 +146,11 @@ def test_remixmatch_minimizes_its_four_terms(
         "rotation": 0.5,
     }.items():
         np.testing.assert_allclose(weights[name], weight / B, rtol=1e-6)
+    # In the first step r is 0: labels and turns alone.
+    _, _, weights = once(state, batch, step=0)
+    assert not weights["unlabelled"].any() and not weights["anchor"].any()
+    np.testing.assert_allclose(weights["label"], 1 / B, rtol=1e-6)
+    np.testing.assert_allclose(weights["rotation"], 0.5 / B, rtol=1e-6)
 
 
 def test_turns_are_quarters_of_images_and_reflections_of_signals():
