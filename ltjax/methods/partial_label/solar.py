@@ -45,7 +45,7 @@ from ltjax.methods.partial_label.tables import (
     row_needs,
     true_prior,
 )
-from ltjax.options import Component, live, option
+from ltjax.options import Component, ConfigError, live, option
 from ltjax.pseudo_labels import (
     class_evidence,
     disambiguate,
@@ -80,7 +80,7 @@ class SoLarOptions:
     power: float = option(3.0, "eta of the transport", above=0, sweep=True)
     iterations: int = option(50, "of the transport", low=1)
     queue: int = option(64, "batches kept for the transport", low=0)
-    prior: tuple[float, ...] = option((), "r at first; () = uniform", low=0)
+    prior: tuple[float, ...] = option((), "r at first; () = uniform", above=0)
     prior_rate: float = option(
         0.01, "g, of an epoch's histogram in r", low=0, high=1, sweep=True
     )
@@ -120,6 +120,13 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
     target_prior = None if truth is None else true_prior(truth, num_classes)
     by_batches = options.prior_from == "batches"
     depth = 3 if options.mixup else 2  # views of a pass
+    if options.prior and len(options.prior) != num_classes:
+        raise ConfigError(
+            [
+                f"config.method.prior is {options.prior}, expected {num_classes}"
+                " numbers, one for each class"
+            ]
+        )
 
     def init(key, params, model_state):
         given = np.asarray(options.prior or np.ones(num_classes), np.float32)
@@ -276,18 +283,11 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
     )
 
 
-def _needs(options: SoLarOptions, config) -> list[str]:
-    faults = row_needs(config)
-    if options.prior and not sum(options.prior):
-        faults.append("config.method.prior is 0 for all classes, expected shares")
-    return faults
-
-
 SOLAR = Component(
     "SoLar: labels by transport to an estimated prior (Wang 2022)",
     SoLarOptions,
     solar,
-    _needs,
+    lambda options, config: row_needs(config),
     lambda options: MethodFacts(
         head="linear",
         reads_labels=False,
