@@ -16,12 +16,8 @@ from ltjax.data.items import item_contents, pair_contents
 from ltjax.data.loading import make_source
 from ltjax.data.own import keep_in_memory
 from ltjax.data.readers import Contents, DataError, Sizing
-from ltjax.data.tables import (
-    Layout,
-    find_layout,
-    frame_columns,
-    table_contents,
-)
+from ltjax.data.table_files import frame_columns
+from ltjax.data.tables import Layout, find_layout, table_contents
 from ltjax.methods.presets import apply_changes
 from ltjax.models.table import model_name
 from ltjax.options import ConfigError, nearest

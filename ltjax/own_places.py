@@ -8,7 +8,7 @@ from ltjax.data.class_folders import label_tables
 from ltjax.data.components import DATA
 from ltjax.data.readers import MissingDataError, beside
 from ltjax.data.source import Source
-from ltjax.data.tables import TABLE_SUFFIXES
+from ltjax.data.table_files import TABLE_SUFFIXES
 from ltjax.options import Chosen, ConfigError, read
 
 KINDS = ("DIR", "FILE.csv", "FILE.parquet", "FILE.npz", "tfds:NAME")

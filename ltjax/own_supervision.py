@@ -9,7 +9,8 @@ from ltjax.data.components import stored_of
 from ltjax.data.own import located
 from ltjax.data.readers import MissingDataError
 from ltjax.data.source import Source
-from ltjax.data.tables import Columns, candidate_column, has_label_sets, read_columns
+from ltjax.data.table_files import read_columns
+from ltjax.data.tables import Columns, candidate_column, has_label_sets
 from ltjax.methods import presets
 from ltjax.methods.weak_presets import PARTIAL_LABEL, SEMI_SUPERVISED, WEAK, apply_weak
 from ltjax.options import ConfigError, nearest

@@ -19,6 +19,7 @@ from ltjax.data.loading import DATA_DIR_VARIABLE, make_source, resolve_data_dir
 from ltjax.data.readers import Contents, DataError, MissingDataError, Sizing
 from ltjax.data.records import open_records, stored_splits
 from ltjax.data.source import UNKNOWN, Source, known_labels
+from ltjax.data.table_files import read_columns
 from ltjax.options import Component, option
 
 _LOG = logging.getLogger(__name__)
@@ -281,7 +282,7 @@ def find_table(path: str, options: Any) -> Stored:
     files = {"train": located(path, options.data_dir)}
     if options.test:
         files["test"] = located(options.test, options.data_dir)
-    columns = tables.read_columns(files["train"])
+    columns = read_columns(files["train"])
     layout = tables.find_layout(
         str(files["train"]),
         columns,
@@ -295,7 +296,7 @@ def find_table(path: str, options: Any) -> Stored:
         file = files[split]
         return tables.table_contents(
             str(file),
-            columns if split == "train" else tables.read_columns(file),
+            columns if split == "train" else read_columns(file),
             layout,
             root=pathlib.Path(file).parent,
             sizing=Sizing(options.resize or None, options.crop or None),
