@@ -33,7 +33,7 @@ def reading_of(caller: str, columns: Columns, *, label: str, method: str) -> str
         "candidates": one label of a set is true; "multi_label": all are. "" for a label
         per example.
     """
-    if candidate_column(columns) and label in ("", candidate_column(columns)):
+    if candidate_column(columns):
         return "candidates"
     if not has_label_sets(caller, columns, label=label):
         return ""

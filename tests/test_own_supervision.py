@@ -82,7 +82,14 @@ def test_what_the_labels_ask_for(place):
     assert told(place, "sets").method.name == "multi_label"  # all names are true
     text = (place / "sets.csv").read_text().replace("label", "candidates", 1)
     (place / "named.csv").write_text(text)
-    assert told(place, "named").method.name == "proden"
+    config = told(place, "named")
+    assert config.method.name == "proden"
+    # Beside candidates, the label column that is named holds the clean labels.
+    config = told(place, "named", label="truth", method="cavl")
+    assert (
+        config.data.make("train").truth.tolist()
+        == Y[config.data.make("train").origin].tolist()
+    )
 
 
 def test_clean_labels_are_for_measurement_only(place):
