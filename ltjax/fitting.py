@@ -16,17 +16,13 @@ from ltjax.data.items import item_contents, pair_contents
 from ltjax.data.loading import make_source
 from ltjax.data.own import keep_in_memory
 from ltjax.data.readers import Contents, DataError, Sizing
-from ltjax.data.tables import (
-    Layout,
-    find_layout,
-    frame_columns,
-    has_label_sets,
-    table_contents,
-)
+from ltjax.data.table_files import frame_columns
+from ltjax.data.tables import Layout, find_layout, table_contents
 from ltjax.methods.presets import apply_changes
 from ltjax.models.table import model_name
 from ltjax.options import ConfigError, nearest
-from ltjax.own_data import AUTO, Sides, choose_sides, own_config
+from ltjax.own_data import Sides, choose_sides, own_config
+from ltjax.own_supervision import AUTO, reading_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,8 +93,8 @@ def fit(
             or dicts with an image and a label (torchvision, Hugging Face).
         test: of the same kind. Without it the test folder of a path is used, or a fifth
             of every class is split off.
-        method: a name of `ltjax list presets`; "auto" = la, or tkpr for several labels
-            per example.
+        method: a name of `ltjax list presets`, or of weak supervision, see
+            `ltjax.methods.weak_presets.WEAK`; "auto" = la, or what the labels ask for.
         model: a name of `ltjax list models`; "auto" = by the shape of the inputs. Or a
             network of your own: a Flax Linen or NNX module, an `ltjax.models.Model`, or
             a function or class that makes one, whose arguments are options, as in
@@ -134,7 +130,9 @@ def fit(
 
     sinks = make_writers(writers)
 
-    name, test_path, sides = _data(train, test, label=label, image_size=image_size)
+    name, test_path, sides = _data(
+        train, test, label=label, image_size=image_size, method=method
+    )
     config = own_config(
         name,
         test=test_path,
@@ -184,7 +182,7 @@ def _override(config: Any, overrides: Mapping[str, Any]) -> None:
 
 
 def _data(
-    train: Any, test: Any, *, label: str, image_size: int
+    train: Any, test: Any, *, label: str, image_size: int, method: str
 ) -> tuple[str, str, Sides | None]:
     """(what `own_config` calls the data, the path of the test data, sizes)."""
     if isinstance(train, (str, os.PathLike)):
@@ -194,14 +192,14 @@ def _data(
                 " of a kind"
             )
         return os.fspath(train), os.fspath(test) if test is not None else "", None
-    splits, sides = _contents(train, test, label, image_size)
+    splits, sides = _contents(train, test, label, image_size, method)
     digest = _digest(splits)
     keep_in_memory(digest, splits)
     return f"memory:{digest}", "", sides
 
 
 def _contents(
-    train: Any, test: Any, label: str, image_size: int
+    train: Any, test: Any, label: str, image_size: int, method: str
 ) -> tuple[dict[str, Contents], Sides | None]:
     """Split -> contents of data in memory."""
     if isinstance(train, np.ndarray) and np.ndim(test) == 1:
@@ -233,8 +231,14 @@ def _contents(
         if kind == "data frame":
             columns = frame_columns(data)
             if layout is None:
-                several = has_label_sets(caller, columns, label=label)
-                layout = find_layout(caller, columns, label=label, several=several)
+                reading = reading_of(caller, columns, label=label, method=method)
+                layout = find_layout(
+                    caller,
+                    columns,
+                    label=label,
+                    several=reading == "multi_label",
+                    candidates=reading == "candidates",
+                )
                 if layout.ignored:
                     _LOG.warning("%s", layout.note(caller))
             opened[split] = table_contents(caller, columns, layout)
@@ -294,7 +298,8 @@ def _digest(splits: Mapping[str, Contents]) -> str:
     parts = []
     for split, contents in splits.items():
         source: Source = make_source(
-            "fit", split, contents, contents.class_names, None, None
+            *("fit", split, contents, contents.class_names, None, None),
+            unlabelled=True,
         )
         parts.append(content_fingerprint(source))
     return "-".join(part[:8] for part in parts)

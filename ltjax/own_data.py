@@ -16,7 +16,6 @@ from ltjax.data.own import Stored
 from ltjax.data.readers import DataError, FileReader
 from ltjax.data.source import Source
 from ltjax.finetune import apply_finetune, choose_published, described, rounded
-from ltjax.methods import presets
 from ltjax.models.published import Published
 from ltjax.options import ConfigError, nearest
 from ltjax.own_places import (
@@ -25,14 +24,19 @@ from ltjax.own_places import (
     data_name,
     data_section,
     given_tables,
-    several_labels,
     training_source,
+)
+from ltjax.own_supervision import (
+    AUTO,
+    METHODS,
+    choose_method,
+    choose_reading,
+    labelled_counts,
 )
 from ltjax.train.config import default_config
 
 _LOG = logging.getLogger(__name__)
 
-AUTO = "auto"
 PHOTO_SIZE = 224  # side of what a network sees of larger images, in pixels
 SMALL_SIZE = 96  # from this side on ImageNet networks, below those for CIFAR
 STEPS = 3000  # of a run, within MIN_EPOCHS and MAX_EPOCHS
@@ -74,8 +78,9 @@ def own_config(
     Args:
         data: folder of images by class, table, .npz file or "tfds:NAME".
         test: likewise; "" = found beside the training data, or split off.
-        method: a key of `ltjax.methods.presets.PRESETS`, or of `MULTI_LABEL` there for
-            several labels per example; "auto" = la, or tkpr.
+        method: a key of `ltjax.methods.presets.PRESETS`, of `MULTI_LABEL` there for
+            several labels per example, or of `ltjax.methods.weak_presets.WEAK`; "auto"
+            = la, tkpr, fixmatch for examples without a label, proden for candidates.
         model: a name of `ltjax list models`; "auto" = by the shape of the inputs.
         image_size: side of what the network sees of images; 0 = chosen by their sizes.
         epochs: length of the run; 0 = chosen by the number of examples.
@@ -99,9 +104,7 @@ def own_config(
     config = default_config()
     data, test = given_tables(data, test)
     config.data.choose(**data_section(data_name(data), test=test, label=label))
-    several = several_labels(config)
-    if several:
-        config.data.multi_label = True
+    choose_reading(config, method)
     if config.data.name.startswith("tfds:"):
         choose_splits(config)
     elif (
@@ -110,19 +113,10 @@ def own_config(
         config.data.val_split = "val"
     source, found = _sized(config, image_size)
     _describe_inputs(config, source, sides or found, model, published)
-    _choose_length(config, len(source), epochs, devices)
-    _choose_groups(config, source.class_counts)
-    if several:
-        _choose_ranking(config, method, source.num_classes)
-    elif method in presets.MULTI_LABEL:
-        raise ConfigError(
-            [
-                f"method is {method!r}, for several labels per example, but the data"
-                " have one; expected a name of `ltjax list presets`"
-            ]
-        )
-    else:
-        presets.apply_preset(config, "la" if method == AUTO else method, late="80%")
+    _choose_length(config, len(source) - len(source.bare), epochs, devices)
+    _choose_groups(config, labelled_counts(source))
+    choose_method(config, method, source)
+    _size_views(config, sides or found)
     if pretrained:
         config.init_from = pretrained
         apply_finetune(config, finetune or "full")
@@ -183,9 +177,8 @@ def _check_arguments(method: str, model: str, image_size: int, epochs: int) -> N
     from ltjax.models.registry import MODELS
 
     faults = []
-    methods = (AUTO, *presets.PRESETS, *presets.MULTI_LABEL)
-    if method not in methods:
-        faults.append(f"method is {method!r}, unknown{nearest(method, methods)}")
+    if method not in METHODS:
+        faults.append(f"method is {method!r}, unknown{nearest(method, METHODS)}")
     if model != AUTO and model not in MODELS:
         faults.append(f"model is {model!r}, unknown{nearest(model, [AUTO, *MODELS])}")
     if image_size and not 8 <= image_size <= 2048:
@@ -194,15 +187,6 @@ def _check_arguments(method: str, model: str, image_size: int, epochs: int) -> N
         faults.append(f"epochs is {epochs}, expected at least 1, or 0 = chosen")
     if faults:
         raise ConfigError(faults)
-
-
-def _choose_ranking(config: Any, method: str, num_labels: int) -> None:
-    """Loss and measures for several labels per example, no deeper than there are."""
-    presets.apply_multi_label(config, "tkpr" if method == AUTO else method)
-    if config.loss.name == "tkpr":
-        config.loss.k = min(config.loss.k, num_labels)
-    depths = [k for k in (1, 3, 5) if k <= num_labels]
-    config.evaluators = {"multilabel": {"k": tuple(depths)}}
 
 
 def _sized(config: Any, image_size: int) -> tuple[Source, Sides]:
@@ -252,6 +236,12 @@ def _sized_records(config: Any, image_size: int) -> tuple[Source, Sides]:
     sides = choose_sides(None, image_size)
     config.data.resize = config.data.crop = sides.stored
     return training_source(config), sides
+
+
+def _size_views(config: Any, sides: Sides) -> None:
+    """Views do not crop: images that would be cropped are read as large as seen."""
+    if sides.seen and config.augment.name in ("weak", "weak_strong"):
+        config.data.resize = config.data.crop = sides.seen
 
 
 def _describe_inputs(

@@ -5,11 +5,10 @@ import pathlib
 from typing import Any
 
 from ltjax.data.class_folders import label_tables
-from ltjax.data.components import DATA, stored_of
-from ltjax.data.own import located
+from ltjax.data.components import DATA
 from ltjax.data.readers import MissingDataError, beside
 from ltjax.data.source import Source
-from ltjax.data.tables import TABLE_SUFFIXES, has_label_sets, read_columns
+from ltjax.data.table_files import TABLE_SUFFIXES
 from ltjax.options import Chosen, ConfigError, read
 
 KINDS = ("DIR", "FILE.csv", "FILE.parquet", "FILE.npz", "tfds:NAME")
@@ -78,17 +77,6 @@ def given_tables(data: str, test: str) -> tuple[str, str]:
         test = found.get("test", found.get("val", ""))
     given = tables(test)
     return found.get("train", data), given.get("test", given.get("train", test))
-
-
-def several_labels(config: Any) -> bool:
-    """Whether an example of the training data has several labels."""
-    kind, _, path = config.data.name.partition(":")
-    if kind == "table":
-        file = located(path, config.data.data_dir)
-        return has_label_sets(file, read_columns(file), label=config.data.label)
-    if kind == "memory":
-        return stored_of(chosen_data(config)).open("train").targets is not None
-    return False
 
 
 def data_section(name: str, *, test: str, label: str) -> dict[str, str]:

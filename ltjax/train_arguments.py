@@ -21,7 +21,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="PATH",
         help="folder with a folder of images per class (or train/ and test/ with"
-        " such), FILE.csv, FILE.parquet, FILE.npz or tfds:NAME",
+        " such; those in unlabelled/ have no class), FILE.csv, FILE.parquet, FILE.npz"
+        " or tfds:NAME",
     )
     own.add_argument(
         "--test",
@@ -32,7 +33,9 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--method",
         help="`ltjax list presets`; default: la; of several labels per example: tkpr,"
-        " sigmoids or distribution_balanced",
+        " sigmoids or distribution_balanced; with unlabelled examples: fixmatch, darp,"
+        " abc, ...; of candidates: proden, lw, cavl, corr or solar; of wrong labels:"
+        " coteaching, cdr, har or rolt",
     )
     own.add_argument(
         "--model",

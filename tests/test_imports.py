@@ -28,6 +28,7 @@ FLOORS = [
         *(
             "finetune",
             "own_places",
+            "own_supervision",
             "own_data",
             "shipped_configs",
             "config_file",

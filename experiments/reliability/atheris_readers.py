@@ -30,6 +30,7 @@ READERS = (
     "ltjax.data.label_sets",
     "ltjax.data.readers",
     "ltjax.data.signature",
+    "ltjax.data.table_files",
     "ltjax.data.tables",
     "ltjax.options",
     "ltjax.report.cells",

@@ -120,7 +120,9 @@ def open_npz(
 ) -> Contents:
     """Opens a .npz file with the arrays `inputs` (or `images`) and `labels`.
 
-    Labels are class indices, which an array `class_names` may name, or words.
+    Labels are class indices, which an array `class_names` may name, or words; -1 or ""
+    where there is none. An array `candidates` [N, K] of bool, or of 0 and 1, holds
+    candidate sets; labels beside it are the clean ones, as is an array `truth`.
 
     Args:
         split: replaces "{split}" in the path; other braces are left alone.
@@ -139,20 +141,84 @@ def open_npz(
     """
     # Not str.format: a folder may have braces in its name.
     file = find_npz_file(path.replace("{split}", split), data_dir)
-    arrays = read_npz(file, "labels", optional=("class_names",))
-    inputs, labels = arrays["inputs"], arrays["labels"]
-    own_names = tuple(map(str, arrays.get("class_names", ())))
+    needed = () if has_candidates(file) else ("labels",)
+    arrays = read_npz(
+        file, *needed, optional=("class_names", "labels", "candidates", "truth")
+    )
     caller = f"npz {file}"
-    if labels.dtype.kind in "US":
-        labels, names = encode_labels(caller, labels.tolist(), own_names or names)
-    elif own_names:
-        names = own_names
-    if names and num_classes is None:
-        num_classes = len(names)
-    contents = array_contents(caller, inputs, labels, num_classes)
-    if names and len(names) == contents.num_classes:
-        return contents._replace(class_names=names)
+    own_names = tuple(map(str, arrays.get("class_names", ())))
+    known = own_names or names
+    told, sets = {}, arrays.get("candidates")
+    words = [key for key in ("labels", "truth") if _are_words(arrays.get(key))]
+    if sets is not None and words and not known:
+        raise DataError(
+            f"{caller}: {words[0]} are words, but nothing says which column of the"
+            " candidates is which class; expected an array 'class_names'"
+        )
+    for key in ("labels", "truth"):
+        if key in arrays:
+            told[key], known = _class_indices(caller, key, arrays[key], known)
+    if sets is not None:
+        told = _candidate_labels(caller, len(arrays["inputs"]), sets, told)
+        num_classes = num_classes or sets.shape[1]
+    if known and num_classes is None:
+        num_classes = len(known)
+    if num_classes is None and "truth" in told:
+        num_classes = int(max(told["labels"].max(), told["truth"].max())) + 1
+    contents = array_contents(
+        caller, arrays["inputs"], told.pop("labels"), num_classes
+    )._replace(**told)
+    if known and len(known) == contents.num_classes:
+        return contents._replace(class_names=known)
     return contents
+
+
+def _class_indices(
+    caller: str, key: str, labels: np.ndarray, names: tuple[str, ...] | None
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """(indices [N], names of the classes if they are known)."""
+    if not _are_words(labels):
+        check_integers(caller, key, labels)
+        return labels, names
+    return encode_labels(
+        f"{caller}, {key}", labels.tolist(), names, unlabelled=key == "labels"
+    )
+
+
+def _are_words(labels: np.ndarray | None) -> bool:
+    return labels is not None and labels.dtype.kind in "US"
+
+
+def _candidate_labels(
+    caller: str, count: int, sets: np.ndarray, told: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Fields of `Contents` of candidate sets, and of the clean labels beside them."""
+    if sets.ndim != 2 or len(sets) != count or not np.isin(sets, (0, 1)).all():
+        raise DataError(
+            f"{caller}: candidates have dtype {sets.dtype} and shape {sets.shape},"
+            f" expected true and false (or 1 and 0) for each class, [{count}, K]"
+        )
+    truth = told.get("truth", told.get("labels"))
+    found = {"labels": np.full(count, -1, np.int32), "candidates": sets.astype(bool)}
+    if truth is None or (truth == -1).all():
+        return found
+    unknown = np.flatnonzero(truth < 0)
+    if unknown.size:
+        raise DataError(
+            f"{caller}: label {unknown[0]} is {truth[unknown[0]]}, but others are"
+            " classes; labels beside candidates are the clean ones, expected all of"
+            " them or none"
+        )
+    return {**found, "truth": truth}
+
+
+def has_candidates(file: pathlib.Path) -> bool:
+    """Whether a .npz file holds an array "candidates"; False for what is no archive."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return "candidates.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):  # which reading the whole file says better
+        return False
 
 
 def find_npz_file(path: str, data_dir: str | None) -> pathlib.Path:
@@ -186,7 +252,7 @@ def npz_class_names(path: str, data_dir: str | None) -> tuple[str, ...] | None:
         return None
     if labels.dtype.kind not in "US":
         return None
-    return encode_labels(f"npz {file}", labels.tolist())[1]
+    return encode_labels(f"npz {file}", labels.tolist(), unlabelled=True)[1]
 
 
 def read_npz(

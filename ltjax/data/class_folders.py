@@ -35,6 +35,9 @@ SPLIT_FOLDERS = {
 }
 
 
+UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
+
+
 class Listing(NamedTuple):
     """What a folder of classes holds.
 
@@ -99,10 +102,52 @@ def label_tables(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
     return found if "train" in found else {}
 
 
+def unlabelled_folder(
+    folder: str | os.PathLike, train: str | os.PathLike
+) -> pathlib.Path | None:
+    """Where images without a class lie: "unlabelled" beside the classes or "train".
+
+    Args:
+        folder: the whole data set.
+        train: its folder of training classes; may be the same.
+
+    Returns:
+        The folder, or None if there is none.
+
+    Raises:
+        DataError: if there are two, or one with the folder of a class in it.
+    """
+    places = dict.fromkeys(map(pathlib.Path, (folder, train)))
+    found = [
+        path
+        for place in places
+        for path in _subfolders(place)
+        if path.name.casefold() in UNLABELLED_FOLDERS
+    ]
+    if len(found) > 1:
+        raise DataError(
+            f"{found[0]} and {found[1]} both hold images without a class, expected one"
+            " such folder"
+        )
+    if not found:
+        return None
+    below = {path.name for path in _subfolders(found[0])}
+    classes = [path.name for path in _subfolders(pathlib.Path(train))]
+    labelled = [name for name in classes if name in below]
+    if labelled:
+        raise DataError(
+            f"{found[0]} has a folder {labelled[0]!r}, which is a class: images there"
+            f" would have a label; expected them in {pathlib.Path(train, labelled[0])},"
+            f" or directly in {found[0]}"
+        )
+    return found[0]
+
+
 def list_classes(folder: str | os.PathLike, names: Sequence[str] = ()) -> Listing:
     """The classes and images of a folder, without opening an image.
 
-    Hidden files and folders are not looked at.
+    Hidden files and folders are not looked at, nor is one of `UNLABELLED_FOLDERS` among
+    the classes of the training data.
 
     Args:
         folder: with a folder per class.
@@ -117,6 +162,8 @@ def list_classes(folder: str | os.PathLike, names: Sequence[str] = ()) -> Listin
     """
     folder = pathlib.Path(folder)
     classes = sorted((p.name for p in _subfolders(folder)), key=natural_key)
+    if not names:
+        classes = [c for c in classes if c.casefold() not in UNLABELLED_FOLDERS]
     found, other = {}, Counter()
     for name in classes:
         found[name], rest = _images(folder, name)
@@ -148,6 +195,7 @@ def open_class_folder(
     folder: str | os.PathLike,
     *,
     names: Sequence[str] = (),
+    unlabelled: pathlib.Path | None = None,
     resize: int | None = None,
     crop: int | None = None,
 ) -> Contents:
@@ -156,6 +204,7 @@ def open_class_folder(
     Args:
         folder: with a folder per class.
         names: of the classes of the training data, for other splits.
+        unlabelled: folder of images without a class, which come last with the label -1.
         resize: shorter side in pixels, or None to keep the size of the files.
         crop: side of the center crop in pixels, or None for no crop.
 
@@ -163,18 +212,33 @@ def open_class_folder(
         Contents of RGB images, uint8, with the names of the folders.
 
     Raises:
-        DataError: see `list_classes`; or if the first image cannot be decoded.
+        DataError: see `list_classes`; if the first image cannot be decoded, or there is
+            none without a class.
     """
     listing = list_classes(folder, names)
-    reader = FileReader(os.fspath(folder), listing.paths, Sizing(resize, crop))
+    more = _unlabelled_images(folder, unlabelled) if unlabelled else []
+    paths = (*listing.paths, *more)
+    reader = FileReader(os.fspath(folder), paths, Sizing(resize, crop))
     return Contents(
-        labels=listing.labels,
+        labels=np.concatenate([listing.labels, np.full(len(more), -1, np.int32)]),
         reader=reader,
         shape=reader(np.array([0])).shape[1:],
         dtype=np.dtype(np.uint8),
         num_classes=len(listing.names),
         class_names=listing.names,
     )
+
+
+def _unlabelled_images(folder: str | os.PathLike, place: pathlib.Path) -> list[str]:
+    """Paths below `folder`, or beside it, of the images in `place`."""
+    images, _ = _images(place.parent, place.name)
+    if not images:
+        raise DataError(
+            f"{place} holds no image, expected images without a class, or no such"
+            " folder"
+        )
+    above = os.path.relpath(place.parent, folder)
+    return [pathlib.PurePath(above, image).as_posix() for image in images]
 
 
 def _check_classes(folder: pathlib.Path, found: dict[str, list[str]]) -> None:

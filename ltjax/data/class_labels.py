@@ -31,6 +31,8 @@ def encode_labels(
     caller: str,
     values: Sequence[Any] | np.ndarray,
     names: tuple[str, ...] | None = None,
+    *,
+    unlabelled: bool = False,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers the classes: words in natural order, numbers by value.
 
@@ -38,6 +40,7 @@ def encode_labels(
         caller: whose labels these are, for messages.
         values: N words, integers, booleans, or floats without a fraction.
         names: those of the training data, which number the classes of other data.
+        unlabelled: whether a label may be missing: it is -1 then.
 
     Returns:
         (labels int32 [N], the names of the K classes).
@@ -54,8 +57,13 @@ def encode_labels(
     if len(values) == 0:
         raise DataError(f"{caller}: there are no labels, expected one per example")
     words = [_word(caller, row, value) for row, value in enumerate(values)]
+    missing = [row for row, word in enumerate(words) if not word]
+    if missing and (not unlabelled or len(missing) == len(words)):
+        raise DataError(
+            f"{caller}: label {missing[0]} is missing; drop the row or name its class"
+        )
     if names is None:
-        distinct = set(words)
+        distinct = set(filter(None, words))
         if len(words) > 4 and len(distinct) > len(words) / 2:
             raise DataError(
                 f"{caller}: {len(words)} labels hold {len(distinct)} different ones,"
@@ -63,7 +71,7 @@ def encode_labels(
             )
         key = int if all(map(_is_whole, distinct)) else natural_key
         names = tuple(sorted(distinct, key=key))
-    number = {name: k for k, name in enumerate(names)}
+    number = {"": -1} | {name: k for k, name in enumerate(names)}
     for row, word in enumerate(words):
         if word not in number:
             raise DataError(
@@ -78,7 +86,7 @@ def _is_whole(word: str) -> bool:
 
 
 def _word(caller: str, row: int, value: Any) -> str:
-    """The name of a label: numbers without a fraction as integers."""
+    """The name of a label, "" if it is missing: whole numbers as integers."""
     if isinstance(value, (bytes, np.bytes_)):
         value = value.decode("utf-8", errors="replace")
     if isinstance(value, str):
@@ -102,9 +110,5 @@ def _word(caller: str, row: int, value: Any) -> str:
         raise DataError(
             f"{caller}: label {row} has {len(word)} characters, expected a class: a"
             " word or an integer"
-        )
-    if not word:
-        raise DataError(
-            f"{caller}: label {row} is missing; drop the row or name its class"
         )
     return word

@@ -12,6 +12,7 @@ from ltjax.data.loading import load_source
 from ltjax.data.made_sets import MADE
 from ltjax.data.mnist1d import open_mnist1d
 from ltjax.data.own import (
+    CandidateSetOptions,
     ClassFolderOptions,
     LabelSetOptions,
     ShareOptions,
@@ -94,7 +95,7 @@ class OwnMemoryOptions(LabelSetOptions, ShareOptions, OwnDataOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class NpzOptions(SplitOptions, OwnDataOptions):
+class NpzOptions(CandidateSetOptions, SplitOptions, OwnDataOptions):
     """Of files of arrays."""
 
     num_classes: int = option(0, "K; 0 = the largest label + 1", low=0)
@@ -151,7 +152,9 @@ def _catalogued(name: str, dataset: Dataset) -> Component:
 
 def _own_facts(options: Any) -> DataFacts:
     several = getattr(options, "multi_label", False)
-    return DataFacts(("targets",) if several else ())
+    hidden = getattr(options, "candidates", False)
+    columns = (("targets",) if several else ()) + (("candidates",) if hidden else ())
+    return DataFacts(columns, hidden=hidden)
 
 
 # Kind before the colon -> form, options, and (path, options) -> what lies there.

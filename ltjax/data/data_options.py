@@ -15,10 +15,12 @@ class DataFacts(NamedTuple):
     Attributes:
         columns: that it brings along.
         modalities: names of its inputs, if they are a dict.
+        hidden: whether the method is not given the labels themselves.
     """
 
     columns: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

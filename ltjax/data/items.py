@@ -64,7 +64,7 @@ def pair_contents(
         caller: whose they are, for messages.
         inputs: [N, F] features, [N, H, W] gray or [N, H, W, C] images, [N, L, C]
             signals. Integers are taken for pixels if they are images, in [0, 255].
-        labels: [N], see `encode_labels`.
+        labels: [N], see `encode_labels`; None, NaN or "" where there is none.
         names: of the classes of the training data.
 
     Returns:
@@ -88,7 +88,7 @@ def pair_contents(
         )
     if inputs.dtype.kind not in "biuf":
         raise DataError(f"{caller}: inputs have dtype {inputs.dtype}, expected numbers")
-    numbers, names = encode_labels(f"{caller}, labels", labels, names)
+    numbers, names = encode_labels(f"{caller}, labels", labels, names, unlabelled=True)
     if inputs.ndim > 2 and inputs.dtype.kind in "iu" and inputs.dtype != np.uint8:
         low, high = inputs.min(), inputs.max()
         if low < 0 or high > 255:

@@ -243,7 +243,12 @@ def corrupt_labels(
             f"{caller}: transition has shape {matrix.shape}, expected [K, K]"
         )
     if not (np.all(matrix >= 0) and np.allclose(matrix.sum(axis=1), 1, atol=1e-9)):
-        raise ValueError(f"{caller}: transition needs entries >= 0 and rows of sum 1")
+        off = np.abs(matrix.sum(axis=1) - 1)
+        row = int(np.argmax(np.where((matrix < 0).any(axis=1), np.inf, off)))
+        raise ValueError(
+            f"{caller}: row {row} of transition is {matrix[row].tolist()}, of sum"
+            f" {matrix[row].sum():.6g}; transition needs entries >= 0 and rows of sum 1"
+        )
     count_labels(labels, matrix.shape[0])
     noisy = np.array(labels)
     generator = np.random.Generator(np.random.PCG64(seed))

@@ -19,7 +19,7 @@ from ltjax.data.arrays import array_contents, open_npz
 from ltjax.data.catalog import Dataset, find_dataset
 from ltjax.data.readers import Contents, DataError, MissingDataError
 from ltjax.data.records import open_records
-from ltjax.data.source import Source
+from ltjax.data.source import UNKNOWN, Source
 
 DATA_DIR_VARIABLE = "LTJAX_DATA_DIR"
 
@@ -199,6 +199,8 @@ def make_source(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     columns: Mapping[str, np.ndarray] | None = None,
+    *,
+    unlabelled: bool = False,
 ) -> Source:
     """A source of what opening a split has yielded.
 
@@ -210,27 +212,34 @@ def make_source(
         mean: per channel, see `Source`.
         std: likewise.
         columns: likewise.
+        unlabelled: whether examples may have no label, -1.
 
     Returns:
         Source with validated labels.
 
     Raises:
-        DataError: if a label is negative.
+        DataError: if a label is negative and must not be.
 
     Warns:
         UserWarning: of classes without an example.
     """
-    # Only a supervision of ours takes labels away: from elsewhere -1 is a mistake.
-    negative = np.flatnonzero(np.asarray(contents.labels) < 0)
+    # Only your own data and a supervision of ours have examples without a label: from
+    # elsewhere -1 is a mistake, and any other negative number is one anywhere.
+    allowed = unlabelled or contents.candidates is not None
+    lowest = UNKNOWN if allowed else 0
+    negative = np.flatnonzero(np.asarray(contents.labels) < lowest)
     if negative.size:
         first = int(negative[0])
         raise DataError(
             f"Source {name}: labels[{first}] is {contents.labels[first]}, expected a"
             f" class in [0, {contents.num_classes})"
+            f"{', or -1 for none' if allowed else ''}"
         )
     columns = dict(columns or {})
-    if contents.targets is not None:
-        columns["targets"] = contents.targets
+    for key in ("targets", "candidates", "truth"):
+        column = getattr(contents, key)
+        if column is not None:
+            columns[key] = column
     source = Source(
         name=name,
         labels=contents.labels,
@@ -245,7 +254,8 @@ def make_source(
         columns=columns,
         features=contents.features,
     )
-    empty = np.flatnonzero(source.class_counts == 0)
+    told = source.true_counts if "candidates" in columns else source.class_counts
+    empty = np.flatnonzero(told == 0)
     if empty.size:
         warnings.warn(
             f"{name} {split}: {empty.size} of {source.num_classes} classes have no"

@@ -16,9 +16,10 @@ import numpy as np
 from ltjax.data import class_folders, tables
 from ltjax.data.arrays import npz_class_names, open_npz
 from ltjax.data.loading import DATA_DIR_VARIABLE, make_source, resolve_data_dir
-from ltjax.data.readers import Contents, MissingDataError, Sizing
+from ltjax.data.readers import Contents, DataError, MissingDataError, Sizing
 from ltjax.data.records import open_records, stored_splits
-from ltjax.data.source import Source
+from ltjax.data.source import UNKNOWN, Source, known_labels
+from ltjax.data.table_files import read_columns
 from ltjax.options import Component, option
 
 _LOG = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def own_component(
             for note in stored.notes:
                 _LOG.warning("%s", note)
         if split in stored.splits and split != options.train_split:
-            return _source(name, split, stored.open(split))
+            return _source(name, split, stored.open(split)).judged()
         if split not in (options.train_split, options.test_split):
             raise MissingDataError(
                 f"{name} has no split {split!r}, expected one of {stored.splits}"
@@ -111,29 +112,64 @@ def own_component(
                     f" of {stored.splits}"
                 )
         whole = _source(name, split, stored.open(options.train_split))
+        _check_sets(whole, getattr(options, "candidates", False))
         if options.test_split in stored.splits:
             return whole
-        first, second = split_off(
-            whole.labels,
-            whole.num_classes,
-            share=options.test_share,
-            seed=options.subset_seed,
-        )
+        test = _test_positions(whole, options)
         if split == options.train_split:
-            return whole.select(first)
-        _tell(whole, second, options.test_share)
-        return whole.select(second)
+            return whole.select(np.setdiff1d(np.arange(len(whole)), test))
+        if not test.size:
+            raise DataError(
+                f"{name}: no example can be split off for the test, for no class has"
+                " two whose label is known; expected test data, or the true labels as"
+                " a column 'truth'"
+            )
+        _tell(whole, test, options.test_share)
+        return whole.select(test).judged()
 
     return Component(about, options, make, needs)
 
 
 def _source(name: str, split: str, contents: Contents) -> Source:
-    return make_source(name, split, contents, contents.class_names, None, None)
+    names = contents.class_names
+    return make_source(name, split, contents, names, None, None, unlabelled=True)
+
+
+def _check_sets(whole: Source, wanted: bool) -> None:
+    """Candidate sets are read if the config says so, and otherwise there are none."""
+    if ("candidates" in whole.columns) == wanted:
+        return
+    if wanted:
+        raise DataError(
+            f"{whole.name} has no candidate sets, but config.data.candidates is true;"
+            " expected an array or column 'candidates'"
+        )
+    raise DataError(
+        f"{whole.name} has candidate sets, but config.data.candidates is false;"
+        " expected true, and a method of partial labels"
+    )
+
+
+def _test_positions(whole: Source, options: Any) -> np.ndarray:
+    """Positions of the examples that are split off for the test.
+
+    Only examples whose class is known can be tested on. Those without a label stay in
+    training, also where their clean label is known.
+    """
+    known = np.setdiff1d(np.flatnonzero(whole.known != UNKNOWN), whole.bare)
+    _, second = split_off(
+        whole.known[known],
+        whole.num_classes,
+        share=options.test_share,
+        seed=options.subset_seed,
+    )
+    return known[second]
 
 
 def _tell(whole: Source, test: np.ndarray, share: float) -> None:
     names = whole.class_names or tuple(map(str, range(whole.num_classes)))
-    single = np.flatnonzero(whole.class_counts == 1)
+    known = known_labels(whole.known)
+    single = np.flatnonzero(np.bincount(known, minlength=whole.num_classes) == 1)
     kept = ", ".join(names[k] for k in single[:5]) + (
         ", ..." if single.size > 5 else ""
     )
@@ -177,12 +213,28 @@ class ClassFolderOptions(SplitOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelSetOptions:
+class CandidateSetOptions:
+    """Of data whose examples may have candidate sets."""
+
+    candidates: bool = option(
+        False, "an example has candidates, one of which is its label"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSetOptions(CandidateSetOptions):
     """Of data whose examples may have several labels."""
 
     multi_label: bool = option(
         False, "several labels per example: names between |, or columns of 0 and 1"
     )
+
+    def __post_init__(self):
+        if self.multi_label and self.candidates:
+            raise ValueError(
+                "multi_label and candidates are both true, expected one: either all"
+                " labels of a set are true, or one of them"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +252,7 @@ def find_folder(path: str, options: Any) -> Stored:
     """Folders of classes; `options.test` names the one of the test images."""
     folder = located(path, options.data_dir)
     folders = dict(class_folders.split_folders(folder))
+    bare = class_folders.unlabelled_folder(folder, folders["train"])
     if options.test:
         given = class_folders.split_folders(located(options.test, options.data_dir))
         folders["test"] = given.get("test", given["train"])
@@ -216,6 +269,7 @@ def find_folder(path: str, options: Any) -> Stored:
         return class_folders.open_class_folder(
             folders[split],
             names=() if split == "train" else listing.names,
+            unlabelled=bare if split == "train" else None,
             resize=options.resize or None,
             crop=options.crop or None,
         )
@@ -228,9 +282,13 @@ def find_table(path: str, options: Any) -> Stored:
     files = {"train": located(path, options.data_dir)}
     if options.test:
         files["test"] = located(options.test, options.data_dir)
-    columns = tables.read_columns(files["train"])
+    columns = read_columns(files["train"])
     layout = tables.find_layout(
-        str(files["train"]), columns, label=options.label, several=options.multi_label
+        str(files["train"]),
+        columns,
+        label=options.label,
+        several=options.multi_label,
+        candidates=options.candidates,
     )
     note = layout.note(str(files["train"]))
 
@@ -238,7 +296,7 @@ def find_table(path: str, options: Any) -> Stored:
         file = files[split]
         return tables.table_contents(
             str(file),
-            columns if split == "train" else tables.read_columns(file),
+            columns if split == "train" else read_columns(file),
             layout,
             root=pathlib.Path(file).parent,
             sizing=Sizing(options.resize or None, options.crop or None),

@@ -50,7 +50,7 @@ class Contents(NamedTuple):
     """What opening a split yields, before validation.
 
     Attributes:
-        labels: [N] int.
+        labels: [N] int, -1 where there is none.
         reader: positions [n] -> inputs [n, *shape].
         shape: shape of one input; of several modalities a dict of shapes by name.
         dtype: uint8 or float32; likewise.
@@ -59,6 +59,9 @@ class Contents(NamedTuple):
         features: names of the F features of a table, in order, or None.
         targets: uint8 [N, K] of 0 and 1, where an example has several labels. Its
             label is the rarest of them then.
+        candidates: bool [N, K], where one of several labels is true and nobody says
+            which. There are no labels then.
+        truth: [N] int, the clean labels where they are known apart from these.
     """
 
     labels: np.ndarray
@@ -69,6 +72,8 @@ class Contents(NamedTuple):
     class_names: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     targets: np.ndarray | None = None
+    candidates: np.ndarray | None = None
+    truth: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

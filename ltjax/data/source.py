@@ -16,6 +16,12 @@ from jax.typing import ArrayLike
 from ltjax._checks import check_rank
 from ltjax.class_stats import count_labels
 from ltjax.data.arrays import check_finite
+from ltjax.data.candidate_columns import (
+    check_candidates,
+    check_truth,
+    expected_counts,
+    only_candidates,
+)
 from ltjax.data.modalities import (
     DType,
     Shape,
@@ -50,7 +56,8 @@ class Source:
             of them in stored order.
         columns: name -> [N, ...], what else is known of an example: "candidates"
             [N, K], "targets" (multi-hot [N, K], or dense [N, H, W] with 255 = ignored),
-            "truth" [N] (clean labels, for measurement only). A batch holds their rows.
+            "truth" [N] in [0, K) (clean labels, for measurement only). A batch holds
+            their rows.
         features: names of the features of a table, in order, or None.
     """
 
@@ -79,6 +86,17 @@ class Source:
                 )
         if len(self.labels) == 0:
             raise DataError(f"Source {self.name}: there are no examples")
+        told = [np.asarray(self.labels)]
+        if "truth" in self.columns:
+            told.append(np.asarray(self.columns["truth"]))
+            check_truth(f"Source {self.name}", told[-1], self.num_classes)
+        if "candidates" in self.columns:
+            check_candidates(
+                f"Source {self.name}",
+                np.asarray(self.columns["candidates"]),
+                self.num_classes,
+                *told,
+            )
         targets = self.columns.get("targets")
         if targets is not None and targets.ndim == 3:
             check_pixel_targets(
@@ -139,10 +157,58 @@ class Source:
 
     @functools.cached_property
     def true_counts(self) -> np.ndarray:
-        """`class_counts` by the clean labels, for groups and measurement."""
-        if "truth" not in self.columns:
-            return self.class_counts
-        return np.asarray(count_labels(known_labels(self.truth), self.num_classes))
+        """`class_counts` by the clean labels, for groups and measurement.
+
+        Of candidate sets whose true labels nobody knows: what to expect if all
+        candidates are equally likely.
+        """
+        if "truth" in self.columns:
+            return np.asarray(count_labels(self.truth, self.num_classes))
+        if "candidates" in self.columns:
+            return expected_counts(self.columns["candidates"])
+        return self.class_counts
+
+    @functools.cached_property
+    def known(self) -> np.ndarray:
+        """int32 [N], the class of each example as far as anything tells it.
+
+        The clean label, the given one or the only candidate; `UNKNOWN` otherwise.
+        """
+        if "truth" in self.columns:
+            return self.truth
+        if "candidates" in self.columns:
+            return only_candidates(self.columns["candidates"])
+        return self.labels
+
+    @functools.cached_property
+    def bare(self) -> np.ndarray:
+        """int64 [M], positions of examples with neither a label nor candidates."""
+        if "candidates" in self.columns:
+            return np.arange(0)
+        return np.flatnonzero(self.labels == UNKNOWN)
+
+    def judged(self) -> "Source":
+        """The examples as predictions are judged by them: labels are the clean ones.
+
+        Returns:
+            Source without the columns "truth" and "candidates".
+
+        Raises:
+            DataError: naming the first example whose class nobody knows.
+        """
+        unknown = np.flatnonzero(self.known == UNKNOWN)
+        if unknown.size:
+            raise DataError(
+                f"{self.name} {self.split}: example {self.origin[unknown[0]]} (0-based)"
+                f" has no known label ({unknown.size} such example(s)), expected the"
+                " class of every example that is evaluated"
+            )
+        kept = dict(self.columns)
+        for name in ("truth", "candidates"):
+            kept.pop(name, None)
+        if len(kept) == len(self.columns):
+            return self
+        return dataclasses.replace(self, labels=self.known, columns=kept)
 
     def read(self, indices: ArrayLike) -> Any:
         """Reads inputs by position in this source.

@@ -9,8 +9,8 @@ import numpy as np
 from ltjax.classifiers import holdout_indices
 from ltjax.data import long_tail
 from ltjax.data.corruptions import corrupted
-from ltjax.data.source import Source
-from ltjax.data.supervision import Remainder, Unlabelled
+from ltjax.data.source import UNKNOWN, Source
+from ltjax.data.unlabelled_streams import Remainder, Unlabelled
 from ltjax.options import Chosen, ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
     Args:
         data: of `ltjax.data.components.DATA`.
         labels: of `ltjax.data.supervision.LABELS`.
-        unlabelled: of `ltjax.data.supervision.COMPANIONS`.
+        unlabelled: of `ltjax.data.unlabelled_streams.COMPANIONS`.
 
     Returns:
         `Splits`.
@@ -69,9 +69,11 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
                     " config.data.num_classes"
                 ]
             )
-    chosen = _subset(options, whole)
-    companions = unlabelled.make(Remainder(whole, chosen))
-    train = whole if options.profile == "none" else whole.select(chosen)
+    bare = whole.bare
+    chosen = _subset(options, whole, bare)
+    companions = unlabelled.make(Remainder(whole, chosen, bare))
+    everything = options.profile == "none" and not bare.size
+    train = whole if everything else whole.select(chosen)
     if options.holdout:
         train, others["val"] = _hold_out(train, options)
     train = labels.make(train)
@@ -108,31 +110,50 @@ def two_classes(source: Source, positive_from: int) -> Source:
     Raises:
         ConfigError: if p is not below K, or the source has targets of its K classes.
     """
-    if positive_from >= source.num_classes or "targets" in source.columns:
+    of_classes = [name for name in ("targets", "candidates") if name in source.columns]
+    if positive_from >= source.num_classes or of_classes:
         raise ConfigError(
             [
                 f"config.data.positive_from is {positive_from}, but {source.name} has"
                 f" {source.num_classes} classes"
-                f"{' and targets of them' if 'targets' in source.columns else ''},"
+                f"{f' and {of_classes[0]} of them' if of_classes else ''},"
                 f" expected 1 to {source.num_classes - 1} on data with one label per"
                 " example"
             ]
         )
-    labels = np.where(source.labels < 0, source.labels, source.labels >= positive_from)
+
+    def halved(labels: np.ndarray) -> np.ndarray:
+        return np.where(labels < 0, labels, labels >= positive_from).astype(np.int32)
+
+    columns = dict(source.columns)
+    if "truth" in columns:
+        columns["truth"] = halved(source.truth)
     names = (f"0 to {positive_from - 1}", f"from {positive_from}")
     return dataclasses.replace(
         source,
         name=f"{source.name} from {positive_from}",
-        labels=labels.astype(np.int32),
+        labels=halved(source.labels),
         num_classes=2,
         class_names=names,
+        columns=columns,
     )
 
 
-def _subset(options, whole: Source) -> np.ndarray:
-    """Positions of the long-tailed subset in the whole training split."""
+def _subset(options, whole: Source, bare: np.ndarray) -> np.ndarray:
+    """Positions of the long-tailed subset in the whole training split.
+
+    Examples `bare` of a label are not part of it.
+    """
+    labelled = np.setdiff1d(np.arange(len(whole)), bare)
     if options.profile == "none":
-        return np.arange(len(whole))
+        return labelled
+    if "candidates" in whole.columns:
+        raise ConfigError(
+            [
+                f"config.data.profile is {options.profile!r}, which goes by classes,"
+                f" but {whole.name} has candidate sets; expected 'none'"
+            ]
+        )
     classes, available = whole.num_classes, whole.class_counts
     if options.profile == "counts":
         counts = np.asarray(options.counts)
@@ -155,14 +176,17 @@ def _subset(options, whole: Source) -> np.ndarray:
             if _is_imbalanced(available):
                 faults.append(f"{_say(available)}; expected config.data.profile='none'")
             raise ConfigError(faults) from error
-    chosen = long_tail.long_tail_indices(whole.labels, counts, seed=options.subset_seed)
+    found = long_tail.long_tail_indices(
+        whole.labels[labelled], counts, seed=options.subset_seed
+    )
+    chosen = labelled[found]
     if options.profile != "counts" and _is_imbalanced(available):
         _LOG.warning(
             "%s, and config.data.profile=%r leaves %d of the %d; 'none' uses all",
             _say(available),
             options.profile,
             len(chosen),
-            len(whole),
+            len(labelled),
         )
     return chosen
 
@@ -180,14 +204,17 @@ def _say(counts: np.ndarray) -> str:
 
 def _hold_out(train: Source, options) -> tuple[Source, Source]:
     """(what is left to train on, the share of each class that is set aside)."""
+    known = np.flatnonzero(train.known != UNKNOWN)
     try:
-        held = holdout_indices(
-            train.labels,
-            train.num_classes,
-            fraction=options.holdout,
-            seed=options.subset_seed,
-        )
+        held = known[
+            holdout_indices(
+                train.known[known],
+                train.num_classes,
+                fraction=options.holdout,
+                seed=options.subset_seed,
+            )
+        ]
     except ValueError as error:
         raise ConfigError([f"config.data.holdout: {error}"]) from None
     kept = np.setdiff1d(np.arange(len(train)), held)
-    return train.select(kept), train.select(held)
+    return train.select(kept), train.select(held).judged()

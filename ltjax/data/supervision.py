@@ -1,8 +1,7 @@
 """What a method is told about the labels, as components.
 
 `LABELS` change the labels of the training set: a method sees candidate sets or noisy
-labels, the clean ones stay in the column "truth", for measurement only. `COMPANIONS`
-make a second, unlabelled stream from the examples that the long-tailed subset left.
+labels, the clean ones stay in the column "truth", for measurement only.
 """
 
 import dataclasses
@@ -13,14 +12,7 @@ import numpy as np
 
 from ltjax.data import candidates, label_noise
 from ltjax.data.source import UNKNOWN, Source
-from ltjax.data.unlabelled import (
-    UNLABELLED_PROFILES,
-    semi_supervised_counts,
-    semi_supervised_split,
-)
 from ltjax.options import Component, ConfigError, NoOptions, option
-
-# ------------------------------------------------------------------------- labels
 
 
 class LabelFacts(NamedTuple):
@@ -47,6 +39,22 @@ class UniformOptions(CandidateOptions):
     """Of uniform candidate sets."""
 
     ambiguity: float = option(0.3, "q, of every wrong label", low=0, high=1)
+    at_least: int = option(
+        1, "candidates; 2 gives a set of one a second label (PRODEN)", low=1, high=2
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class HierarchicalOptions(CandidateOptions):
+    """Of candidate sets that keep to superclasses."""
+
+    within: float = option(
+        0.5, "of a wrong label of the same superclass", low=0, high=1
+    )
+    across: float = option(0.0, "of a label of another one", low=0, high=1)
+    superclasses: tuple[int, ...] = option(
+        (), "that of each class; () = those of CIFAR-100", low=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +76,24 @@ class NoiseOptions:
     seed: int = option(0, "of the noise", low=0, below=2**31)
 
 
+@dataclasses.dataclass(frozen=True)
+class AsymmetricOptions(NoiseOptions):
+    """Of classes that are mistaken for one other class each."""
+
+    confusions: tuple[int, ...] = option(
+        (), "the class that each is mistaken for, its own = never; () = the next", low=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupOptions(NoiseOptions):
+    """Of classes that are confused within groups."""
+
+    groups: tuple[tuple[int, ...], ...] = option(
+        (), "of classes, as ((1, 9), (3, 5)); () = those of CIFAR-10 or CIFAR-100"
+    )
+
+
 def _given(options: NoOptions, source: Source) -> Source:
     return source
 
@@ -76,7 +102,11 @@ def with_candidates(sets: Callable[..., np.ndarray]) -> Callable[..., Source]:
     """A component's `make` from (options, labels, K) -> candidate sets [N, K]."""
 
     def make(options: Any, source: Source) -> Source:
-        found = sets(options, source.labels, source.num_classes)
+        _check_clean(source)
+        try:
+            found = sets(options, source.labels, source.num_classes)
+        except ValueError as error:  # the options do not fit the number of classes
+            raise ConfigError([f"config.labels: {error}"]) from None
         columns = {**source.columns, "candidates": found, "truth": source.labels}
         hidden = np.full(len(source), UNKNOWN, np.int32)
         return dataclasses.replace(source, labels=hidden, columns=columns)
@@ -85,11 +115,24 @@ def with_candidates(sets: Callable[..., np.ndarray]) -> Callable[..., Source]:
 
 
 def with_noise(transition: Callable[..., np.ndarray]) -> Callable[..., Source]:
-    """A component's `make` from (class_counts, rate) -> transition matrix [K, K]."""
+    """A component's `make` from (options, class_counts) -> transition matrix [K, K].
+
+    Where all classes have one rate, exactly that share of the labels is wrong.
+    """
 
     def make(options: NoiseOptions, source: Source) -> Source:
-        matrix = transition(source.class_counts, options.rate)
-        noisy = label_noise.corrupt_labels(source.labels, matrix, seed=options.seed)
+        _check_clean(source)
+        try:
+            matrix = transition(options, source.class_counts)
+        except ValueError as error:
+            raise ConfigError([f"config.labels: {error}"]) from None
+        alike = np.ptp(np.diagonal(matrix)) < 1e-9
+        noisy = label_noise.corrupt_labels(
+            source.labels,
+            matrix,
+            selection="exact" if alike else "independent",
+            seed=options.seed,
+        )
         empty = np.flatnonzero(np.bincount(noisy, minlength=source.num_classes) == 0)
         if empty.size:
             raise ConfigError(
@@ -105,6 +148,66 @@ def with_noise(transition: Callable[..., np.ndarray]) -> Callable[..., Source]:
     return make
 
 
+def _check_clean(source: Source) -> None:
+    """Refuses to change labels that are not the clean ones."""
+    for name in ("candidates", "truth"):
+        if name in source.columns:
+            raise ConfigError(
+                [
+                    f"config.labels changes clean labels, but {source.name} has a"
+                    f" column {name!r} of its own; expected config.labels.name 'given'"
+                ]
+            )
+
+
+def _superclasses(options: HierarchicalOptions, num_classes: int) -> tuple[int, ...]:
+    given = options.superclasses
+    if not given and num_classes == len(candidates.CIFAR100_SUPERCLASSES):
+        return candidates.CIFAR100_SUPERCLASSES
+    if len(given) != num_classes:
+        raise ValueError(
+            f"superclasses is {given}, expected {num_classes} numbers, one for each"
+            " class"
+        )
+    return given
+
+
+def _asymmetric(options: AsymmetricOptions, counts: np.ndarray) -> np.ndarray:
+    given = options.confusions
+    if given and len(given) != len(counts):
+        raise ValueError(
+            f"confusions is {given}, expected {len(counts)} classes, one for each class"
+        )
+    changed = {k: other for k, other in enumerate(given) if other != k}
+    return label_noise.asymmetric_noise(
+        len(counts), options.rate, changed if given else None
+    )
+
+
+def _look_alike(options: NoiseOptions, counts: np.ndarray) -> np.ndarray:
+    if len(counts) != 10:
+        raise ValueError(f"the data have {len(counts)} classes, expected CIFAR-10")
+    return label_noise.asymmetric_noise(
+        10, options.rate, label_noise.CIFAR10_CONFUSIONS
+    )
+
+
+_GROUPS = {
+    10: label_noise.CIFAR10_CONFUSED_GROUPS,
+    100: label_noise.CIFAR100_CONFUSED_GROUPS,
+}
+
+
+def _grouped(options: GroupOptions, counts: np.ndarray) -> np.ndarray:
+    groups = options.groups or _GROUPS.get(len(counts))
+    if groups is None:
+        raise ValueError(
+            f"groups is (), the published ones of 10 or 100 classes, but there are"
+            f" {len(counts)}; expected groups of two classes or more"
+        )
+    return label_noise.group_noise(len(counts), options.rate, groups)
+
+
 _HIDDEN = LabelFacts(("candidates", "truth"), hidden=True)
 _NOISY = LabelFacts(("truth",))
 
@@ -115,9 +218,9 @@ def _candidates(about: str, options: type, sets: Callable) -> Component:
     )
 
 
-def _noise(about: str, transition: Callable) -> Component:
+def _noise(about: str, transition: Callable, options: type = NoiseOptions) -> Component:
     return Component(
-        about, NoiseOptions, with_noise(transition), facts=lambda options: _NOISY
+        about, options, with_noise(transition), facts=lambda options: _NOISY
     )
 
 
@@ -127,7 +230,22 @@ LABELS: dict[str, Component] = {
         "candidate sets: every wrong label with the same probability (Lv 2020)",
         UniformOptions,
         lambda o, labels, k: candidates.candidate_sets(
-            labels, candidates.uniform_ambiguity(k, o.ambiguity), seed=o.seed
+            labels,
+            candidates.uniform_ambiguity(k, o.ambiguity),
+            seed=o.seed,
+            at_least=o.at_least,
+        ),
+    ),
+    "hierarchical_candidates": _candidates(
+        "candidate sets: labels of the same superclass (PiCO's CIFAR-100-H, Wang 2022),"
+        " or these more often (within = 8 across: RECORDS' CIFAR-100-NU, Hong 2023)",
+        HierarchicalOptions,
+        lambda o, labels, k: candidates.candidate_sets(
+            labels,
+            candidates.hierarchical_ambiguity(
+                np.array(_superclasses(o, k)), within=o.within, across=o.across
+            ),
+            seed=o.seed,
         ),
     ),
     "label_dependent_candidates": _candidates(
@@ -146,114 +264,29 @@ LABELS: dict[str, Component] = {
     ),
     "symmetric_noise": _noise(
         "labels flipped to any other class alike",
-        lambda counts, rate: label_noise.symmetric_noise(len(counts), rate),
+        lambda o, counts: label_noise.symmetric_noise(len(counts), o.rate),
     ),
     "imbalanced_noise": _noise(
         "labels flipped to a class by its frequency (Wei 2021)",
-        label_noise.imbalanced_noise,
+        lambda o, counts: label_noise.imbalanced_noise(counts, o.rate),
+    ),
+    "proportional_noise": _noise(
+        "labels drawn anew by frequency, which keeps the counts (Wei 2021)",
+        lambda o, counts: label_noise.proportional_noise(counts, o.rate),
     ),
     "asymmetric_noise": _noise(
-        "labels flipped to the next class",
-        lambda counts, rate: label_noise.asymmetric_noise(len(counts), rate),
+        "labels flipped to the next class, or to one given for each",
+        _asymmetric,
+        AsymmetricOptions,
     ),
-}
-
-# --------------------------------------------------------------------- companions
-
-
-class Unlabelled(NamedTuple):
-    """A second stream: its examples, and the number of rows for every training row."""
-
-    source: Source
-    ratio: int
-
-
-class Remainder(NamedTuple):
-    """What a companion is made from.
-
-    Attributes:
-        whole: the whole training split.
-        chosen: positions of the long-tailed subset in it.
-    """
-
-    whole: Source
-    chosen: np.ndarray
-
-
-class CompanionFacts(NamedTuple):
-    """Names of the streams that a component makes."""
-
-    names: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class UnlabelledOptions:
-    """Of an unlabelled stream of the examples that the labelled subset left."""
-
-    ratio: int = option(7, "mu, rows for every labelled row", low=1)
-    max_count: int = option(
-        0, "examples of the largest class; 0 = all that are left", low=0
-    )
-    imbalance_factor: float = option(100.0, "gamma_u of the stream", low=1)
-    profile: str = option(
-        "consistent", "of the stream", choices=tuple(UNLABELLED_PROFILES)
-    )
-    include_labelled: bool = option(
-        False, "the labelled examples are part of the stream too"
-    )
-    seed: int = option(0, "of the stream", low=0, below=2**31)
-
-
-def _none(options: NoOptions, setting: Remainder) -> dict[str, Unlabelled]:
-    return {}
-
-
-def _rest(options: UnlabelledOptions, setting: Remainder) -> dict[str, Unlabelled]:
-    whole, chosen = setting
-    left = np.setdiff1d(np.arange(len(whole)), chosen)
-    if options.max_count:
-        counts = semi_supervised_counts(
-            whole.num_classes,
-            options.max_count,
-            options.imbalance_factor,
-            options.profile,
-            seed=options.seed,
-        )
-        available = np.bincount(whole.labels[left], minlength=whole.num_classes)
-        if (counts > available).any():
-            raise ConfigError(
-                [
-                    f"config.unlabelled asks for {counts.tolist()} examples, but the"
-                    f" labelled subset leaves {available.tolist()}; expected a smaller"
-                    " max_count, or a smaller data.max_count"
-                ]
-            )
-        taken = semi_supervised_split(
-            whole.labels[left], np.zeros_like(counts), counts, seed=options.seed
-        )
-        left = left[taken.unlabelled]
-    if options.include_labelled:
-        left = np.concatenate([chosen, left])
-    if not left.size:
-        raise ConfigError(
-            [
-                "config.unlabelled has no example: the labelled subset takes the whole"
-                " training split; expected a smaller data.max_count"
-            ]
-        )
-    source = whole.select(left)
-    hidden = np.full(len(source), UNKNOWN, np.int32)
-    columns = {**source.columns, "truth": source.labels}
-    source = dataclasses.replace(source, labels=hidden, columns=columns)
-    return {"unlabelled": Unlabelled(source, options.ratio)}
-
-
-COMPANIONS: dict[str, Component] = {
-    "none": Component("no second stream", NoOptions, _none),
-    "rest": Component(
-        "what the labelled subset left of the training split, without its labels",
-        UnlabelledOptions,
-        _rest,
-        facts=lambda options: CompanionFacts(("unlabelled",)),
+    "cifar10_noise": _noise(
+        "labels of CIFAR-10 flipped to what they look like: truck to automobile, bird"
+        " to airplane, deer to horse, cat and dog (Patrini 2017)",
+        _look_alike,
+    ),
+    "group_noise": _noise(
+        "labels confused within groups of classes, others clean (HAR, Cao 2021)",
+        _grouped,
+        GroupOptions,
     ),
 }

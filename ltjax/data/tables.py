@@ -1,14 +1,12 @@
 """Tables: a row per example, in a CSV or Parquet file or a data frame.
 
 The classes are in a label column, or several labels in one ("sky|sea"), or in columns
-of 0 and 1. The inputs are the numeric columns, or the images
-that a column of paths names, relative to the file.
+of 0 and 1. An empty label is that of an unlabelled example. The inputs are the numeric
+columns, or the images that a column of paths names, relative to the file.
 """
 
-import csv
 import os
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,15 +24,15 @@ from ltjax.data.readers import (
     Contents,
     DataError,
     FileReader,
-    MissingDataError,
     Sizing,
-    beside,
 )
+from ltjax.data.table_files import check_header
 from ltjax.options import nearest
 
 LABEL_NAMES = ("label", "class", "target", "y", "labels")
+CANDIDATES = "candidates"  # sets of labels, of which one is true
+TRUTH = "truth"  # clean labels, for measurement only
 INDEX_NAMES = ("", "id", "index", "unnamed: 0")  # number rows and say nothing of them
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 
 Columns = Mapping[str, np.ndarray]
 
@@ -50,6 +48,8 @@ class Layout(NamedTuple):
         ignored: columns that are not used.
         several: whether an example has several labels.
         indicators: the columns of 0 and 1, one for each label; () for one column.
+        candidates: whether the labels of an example are candidates.
+        truth: the column of the clean labels, or "".
     """
 
     label: str
@@ -59,6 +59,8 @@ class Layout(NamedTuple):
     ignored: tuple[str, ...]
     several: bool = False
     indicators: tuple[str, ...] = ()
+    candidates: bool = False
+    truth: str = ""
 
     def note(self, caller: str) -> str:
         """What is not used of a table, for the log; "" if there is nothing."""
@@ -68,41 +70,6 @@ class Layout(NamedTuple):
             f"{caller}: the columns {list(self.ignored)} are not used, for they are not"
             " numeric or number the rows"
         )
-
-
-def read_columns(file: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The columns of a CSV, TSV or Parquet file.
-
-    Columns of a CSV file are numbers if every entry is one or empty (NaN).
-
-    Args:
-        file: with the names of the columns in its first line.
-
-    Returns:
-        Name -> [N] of numbers or objects.
-
-    Raises:
-        MissingDataError: if there is no such file.
-        DataError: naming the line that does not fit, or the kind of file.
-        ModuleNotFoundError: for Parquet without pyarrow; says how to install it.
-    """
-    file = pathlib.Path(file)
-    suffix = file.suffix.lower()
-    if suffix not in TABLE_SUFFIXES:
-        raise DataError(f"{file} is not a table{nearest(suffix, TABLE_SUFFIXES)}")
-    if not file.is_file():
-        raise MissingDataError(f"there is no file {file}{beside(file)}")
-    return _read_csv(file) if suffix in (".csv", ".tsv") else _read_parquet(file)
-
-
-def frame_columns(frame: Any) -> dict[str, np.ndarray]:
-    """The columns of a pandas (or polars) data frame."""
-    names = [str(name) for name in frame.columns]
-    _check_header("data frame", names)
-    return {
-        text: np.asarray(frame[name])
-        for text, name in zip(names, frame.columns, strict=True)
-    }
 
 
 def has_label_sets(caller: str, columns: Columns, *, label: str = "") -> bool:
@@ -124,8 +91,20 @@ def has_label_sets(caller: str, columns: Columns, *, label: str = "") -> bool:
     return holds_label_sets(columns[_label_column(caller, columns, label)])
 
 
+def candidate_column(columns: Columns) -> str:
+    """The column "candidates" of a table, if it holds words; otherwise ""."""
+    found = [name for name in columns if name.strip().casefold() == CANDIDATES]
+    words = [name for name in found if not _is_numeric(columns[name])]
+    return words[0] if words else ""
+
+
 def find_layout(
-    caller: str, columns: Columns, *, label: str = "", several: bool = False
+    caller: str,
+    columns: Columns,
+    *,
+    label: str = "",
+    several: bool = False,
+    candidates: bool = False,
 ) -> Layout:
     """Decides what each column of a training table is for.
 
@@ -135,22 +114,42 @@ def find_layout(
         label: the column of the classes; "" finds one of `LABEL_NAMES`. With several
             labels also the columns of 0 and 1, as "sky,sea".
         several: whether an example has several labels, see `has_label_sets`.
+        candidates: whether the labels of an example are candidates. They are in the
+            column "candidates", where there is one, and the label column then holds
+            the clean labels.
 
     Returns:
         `Layout`.
 
     Raises:
-        DataError: if there is no label column, or more than one; if no column can be an
-            input.
+        DataError: if there is no label column, or more than one; if there are
+            candidates that nobody asked for; if no column can be an input.
     """
-    indicators = _indicators(caller, columns, label) if several else ()
+    indicators = _indicators(caller, columns, label) if several or candidates else ()
+    sets, truth = candidate_column(columns), _truth_column(columns, label)
     if indicators:
         names = indicators
+    elif candidates:
+        if sets and not truth:
+            truth = _label_column(caller, columns, label, needed=False)
+        label = sets or _label_column(caller, columns, label)
+        truth = truth if truth != label else ""
+        _, names = encode_label_sets(f"{caller}, column {label!r}", columns[label])
     else:
         label = _label_column(caller, columns, label)
-        encode = encode_label_sets if several else encode_labels
-        _, names = encode(f"{caller}, column {label!r}", columns[label])
-    others = [name for name in columns if name not in (indicators or (label,))]
+        if sets and sets != label:
+            raise DataError(
+                f"{caller} has a column {sets!r}, candidates of which one is the label;"
+                " expected config.data.candidates = true and a method of partial"
+                " labels, or no such column"
+            )
+        column = f"{caller}, column {label!r}"
+        if several:
+            _, names = encode_label_sets(column, columns[label])
+        else:
+            _, names = encode_labels(column, columns[label], unlabelled=True)
+    told = (*(indicators or (label,)), truth)
+    others = [name for name in columns if name not in told]
     paths = [name for name in others if _holds_paths(columns[name])]
     if len(paths) > 1:
         raise DataError(
@@ -158,7 +157,8 @@ def find_layout(
         )
     if paths:
         ignored = tuple(name for name in others if name != paths[0])
-        return Layout(label, names, (), paths[0], ignored, several, indicators)
+        inputs = (), paths[0], ignored
+        return Layout(label, names, *inputs, several, indicators, candidates, truth)
     features = tuple(
         name
         for name in others
@@ -170,8 +170,8 @@ def find_layout(
             f" {label!r} is numeric or holds paths of images; expected features as"
             " numbers"
         )
-    ignored = tuple(name for name in others if name not in features)
-    return Layout(label, names, features, "", ignored, several, indicators)
+    inputs = features, "", tuple(name for name in others if name not in features)
+    return Layout(label, names, *inputs, several, indicators, candidates, truth)
 
 
 def table_contents(
@@ -197,7 +197,8 @@ def table_contents(
     Raises:
         DataError: if a column is missing or not numeric, or a feature is not finite.
     """
-    told = layout.indicators or (layout.label,)
+    # Test data may have a label in the place of candidates.
+    told = () if layout.candidates else layout.indicators or (layout.label,)
     needed = (*told, *layout.features, *filter(None, [layout.paths]))
     for name in needed:
         if name not in columns:
@@ -205,42 +206,54 @@ def table_contents(
                 f"{caller} has no column {name!r}, which the training table"
                 f" has{nearest(name, columns)}"
             )
-    labels, targets = _read_labels(caller, columns, layout)
-    names = layout.names
+    told, names = _read_labels(caller, columns, layout), layout.names
     if layout.paths:
         paths = [str(path) for path in columns[layout.paths]]
         reader = FileReader(os.fspath(root) or ".", paths, sizing or Sizing())
         shape = reader(np.array([0])).shape[1:]
-        kind = np.dtype(np.uint8)
-        return Contents(labels, reader, shape, kind, len(names), names, targets=targets)
-    features = [_numbers(caller, name, columns[name]) for name in layout.features]
-    inputs = np.stack(features, axis=1)
-    return Contents(
-        labels,
-        ArrayReader(inputs),
-        inputs.shape[1:],
-        inputs.dtype,
-        len(names),
-        names,
-        layout.features,
-        targets,
-    )
+        inputs: Any = {"reader": reader, "shape": shape, "dtype": np.dtype(np.uint8)}
+    else:
+        features = [_numbers(caller, name, columns[name]) for name in layout.features]
+        rows = np.stack(features, axis=1)
+        inputs = {
+            "reader": ArrayReader(rows),
+            "shape": rows.shape[1:],
+            "dtype": rows.dtype,
+            "features": layout.features,
+        }
+    return Contents(**inputs, **told, num_classes=len(names), class_names=names)
 
 
-def _read_labels(
-    caller: str, columns: Columns, layout: Layout
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """(labels [N], targets [N, K] or None)."""
-    if layout.indicators:
-        found = {name: columns[name] for name in layout.indicators}
-        targets = indicator_targets(caller, found)
-        return rarest_labels(targets), targets
-    column = f"{caller}, column {layout.label!r}"
+def _read_labels(caller: str, columns: Columns, layout: Layout) -> dict[str, Any]:
+    """Fields of `Contents`: the labels, and what else is said of them."""
+
+    def classes(name: str, **more: bool) -> np.ndarray:
+        column = f"{caller}, column {name!r}"
+        return encode_labels(column, columns[name], layout.names, **more)[0]
+
+    truth = classes(layout.truth) if layout.truth in columns else None
+    name, indicators = layout.label, layout.indicators
+    if layout.candidates and not {*(indicators or (name,))} <= set(columns):
+        # Test data, with their labels.
+        given = layout.truth if layout.truth in columns else ""
+        return {"labels": classes(_label_column(caller, columns, given))}
+    if not layout.candidates and not layout.several:
+        return {"labels": classes(name, unlabelled=True), "truth": truth}
+    if indicators:
+        sets = indicator_targets(caller, {one: columns[one] for one in indicators})
+    else:
+        column = f"{caller}, column {name!r}"
+        sets, _ = encode_label_sets(column, columns[name], layout.names)
     if layout.several:
-        values = columns[layout.label]
-        targets, _ = encode_label_sets(column, values, layout.names)
-        return rarest_labels(targets), targets
-    return encode_labels(column, columns[layout.label], layout.names)[0], None
+        return {"labels": rarest_labels(sets), "targets": sets}
+    hidden = np.full(len(sets), -1, np.int32)
+    return {"labels": hidden, "candidates": sets.astype(bool), "truth": truth}
+
+
+def _truth_column(columns: Columns, label: str) -> str:
+    """The column "truth", unless it is named as the label; "" if there is none."""
+    found = [name for name in columns if name.strip().casefold() == TRUTH]
+    return next((name for name in found if name != label), "")
 
 
 def _indicators(caller: str, columns: Columns, label: str) -> tuple[str, ...]:
@@ -253,11 +266,14 @@ def _indicators(caller: str, columns: Columns, label: str) -> tuple[str, ...]:
             raise DataError(
                 f"{caller} has no label column {name!r}{nearest(name, columns)}"
             )
-    _check_header(f"{caller}: label {label!r}", names)
+    check_header(f"{caller}: label {label!r}", names)
     return names
 
 
-def _label_column(caller: str, columns: Columns, label: str) -> str:
+def _label_column(
+    caller: str, columns: Columns, label: str, *, needed: bool = True
+) -> str:
+    """The column of the classes; "" if there is none and none is needed."""
     if label:
         if label not in columns:
             raise DataError(
@@ -267,6 +283,8 @@ def _label_column(caller: str, columns: Columns, label: str) -> str:
     found = [name for name in columns if name.strip().casefold() in LABEL_NAMES]
     if len(found) == 1:
         return found[0]
+    if not found and not needed:
+        return ""
     trouble = f"{len(found)} label columns {found}" if found else "no label column"
     raise DataError(
         f"{caller} has {trouble}, expected one that is called"
@@ -310,85 +328,3 @@ def _numbers(caller: str, name: str, column: np.ndarray) -> np.ndarray:
             " drop the rows or the column"
         )
     return values
-
-
-def _check_header(caller: str, names: Sequence[str]) -> None:
-    twice = [name for name in names if list(names).count(name) > 1]
-    if twice:
-        raise DataError(f"{caller} has the column {twice[0]!r} more than once")
-
-
-def _read_csv(file: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            sample = opened.read(1 << 16)
-            opened.seek(0)
-            rows = list(csv.reader(opened, delimiter=_delimiter(file, sample)))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text ({error.reason})") from None
-    except csv.Error as error:
-        raise DataError(f"{file} cannot be read: {error}") from None
-    rows = [(number, row) for number, row in enumerate(rows, start=1) if row]
-    if len(rows) < 2:
-        raise DataError(
-            f"{file} has {len(rows)} line(s), expected the names of the columns and a"
-            " line for each example"
-        )
-    header = [name.strip() for name in rows[0][1]]
-    _check_header(str(file), header)
-    for number, row in rows[1:]:
-        if len(row) != len(header):
-            raise DataError(
-                f"{file}: line {number} has {len(row)} entries, expected"
-                f" {len(header)} as in the first line"
-            )
-    table = zip(*(row for _, row in rows[1:]), strict=True)
-    return {name: _parsed(column) for name, column in zip(header, table, strict=True)}
-
-
-def _delimiter(file: pathlib.Path, sample: str) -> str:
-    """The one of the usual delimiters that the first line has most of."""
-    if file.suffix.lower() == ".tsv":
-        return "\t"
-    first = sample.partition("\n")[0]
-    return max(",;\t|", key=first.count)
-
-
-_MISSING = ("", "na", "n/a", "nan", "null", "none")
-
-
-def _parsed(column: Sequence[str]) -> np.ndarray:
-    """Numbers if all entries are, words otherwise."""
-    words = [word.strip() for word in column]
-    try:
-        numbers = [
-            float("nan") if word.lower() in _MISSING else float(word) for word in words
-        ]
-    except ValueError:
-        return np.array(words, object)
-    if all(np.isnan(numbers)):
-        return np.array(words, object)
-    return np.array(numbers)
-
-
-def _read_parquet(file: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow"
-        ) from error
-    try:
-        table = parquet.read_table(file)
-        columns = [_decoded(pa, column) for column in table.columns]
-    except Exception as error:  # of pyarrow, and of words that are not UTF-8
-        raise DataError(f"{file} is not a Parquet file, or damaged: {error}") from None
-    _check_header(str(file), table.column_names)
-    return dict(zip(table.column_names, columns, strict=True))
-
-
-def _decoded(pa: Any, column: Any) -> np.ndarray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.to_numpy(zero_copy_only=False)

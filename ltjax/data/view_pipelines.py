@@ -18,6 +18,7 @@ from ltjax.data.views import Boost, two_views, weak_strong
 from ltjax.options import Component, option
 
 SIGNAL = "signal"
+FEATURES = "features"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,8 @@ class WeakStrongOptions(NormalizeOptions):
 
     recipe: str = option(
         "fixmatch",
-        "of the transforms; signal for 1-D data",
-        choices=(*CONSISTENCY, SIGNAL),
+        "of the transforms; signal for 1-D data, features for tables",
+        choices=(*CONSISTENCY, SIGNAL, FEATURES),
     )
     num_strong: int = option(1, "strong views: strong, strong2, ...", low=1)
     num_weak: int = option(1, "weak views: weak, weak2, ...", low=1)
@@ -61,8 +62,8 @@ class WeakOptions(NormalizeOptions):
 
     recipe: str = option(
         "fixmatch",
-        "of the transforms; signal for 1-D data",
-        choices=(*CONSISTENCY, SIGNAL),
+        "of the transforms; signal for 1-D data, features for tables",
+        choices=(*CONSISTENCY, SIGNAL, FEATURES),
     )
 
 

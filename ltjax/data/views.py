@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, check_range, check_rank, is_concrete, shape_of
-from ltjax.data import signal_ops
+from ltjax.data import feature_views, signal_ops
 from ltjax.data.image_views import CONSISTENCY, CONTRASTIVE, contrastive_view
 from ltjax.data.randaugment import BOOSTED, boosted_level, rand_augment
 from ltjax.data.transforms import normalize
@@ -97,6 +97,13 @@ _WEAK_SIGNAL = functools.partial(
 _STRONG_SIGNAL = functools.partial(
     signal_view, shift=0.2, scale=0.3, ramp=0.6, noise=0.2, jitter=0.05, mask=0.15
 )
+
+
+# Weak and strong view of what is no image.
+_OTHER_PAIRS = {
+    "signal": (_WEAK_SIGNAL, _STRONG_SIGNAL),
+    "features": (feature_views.WEAK, feature_views.STRONG),
+}
 
 
 class Boost(NamedTuple):
@@ -208,12 +215,13 @@ def weak_strong(
 
     Args:
         key: of the batch.
-        inputs: [B, H, W, C] uint8, or floating in [0, 1]; for "signal" [B, T, C].
+        inputs: [B, H, W, C] uint8, or floating in [0, 1]; for "signal" [B, T, C], for
+            "features" [B, F] floating.
         recipe: name in `CONSISTENCY`: "fixmatch"; "standard" (RandAugment of magnitude
             4 of 30, as DARP, ABC and CoSSL have it); "range" (three operations with
             values uniform in FixMatch's ranges, as in SoLar), "range_resized" (the same
             after resized crops, and a weak view with color distortion, as in RECORDS);
-            "signal".
+            "signal"; "features" (noise and masks, after normalization).
         num_strong: number of strong views.
         num_weak: number of weak views.
         mean: optional, per channel; with `std`, views are normalized at the end.
@@ -223,8 +231,8 @@ def weak_strong(
 
     Returns:
         {"weak", "strong"} and "strong2", ..., "weak2", ... for more views; each
-        [B, H, W, C] float32 in [0, 1] before normalization, or [B, T, C]. Images stay
-        uint8 between operations, as in the published pipelines, if they come as uint8.
+        [B, H, W, C] float32 in [0, 1] before normalization, [B, T, C] or [B, F]. Images
+        stay uint8 between operations, as in the published pipelines, if they come so.
 
     Raises:
         ValueError: for an unknown recipe, no strong view, or one of mean and std
@@ -243,13 +251,16 @@ def weak_strong(
         in FixMatch's, it comes after it. DARP's square is the mean color of the data
         set: `strong={"cutout_fill": tuple(255 * mean)}`.
     """
-    check_choice("weak_strong", "recipe", recipe, (*CONSISTENCY, "signal"))
+    check_choice("weak_strong", "recipe", recipe, (*CONSISTENCY, *_OTHER_PAIRS))
     check_range("weak_strong", "num_strong", num_strong, low=1)
     check_range("weak_strong", "num_weak", num_weak, low=1)
     finish = _finisher("weak_strong", mean, std)
-    signals = recipe == "signal"
-    _check_inputs("weak_strong", inputs, signals, None)
-    pair = (_WEAK_SIGNAL, _STRONG_SIGNAL) if signals else CONSISTENCY[recipe]
+    images = recipe not in _OTHER_PAIRS
+    if recipe == "features":
+        check_rank("weak_strong", "inputs", inputs, 2, "[B, F]")
+    else:
+        _check_inputs("weak_strong", inputs, not images, None)
+    pair = CONSISTENCY[recipe] if images else _OTHER_PAIRS[recipe]
     weak_one = functools.partial(pair[0], **(weak or {}))
     strong_one = functools.partial(pair[1], **(strong or {}))
     # In this order, so that more weak views leave the others as they are.
@@ -262,14 +273,19 @@ def weak_strong(
 
     def one(key, example, _):
         keys = jax.random.split(key, len(transforms))
-        x = example if signals else _in_levels(example)
+        if recipe == "features":  # whose noise is in deviations
+            x = finish(example)
+        else:
+            x = _in_levels(example) if images else example
         views = {
             name: transform(view_key, x)
             for (name, transform), view_key in zip(
                 transforms.items(), keys, strict=True
             )
         }
-        if not signals:
+        if recipe == "features":
+            return views
+        if images:
             views = {k: v.astype(jnp.float32) / 255 for k, v in views.items()}
         return {name: finish(view) for name, view in views.items()}
 

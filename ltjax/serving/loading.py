@@ -12,7 +12,7 @@ import numpy as np
 from ltjax._checks import check_choice, check_range
 from ltjax.data.signature import Signature, signature_from, stand_in
 from ltjax.data.splits import Splits
-from ltjax.data.supervision import Unlabelled
+from ltjax.data.unlabelled_streams import Unlabelled
 from ltjax.models.table import MEMORY, keep_network
 from ltjax.options import nearest
 from ltjax.serving.predictor import Predictor

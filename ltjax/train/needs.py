@@ -148,13 +148,15 @@ def _supervision_needs(c: TrainConfig) -> list[str]:
             f" {c.method.name!r} guesses no labels that could be treated, expected"
             " 'none'"
         )
-    if c.labels.facts.hidden:
+    hiding = [path for path in ("labels", "data") if c.sections[path].facts.hidden]
+    if hiding:
         for path in ("method", "sampler", "weights", "gradient"):
             chosen = c.sections[path]
             if chosen.facts.reads_labels:
                 faults.append(
                     f"config.{path}.name is {chosen.name!r}, which needs the class of"
-                    f" each example, but config.labels.name {c.labels.name!r} hides it"
+                    f" each example, but config.{hiding[0]}.name"
+                    f" {c.sections[hiding[0]].name!r} hides it"
                 )
     for column in method.columns:
         if column not in _known_columns(c):

@@ -19,6 +19,7 @@ from ltjax.models.forward import Model
 from ltjax.models.own import OwnNetwork
 from ltjax.models.peers import with_peers
 from ltjax.models.registry import assemble, describe_network, published_start
+from ltjax.options import ConfigError
 from ltjax.resampling import samplers
 from ltjax.resampling.combined import accompanied
 from ltjax.train import optim
@@ -182,6 +183,15 @@ def _accompany(sampler: samplers.Sampler, splits: Splits, batch_size: int):
     """The sampler with that of every companion: instance sampling, an epoch apart."""
     if not splits.companions:
         return sampler
+    faults = [
+        f"the stream {name!r} has {len(s.source)} examples, fewer than the"
+        f" {batch_size * s.ratio} of a step (config.batch_size {batch_size} x ratio"
+        f" {s.ratio}); expected more examples, or a smaller ratio or batch size"
+        for name, s in splits.companions.items()
+        if len(s.source) < batch_size * s.ratio
+    ]
+    if faults:
+        raise ConfigError(faults)
     others = tuple(
         (samplers.instance(len(s.source), batch_size * s.ratio), s.ratio)
         for s in splits.companions.values()

@@ -8,7 +8,8 @@ from ltjax.data.augment import PipelineFacts
 from ltjax.data.components import DATA
 from ltjax.data.data_options import DataFacts
 from ltjax.data.pipelines import PIPELINES
-from ltjax.data.supervision import COMPANIONS, LABELS, CompanionFacts, LabelFacts
+from ltjax.data.supervision import LABELS, LabelFacts
+from ltjax.data.unlabelled_streams import COMPANIONS, CompanionFacts
 from ltjax.evaluators.registry import EVALUATORS
 from ltjax.losses.component import LossFacts
 from ltjax.methods.classifiers import CLASSIFIERS

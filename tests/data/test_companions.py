@@ -9,7 +9,7 @@ import pytest
 
 from ltjax.data import array_source, augment, feed
 from ltjax.data.companions import Stream, accompanied, part_of
-from ltjax.data.supervision import COMPANIONS, CompanionFacts, Unlabelled
+from ltjax.data.unlabelled_streams import COMPANIONS, CompanionFacts, Unlabelled
 from ltjax.methods.method import MethodFacts, Part
 from ltjax.methods.registry import METHODS
 from ltjax.methods.supervised.supervised import SupervisedOptions, supervised

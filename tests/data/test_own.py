@@ -12,7 +12,8 @@ from ltjax.data.class_labels import encode_labels, natural_key
 from ltjax.data.components import DATA
 from ltjax.data.image_sizes import image_sizes
 from ltjax.data.items import item_contents, pair_contents
-from ltjax.data.tables import find_layout, frame_columns, read_columns, table_contents
+from ltjax.data.table_files import frame_columns, read_columns
+from ltjax.data.tables import find_layout, table_contents
 from ltjax.options import read
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import pytest
 
 from ltjax.data import array_source
 from ltjax.data.data_options import DataOptions
-from ltjax.data.splits import load_splits
-from ltjax.data.supervision import Unlabelled
+from ltjax.data.splits import load_splits, two_classes
+from ltjax.data.unlabelled_streams import Unlabelled
 from ltjax.options import ConfigError
 
 # Two classes of 20 and 12 examples; an input tells its position.
@@ -30,6 +30,11 @@ def labels(change=lambda source: source):
 
 def companions(found=lambda setting: {}):
     return types.SimpleNamespace(make=found)
+
+
+def hidden(source):
+    """The source without its labels."""
+    return dataclasses.replace(source, labels=np.full(len(source), -1))
 
 
 def positions(source):
@@ -113,7 +118,7 @@ def test_companions_are_made_from_what_the_subset_left():
     def rest(setting):
         asked.append(setting)
         left = np.setdiff1d(np.arange(len(setting.whole)), setting.chosen)
-        return {"rest": Unlabelled(setting.whole.select(left), 2)}
+        return {"rest": Unlabelled(hidden(setting.whole.select(left)), 2)}
 
     section = data(profile="counts", counts=(9, 3), holdout=0.34)
     splits = load_splits(section, labels(), companions(rest))
@@ -166,3 +171,56 @@ def test_changed_labels_leave_the_truth_for_the_counts():
 def test_splits_that_cannot_be_made(section, message):
     with pytest.raises(ConfigError, match=message):
         load_splits(section, labels(), companions())
+
+
+# --- Examples without a label, candidates and clean labels
+
+BARE = dataclasses.replace(
+    WHOLE, labels=np.where(np.arange(32) % 4 == 0, -1, LABELS), columns={}
+)
+SETS = np.eye(2, dtype=bool)[LABELS] | (np.arange(32) % 3 == 0)[:, None]
+PARTIAL = dataclasses.replace(
+    WHOLE, labels=np.full(32, -1), columns={"candidates": SETS}
+)
+
+
+def test_a_subset_is_one_of_the_examples_with_a_label():
+    asked = []
+
+    def stored(setting):
+        asked.append(setting)
+        return {}
+
+    section = data(whole=BARE, profile="counts", counts=(9, 3))
+    splits = load_splits(section, labels(), companions(stored))
+    assert splits.train.class_counts.tolist() == [9, 3]
+    assert asked[0].bare.tolist() == list(range(0, 32, 4))
+    section = data(whole=BARE, profile="none", holdout=0.25)
+    splits = load_splits(section, labels(), companions(stored))
+    # 15 and 9 labels, a quarter of them rounded.
+    held = splits.evaluated["val"].class_counts
+    assert (splits.train.class_counts + held).tolist() == [15, 9]
+    assert (splits.train.labels >= 0).all() and held.min() > 0
+
+
+def test_candidates_are_held_out_where_the_class_is_known():
+    section = data(whole=PARTIAL, profile="none", holdout=0.25)
+    splits = load_splits(section, labels(), companions())
+    held = splits.evaluated["val"]
+    assert held.columns == {} and (positions(held) % 3 > 0).all()
+    np.testing.assert_array_equal(held.labels, LABELS[positions(held)])
+    assert len(held) + len(splits.train) == 32
+    with pytest.raises(ConfigError, match="'exp', which goes by classes, but arrays"):
+        load_splits(data(whole=PARTIAL), labels(), companions())
+
+
+def test_two_classes_of_clean_labels_too():
+    four = array_source(np.zeros((8, 1), np.float32), np.arange(8) % 4)
+    noisy = dataclasses.replace(
+        four, labels=(four.labels + 1) % 4, columns={"truth": four.labels}
+    )
+    found = two_classes(noisy, 2)
+    assert found.labels.tolist() == [0, 1, 1, 0] * 2
+    assert found.truth.tolist() == [0, 0, 1, 1] * 2
+    with pytest.raises(ConfigError, match="2 classes and candidates of them"):
+        two_classes(PARTIAL, 1)

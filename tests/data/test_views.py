@@ -25,6 +25,10 @@ def signals(count=4, length=40):
     return rng.normal(size=(count, length, 1)).astype(np.float32)
 
 
+def features(count=4):
+    return signals(count)[..., 0]
+
+
 @functools.cache
 def compiled(function, **options):
     return jax.jit(functools.partial(function, **options))
@@ -35,6 +39,7 @@ CASES = {
     "consistency": (weak_strong, {"recipe": "fixmatch", "num_strong": 2}, images),
     "contrastive signals": (two_views, {"recipe": "signal"}, signals),
     "consistency signals": (weak_strong, {"recipe": "signal"}, signals),
+    "consistency features": (weak_strong, {"recipe": "features"}, features),
 }
 
 
@@ -68,6 +73,15 @@ def test_views_depend_on_key_and_position_only(case):
     drawn = [view for v in (out, other) for name, view in v.items() if name != "weak"]
     stack = np.concatenate(drawn).reshape(-1, batch[0].size)
     assert len(np.unique(stack, axis=0)) == len(stack)
+
+
+def test_features_are_normalized_before_the_noise():
+    batch = np.array([[100.0, 7.0], [300.0, 7.0]], np.float32)
+    statistics = {"mean": np.array([200.0, 7.0]), "std": np.array([100.0, 1.0])}
+    quiet = {"weak": {"noise": 0.0}, "strong": {"noise": 0.0, "mask": 1.0}}
+    out = weak_strong(KEY, batch, recipe="features", **statistics, **quiet)
+    assert out["weak"].tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+    assert (out["strong"] == 0).all()
 
 
 def test_names_of_strong_views():

@@ -145,7 +145,8 @@ def _read_features(file: pathlib.Path) -> Any:
 
 
 def _read_table(file: pathlib.Path) -> Any:
-    from ltjax.data.tables import find_layout, read_columns, table_contents
+    from ltjax.data.table_files import read_columns
+    from ltjax.data.tables import find_layout, table_contents
 
     columns = read_columns(file)
     found = table_contents(str(file), columns, find_layout(str(file), columns))

@@ -46,7 +46,7 @@ from ltjax.methods.partial_label.tables import (
     row_needs,
 )
 from ltjax.methods.prior_distance import prior_distance
-from ltjax.options import Component, live, option
+from ltjax.options import Component, ConfigError, live, option
 from ltjax.pseudo_labels import (
     class_evidence,
     disambiguate,
@@ -86,7 +86,7 @@ class SoLarOptions:
     )
     iterations: int = option(50, "of the published solver", low=1)
     queue: int = option(64, "batches kept for the transport", low=0)
-    prior: tuple[float, ...] = option((), "r at first; () = uniform", low=0)
+    prior: tuple[float, ...] = option((), "r at first; () = uniform", above=0)
     prior_rate: float = option(
         0.01, "g, of an epoch's histogram in r", low=0, high=1, sweep=True
     )
@@ -134,6 +134,13 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
     by_batches = options.prior_from == "batches"
     first = setting.steps(options.estimate)  # step of the second training
     depth = 3 if options.mixup else 2  # views of a pass
+    if options.prior and len(options.prior) != num_classes:
+        raise ConfigError(
+            [
+                f"config.method.prior is {options.prior}, expected {num_classes}"
+                " numbers, one for each class"
+            ]
+        )
 
     def init(key, params, model_state):
         given = np.asarray(options.prior or np.ones(num_classes), np.float32)
@@ -302,18 +309,11 @@ def solar(options: SoLarOptions, setting: Setting) -> Method:
     )
 
 
-def _needs(options: SoLarOptions, config) -> list[str]:
-    faults = row_needs(config)
-    if options.prior and not sum(options.prior):
-        faults.append("config.method.prior is 0 for all classes, expected shares")
-    return faults
-
-
 SOLAR = Component(
     "SoLar: labels by transport to an estimated prior (Wang 2022)",
     SoLarOptions,
     solar,
-    _needs,
+    lambda options, config: row_needs(config),
     lambda options: MethodFacts(
         head="linear",
         reads_labels=False,

@@ -37,7 +37,7 @@ class AlignOptions:
         choices=("read", "write"),
     )
     counts: tuple[float, ...] = option(
-        (), "of the classes, in place of the labelled ones", low=0
+        (), "of the classes, in place of the labelled ones", above=0
     )
 
 

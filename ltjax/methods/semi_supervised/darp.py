@@ -67,14 +67,14 @@ class DARPOptions:
         choices=("labelled", "em", "shift", "given"),
     )
     counts: tuple[float, ...] = option(
-        (), "masses 'given': one for each class, in any unit", low=0
+        (), "masses 'given': one for each class, in any unit", above=0
     )
 
     def __post_init__(self):
-        if (self.masses == "given") != (sum(self.counts) > 0):
+        if (self.masses == "given") != bool(self.counts):
             raise ValueError(
                 f"masses is {self.masses!r} and counts {self.counts}, expected counts"
-                " that are not all 0 with 'given', and none otherwise"
+                " with 'given', and none otherwise"
             )
 
 
