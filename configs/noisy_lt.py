@@ -69,7 +69,7 @@ def _select(config, args):
     """
     plain = dict(config.augment.items())
     recipe = "signal" if presets.is_signal(config) else "simclr_cifar"
-    config.augment.choose("two_views", recipe=recipe)
+    config.augment.choose("two_views", recipe=recipe, mirror=presets.mirrors(config))
     config.head.choose("classifying", width=128, dim=64)
     if args.smoke:
         config.method.queue, config.method.warmup = 2 * config.batch_size, "2 steps"
@@ -95,7 +95,11 @@ def _contrast(config, smoke) -> dict:
         "name": "pretrain",
         "label": "MoCo",
         "method": {"name": "moco", "queue": config.batch_size * (2 if smoke else 32)},
-        "augment": {"name": "two_views", "recipe": recipe},
+        "augment": {
+            "name": "two_views",
+            "recipe": recipe,
+            "mirror": presets.mirrors(config),
+        },
         "head": {"name": "projection", "width": 128, "dim": 64},
         "optimizer.lr": 0.06,
         "optimizer.weight_decay": 5e-4,
