@@ -146,7 +146,7 @@ def _select(config, args):
     """
     plain = dict(config.augment.items())
     recipe = "signal" if presets.is_signal(config) else "simclr_cifar"
-    config.augment.choose("two_views", recipe=recipe)
+    config.augment.choose("two_views", recipe=recipe, mirror=presets.mirrors(config))
     config.head.choose("classifying", width=128, dim=64)
     if args.smoke:
         config.method.queue, config.method.warmup = 2 * config.batch_size, "2 steps"
@@ -175,7 +175,11 @@ def _contrast(config, args) -> dict:
         "name": "pretrain",
         "label": "MoCo",
         "method": {"name": "moco", "queue": queue, "temperature": 0.1},
-        "augment": {"name": "two_views", "recipe": recipe},
+        "augment": {
+            "name": "two_views",
+            "recipe": recipe,
+            "mirror": presets.mirrors(config),
+        },
         "head": {"name": "projection", "width": 128, "dim": 64},
         "loss": {"name": "ce"},
         "weights": {"name": "none"},

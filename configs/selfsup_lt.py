@@ -330,10 +330,10 @@ def get_config(arg=""):
     config = default_config()
     _set_data(config, args)
     augment = dict(config.augment.items())
-    signal = presets.is_signal(config)
     config.method.choose("simclr")
     config.label = args.method
-    config.augment.choose("two_views", recipe="signal" if signal else "simclr_cifar")
+    recipe = "signal" if presets.is_signal(config) else "simclr_cifar"
+    config.augment.choose("two_views", recipe=recipe, mirror=presets.mirrors(config))
     config.head.choose("projection", **_SMALL)
     config.batch_size, config.optimizer.lr = 256, 0.3
     config.optimizer.weight_decay = 1e-4

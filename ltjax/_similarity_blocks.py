@@ -53,13 +53,11 @@ class GroupSums(NamedTuple):
 
     Attributes:
         total: the log-sum-exp of the similarities; -inf for a query without keys.
-        near: the sum of the products with the keys of the own group, biases left out.
-        count: the number of these keys.
+        near: the sum of the similarities to the keys of the own group.
     """
 
     total: jax.Array
     near: jax.Array
-    count: jax.Array
 
 
 def check_block(caller: str, block) -> None:
@@ -146,7 +144,7 @@ def cross_group_sums(
     """
     if not keys.shape[0]:
         nothing = jnp.zeros(queries.shape[:1], queries.dtype)
-        return GroupSums(nothing - jnp.inf, nothing, nothing)
+        return GroupSums(nothing - jnp.inf, nothing)
     sides = _placed(queries, keys, rows, columns)
     found: Any = _cross(*sides, block or len(keys), True)
     return GroupSums(*found)
@@ -194,7 +192,7 @@ def self_group_sums(
         `GroupSums`.
     """
     if not points.shape[0]:
-        return GroupSums(*[jnp.zeros((0,), points.dtype)] * 3)
+        return GroupSums(*[jnp.zeros((0,), points.dtype)] * 2)
     points, side = jax.tree.map(lambda x: by_rows(x, points), (points, side))
     found: Any = _self(points, side, block or len(points), True)
     return GroupSums(*found)
@@ -252,8 +250,7 @@ def _similarities(product, rows: Side, columns: Side, *, transposed: bool = Fals
         boost = None if rows.boost is None else rows.boost[:, None]
     values = product if bias is None else product + bias
     if boost is not None:
-        own = rows.groups[:, None] == columns.groups[None, :]
-        values = jnp.where(own, values + boost, values)
+        values = jnp.where(_same_group(rows, columns), values + boost, values)
     if rows.ids is not None:
         same = rows.ids[:, None] == columns.ids[None, :]
         values = jnp.where(same, -jnp.inf, values)
@@ -269,31 +266,33 @@ def _finite(x):
     return jnp.where(x > -jnp.inf, x, 0.0)
 
 
+def _same_group(rows: Side, columns: Side):
+    return rows.groups[:, None] == columns.groups[None, :]
+
+
 def _of_group(values, rows: Side, columns: Side):
     """[A, c] bool, the pairs of one group that meet, from their similarities."""
-    return (rows.groups[:, None] == columns.groups[None, :]) & (values > -jnp.inf)
+    return _same_group(rows, columns) & (values > -jnp.inf)
 
 
 def _sums(queries, keys, rows: Side, columns: Side, block: int, grouped: bool):
-    """The log-sum-exp of every query, and with groups `near` and `count`."""
+    """The log-sum-exp of every query, and with groups `near`."""
 
     def add(carry, part):
         highest, total, *own = carry
-        product = _products(queries, part[0])
-        values = _similarities(product, rows, part[1])
+        values = _similarities(_products(queries, part[0]), rows, part[1])
         new = jnp.maximum(highest, jnp.max(values, axis=1))
         base = _finite(new)
         total = total * jnp.exp(highest - base)
         total += jnp.sum(jnp.exp(values - base[:, None]), axis=1)
         if grouped:
             same = _of_group(values, rows, part[1])
-            near = own[0] + jnp.sum(jnp.where(same, product, 0.0), axis=1)
-            own = near, own[1] + jnp.sum(same, axis=1, dtype=near.dtype)
+            own = [own[0] + jnp.sum(jnp.where(same, values, 0.0), axis=1)]
         return (new, total, *own), None
 
     # Made from both arguments, so that inside shard_map they vary as the sums will.
     zero = jnp.zeros_like(queries[:, 0]) + jnp.zeros_like(keys[0, 0])
-    start = (zero - jnp.inf, zero, *(zero, zero) * grouped)
+    start = (zero - jnp.inf, zero, *(zero,) * grouped)
     parts = _blocks(keys, columns, block)
     (highest, total, *own), _ = over_blocks(add, start, parts, block)
     empty = highest == -jnp.inf
@@ -368,8 +367,9 @@ def _self_backward(block, grouped, kept, cotangents):
         weights = given * jnp.exp(there - base)
         weights += given_j * jnp.exp(back - base_j)
         if grouped:
-            weights += jnp.where(_of_group(there, side, columns), near[0], 0.0)
-            weights += jnp.where(_of_group(back, side, columns), near_j[0], 0.0)
+            more = jnp.where(there > -jnp.inf, near[0], 0.0)
+            more += jnp.where(back > -jnp.inf, near_j[0], 0.0)
+            weights = jnp.where(_same_group(side, columns), weights + more, weights)
         return total + jnp.matmul(weights, keys, precision=_HIGHEST), None
 
     parts = (*_blocks(keys, columns, block), whole_blocks(theirs, block))

@@ -7,10 +7,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
+# Modules whose arrays are those of several networks, stacked on a first axis
+# (`ltjax.models.projection.Regressors`).
+STACKED = ("regressors",)
+
+
+def _stacked(path: tuple) -> bool:
+    return any(getattr(entry, "key", None) in STACKED for entry in path)
+
 
 def kernels_only(params: Any) -> Any:
-    """Mask of the arrays with more than one axis: no biases, no norm parameters."""
-    return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params)
+    """Mask of the arrays with more than one axis: no biases, no norm parameters.
+
+    The axis that stacked networks lie on does not count.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.ndim(leaf) - _stacked(path) > 1, params
+    )
 
 
 def lars(
@@ -33,7 +46,8 @@ def lars(
     Args:
         learning_rate: :math:`\alpha`, a number or a schedule.
         weight_decay: :math:`\mu`.
-        trust_coefficient: :math:`\eta`; the ratio is 1 where either norm is 0.
+        trust_coefficient: :math:`\eta`; the ratio is 1 where either norm is 0. Each of
+            several stacked networks has its own.
         momentum: m.
         adapted: mask, or function of the parameters to a mask, of the arrays that get
             weight decay and trust ratio. The others follow plain momentum.
@@ -74,9 +88,18 @@ def scale_by_lars(
     Returns:
         An optax.GradientTransformation.
     """
+    ratio = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
+
+    def one(update, param):
+        return ratio.update(update, optax.EmptyState(), param)[0]
+
+    def scale(updates, params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, *pair: (jax.vmap(one) if _stacked(path) else one)(*pair),
+            updates,
+            params,
+        )
+
     return optax.chain(
-        optax.masked(
-            optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), adapted
-        ),
-        optax.trace(decay=momentum),
+        optax.masked(optax.stateless(scale), adapted), optax.trace(decay=momentum)
     )

@@ -112,6 +112,8 @@ def cosine(
     warmup_steps: int = 0,
     steps_per_epoch: int = 1,
     final: float = 0.0,
+    middle_steps: int = 0,
+    middle: float = 0.0,
 ) -> jax.Array:
     r"""Linear warm-up, then half a cosine down to `final`.
 
@@ -125,18 +127,24 @@ def cosine(
     last one is not at the end. `steps_per_epoch` S > 1 holds the factor within an
     epoch, at the p of its last step (its first one without a warm-up).
 
+    With `middle_steps` M there are two halves of cosines, from 1 to `middle` at p = M
+    and from there to `final`.
+
     Args:
         step: int scalar, 0-based.
         total_steps: T, warm-up included.
         warmup_steps: W, linear from 1/W to 1; 0 for none.
         steps_per_epoch: granularity in steps; 1 changes the factor every step.
         final: factor at the end.
+        middle_steps: M, at least W and less than T; 0 for one cosine.
+        middle: factor at M.
 
     Returns:
         float32 scalar factor of the base learning rate.
 
     Raises:
-        ValueError: if total_steps does not exceed warmup_steps.
+        ValueError: if total_steps does not exceed warmup_steps, or middle_steps is not
+            between them.
 
     Example:
         >>> [round(float(cosine(s, total_steps=4)), 4) for s in range(4)]
@@ -147,16 +155,31 @@ def cosine(
 
     References:
         Without a warm-up: Kang et al., ICLR 2020, by epoch. With one: Jiang et al.,
-        "Self-Damaging Contrastive Learning", ICML 2021, released code, by step.
+        "Self-Damaging Contrastive Learning", ICML 2021, released code, by step. In two
+        parts: Zhou et al., "Combating Representation Learning Disparity with Geometric
+        Harmonization", NeurIPS 2023, released code, by epoch.
     """
     check_range("cosine", "total_steps", total_steps, low=warmup_steps, open_low=True)
+    if middle_steps and not warmup_steps <= middle_steps < total_steps:
+        raise ValueError(
+            f"cosine: middle_steps is {middle_steps}, expected at least warmup_steps ="
+            f" {warmup_steps} and less than total_steps = {total_steps}"
+        )
     epoch = jnp.asarray(step, jnp.int32) // steps_per_epoch
     # Counted from 1 after a warm-up: its last step is where the cosine begins.
     position = (epoch + 1 if warmup_steps else epoch) * steps_per_epoch
-    done = (position - warmup_steps).astype(jnp.float32) / (total_steps - warmup_steps)
-    factor = final + (1 - final) * 0.5 * (
-        1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0))
-    )
+
+    def half(start: int, stop: int, high: float, low: float) -> jax.Array:
+        done = (position - start).astype(jnp.float32) / max(stop - start, 1)
+        fall = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
+        return low + (high - low) * fall
+
+    if middle_steps:
+        early = half(warmup_steps, middle_steps, 1.0, middle)
+        late = half(middle_steps, total_steps, middle, final)
+        factor = jnp.where(position < middle_steps, early, late)
+    else:
+        factor = half(warmup_steps, total_steps, 1.0, final)
     if warmup_steps:
         warm = position.astype(jnp.float32) / warmup_steps
         factor = jnp.where(position < warmup_steps, warm, factor)

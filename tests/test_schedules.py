@@ -171,6 +171,8 @@ def test_cosine_stays_at_its_end():
     assert float(cosine(1000, total_steps=10, final=0.2)) == pytest.approx(0.2)
     with pytest.raises(ValueError, match="cosine: total_steps is 5"):
         cosine(0, total_steps=5, warmup_steps=5)
+    with pytest.raises(ValueError, match="cosine: middle_steps is 1, expected"):
+        cosine(0, total_steps=5, warmup_steps=2, middle_steps=1)
 
 
 @pytest.mark.parametrize(

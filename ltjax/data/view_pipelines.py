@@ -31,6 +31,9 @@ class TwoViewsOptions(NormalizeOptions):
         choices=(*CONTRASTIVE, SIGNAL),
     )
     size: int = option(0, "side of the crops in pixels; 0 = that of the inputs", low=0)
+    mirror: bool = option(
+        True, "whether half of the images are mirrored; not of digits, nor of signals"
+    )
     boost_layers: int = option(
         1, "RandAugment operations on images of a boosted method", low=1
     )
@@ -94,7 +97,9 @@ def _of_views(
 
 
 def _two_views(options: TwoViewsOptions, setting: PipelineSetting) -> Pipeline:
-    size = {"size": options.size} if options.size else {}
+    more: dict[str, Any] = {"size": options.size} if options.size else {}
+    if options.recipe != SIGNAL:
+        more["mirror"] = options.mirror
     boost = Boost(
         options.boost_layers,
         options.boost_lowest,
@@ -102,9 +107,9 @@ def _two_views(options: TwoViewsOptions, setting: PipelineSetting) -> Pipeline:
         options.boost_random,
     )
 
-    def views(key, inputs, **more):
+    def views(key, inputs, **hints):
         return two_views(
-            key, inputs, recipe=options.recipe, boost=boost, **size, **more
+            key, inputs, recipe=options.recipe, boost=boost, **more, **hints
         )
 
     return _of_views(options, setting, views)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ltjax._checks import check_floating, check_integers, check_rank, shape_of
-from ltjax._numerics import l2_normalize, mask_rows
+from ltjax._numerics import class_rows, l2_normalize, mask_rows, mask_values
+from ltjax._similarity_blocks import by_rows, everywhere
 
 
 def check_same_rows(caller: str, **features: ArrayLike) -> None:
@@ -57,6 +58,18 @@ def unit_rows(where: ArrayLike | None, *features: ArrayLike) -> tuple[jax.Array,
 def per_view(x: ArrayLike | None, views: int) -> Any:
     """[B] values of examples as [B * V] values of their views, side by side."""
     return None if x is None else jnp.stack([jnp.asarray(x)] * views, axis=1).ravel()
+
+
+def label_counts(labels: jax.Array, where: ArrayLike | None) -> jax.Array:
+    """For each row, the number of the rows of its label, itself included, float.
+
+    Any integers will do as labels: K is not known here, and no [B, B] matrix is made.
+    """
+    size, everyone = len(labels), everywhere(labels)
+    _, groups = jnp.unique(everyone, return_inverse=True, size=size)
+    ones = everywhere(mask_values(jnp.ones((size,), jnp.float32), where))
+    counts = jax.ops.segment_sum(ones, groups, num_segments=size)
+    return by_rows(class_rows(counts, groups, like=ones), labels)
 
 
 def key_bias(where: ArrayLike | None, like: jax.Array) -> jax.Array | None:

@@ -299,6 +299,11 @@ def is_signal(config: Any) -> bool:
     return config.model.name == "conv1d"
 
 
+def mirrors(config: Any) -> bool:
+    """Whether images of a config still are what they were when mirrored."""
+    return config.data.name != "mnist"
+
+
 def apply_smoke(config: Any, *, steps: int = 6) -> None:
     """Makes a config a few seconds long; every code path stays.
 

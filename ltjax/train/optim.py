@@ -56,10 +56,14 @@ class MultistepOptions(ScheduleOptions):
 
 @dataclasses.dataclass(frozen=True)
 class CosineOptions(ScheduleOptions):
-    """Of a cosine decay."""
+    """Of a cosine decay, or of two that meet in the middle."""
 
     per_epoch: bool = option(False, "whether the rate stays the same within an epoch")
-    final: float = option(0.0, "factor of the base rate at the end", low=0, high=1)
+    final: float = option(0.0, "of the base rate, at the end", low=0, high=1)
+    middle_at: str = option(
+        "0 steps", "end of a first cosine; 0 = there is one only", duration=True
+    )
+    middle: float = option(0.0, "of the base rate, at middle_at", low=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +117,23 @@ def _multistep(options: MultistepOptions, setting) -> Callable[[Any], jax.Array]
 
 
 def _cosine(options: CosineOptions, setting) -> Callable[[Any], jax.Array]:
-    warmup = _warmup(options, setting)
+    warmup, middle = _warmup(options, setting), setting.steps(options.middle_at)
+    if middle and not warmup <= middle < setting.total_steps:
+        raise ConfigError(
+            [
+                f"config.schedule.middle_at is {options.middle_at!r} = {middle} steps,"
+                f" expected at least the {warmup} of the warm-up and less than the"
+                f" run's {setting.total_steps}"
+            ]
+        )
     return lambda step: schedules.cosine(
         step,
         total_steps=setting.total_steps,
         warmup_steps=warmup,
         steps_per_epoch=setting.steps_per_epoch if options.per_epoch else 1,
         final=options.final,
+        middle_steps=middle,
+        middle=options.middle,
     )
 
 

@@ -314,7 +314,8 @@ def test_blocks_take_less_than_a_tenth_of_the_memory(loss):
         step = jax.jit(jax.value_and_grad(total, (0, 1))).lower(views, views).compile()
         return step.memory_analysis().temp_size_in_bytes
 
-    assert temporary(128) < temporary(None) / 10
+    matrix = 4 * 8192**2
+    assert temporary(128) < matrix / 10 < matrix <= temporary(None)
 
 
 def test_a_schedule_of_temperatures_does_not_retrace(x64):

@@ -61,6 +61,20 @@ def test_a_linear_decay_begins_where_it_is_told_to():
         factor_of("linear", total=12, epoch=2, start="9 epochs")
 
 
+def test_two_cosines_by_epoch_after_a_warmup():
+    """Schedule B of geometric harmonization: 0.4 to 0.2 to 1e-6 in 410 epochs."""
+    factor = factor_of(
+        "cosine",
+        **dict(total=820, epoch=2, per_epoch=True, warmup="10 epochs"),
+        **dict(final=2.5e-6, middle_at="210 epochs", middle=0.5),
+    )
+    epochs = np.array([5, 10, 110, 210, 310, 410])
+    expected = [0.2, 0.4, 0.3, 0.2, 0.1000005, 1e-6]
+    for within in (2, 1):  # both steps of an epoch
+        rates = 0.4 * factor(jnp.asarray(2 * epochs - within))
+        np.testing.assert_allclose(rates, expected, rtol=2e-6, atol=2e-8)
+
+
 def test_steps_down_at_milestones():
     factor = factor_of(
         "warmup_multistep", total=600, milestones=(3, 5), factors=(0.1, 0.02)
@@ -93,6 +107,13 @@ def test_a_warm_up_by_step_climbs_from_zero_within_an_epoch():
 def test_warm_ups_that_make_no_sense(name, warmup, message):
     with pytest.raises(ConfigError, match=message):
         factor_of(name, total=960, warmup=warmup)
+
+
+@pytest.mark.parametrize("middle", ["5 steps", "960 steps"])
+def test_a_middle_lies_between_warm_up_and_end(middle):
+    message = "middle_at is .* expected at least the 10 .* less than the run's 960"
+    with pytest.raises(ConfigError, match=message):
+        factor_of("cosine", total=960, warmup="10 steps", middle_at=middle)
 
 
 def optimize(name, params, gradients, *, lr, decay, decay_on="all", **options):
