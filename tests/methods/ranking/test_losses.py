@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax import losses
 from ltjax.losses.component import LossContext
 from ltjax.methods.ranking.losses import AUTKCOptions, TKPROptions, ranked
 from ltjax.methods.registry import LOSSES
@@ -46,6 +47,37 @@ def test_cross_entropy_comes_before_the_curve():
         context = LossContext(SETTING.class_counts, jnp.int32(phase), {}, {})
         found = loss.fn({"logits": jnp.asarray(LOGITS)}, labels, options, context)
         np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["auc_square", "auc_hinge"])
+def test_both_passes_of_sam_see_the_whole_batch(name, smoked, ranked_batch):
+    rho, lr = 0.5, 0.1
+    run, state = smoked(
+        "auc_lt",
+        f"method={name}",
+        *("model.name=mlp", "model.hidden=(4,)", "model.norm=none"),
+        *("gradient.name=sam", f"gradient.rho={rho}", "schedule.name=constant"),
+        *("schedule.warmup=0 steps", f"optimizer.lr={lr}"),
+        *("optimizer.momentum=0.0", "optimizer.weight_decay=0.0"),
+    )
+    batch = ranked_batch(np.arange(16) % 3)
+
+    @jax.jit
+    def slope(params):
+        def risk(params):
+            z, _ = run.model.forward(params, {}, batch["inputs"], train=True)
+            p = jax.nn.softmax(z["logits"])[:14]
+            return jnp.mean(getattr(losses, name)(p, batch["label"][:14]))
+
+        return jax.grad(risk)(params)
+
+    first = slope(state.params)
+    norm = np.sqrt(sum(np.square(g).sum() for g in jax.tree.leaves(first)))
+    there = jax.tree.map(lambda w, g: w + rho * g / norm, state.params, first)
+    want = jax.tree.map(lambda w, g: w - lr * g, state.params, slope(there))
+    new, _ = jax.jit(run.step)(state, batch)
+    for a, b in zip(*map(jax.tree.leaves, (new.params, want)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "of"), [("autkc", "classes"), ("tkpr", "labels")])
