@@ -5,7 +5,8 @@ r"""Areas under the ROC curve as the objective: one-vs-one and one-vs-rest surro
 Arguments: data (mnist1d, mnist, cifar10, cifar100; breast_cancer, digits or wine, which
 come with scikit-learn), method (auc_square, auc_hinge,
 auc_exp, auc_logistic; partial_auc, partial_auc_cvar, partial_auc_kl; aucm, the min-max
-form; or a preset of the supervised losses to compare with), binary (the second half of
+form; autkc, the area under the top-k curve after 30 % of cross-entropy; or a preset of
+the supervised losses to compare with), binary (the second half of
 the classes against the first), imf, smoke. Runs are judged by exact areas over all
 pairs of classes, beside accuracies.
 """
@@ -49,6 +50,10 @@ def get_config(arg=""):
         "auc": {"scores": "sigmoid" if columns else "softmax"},
         "classification": {},
     }
+    if args.method == "autkc":
+        config.weights.start = "30%"
+        config.loss.k = 1 if two else 3 if args.data == "wine" else 5
+        config.evaluators = {**config.evaluators, "top_k": {"k": config.loss.k}}
     if args.smoke:
         presets.apply_smoke(config)
         config.data.imbalance_factor = 10.0

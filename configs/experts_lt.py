@@ -6,11 +6,12 @@ Arguments: data (mnist1d, mnist, cifar10, cifar100), method (ride, ride_routed,
 ride_distilled, sade, dirmixe, or a preset of the supervised losses to compare with),
 imf, smoke. Judged by accuracy under long-tailed, uniform and reversed test priors.
 
-CIFAR has the published network, a ResNet-32 that splits into three experts after its
-first stage, with cosine classifiers; the small networks have experts with a hidden
-layer each. `ride_routed` is two stages: `0_experts`, and `1_router`, five epochs of
-class-balanced batches in which only the router learns. `ride_distilled` as well:
-`0_teacher` has six experts, and the three of `1_student` start afresh and follow it.
+CIFAR has the published recipe: a ResNet-32 that splits into three experts after its
+first stage, with cosine classifiers, and a rate that rises for five epochs and falls to
+a tenth at 160 and at 180. The small networks have experts with a hidden layer each.
+`ride_routed` is two stages: `0_experts`, and `1_router`, five epochs of class-balanced
+batches in which only the router learns. `ride_distilled` as well: `0_teacher` has six
+experts, and the three of `1_student` start afresh and follow it.
 """
 
 from ltjax.methods import presets
@@ -33,16 +34,25 @@ def get_config(arg=""):
             config.model.choose("resnet32_experts")
             config.head.choose("experts", own_features=True)
             config.optimizer.nesterov, config.optimizer.weight_decay = True, 5e-4
+            if args.method == "dirmixe" and args.data == "cifar100":
+                config.optimizer.weight_decay = 1e-3
         else:
             config.head.choose("experts", hidden=64)
     if config.method.name == "ride":
         config.weights.choose("class_balanced", beta=0.9999, start="80%")
     if args.method == "dirmixe":
         config.method.spread = 5.0 if args.data == "cifar100" else 15.0
+    if cifar:
+        steps = {"milestones": (160, 180), "factors": (0.1, 0.01)}
+        config.schedule.choose("warmup_multistep", warmup="5 epochs", **steps)
+    if args.data == "cifar10":
+        config.many, config.few = 1000, 200
     size = {"cifar10": 1000.0}.get(args.data, 100.0)
     config.evaluators = {"test_priors": {"size": size}, "classification": {}}
     if args.smoke:
         presets.apply_smoke(config)
+        if cifar:
+            config.schedule.warmup = "0 epochs"
         config.data.imbalance_factor = 10.0
     if args.method == "ride_routed":
         config.head.router = True
@@ -56,6 +66,8 @@ def get_config(arg=""):
             "batch_size": 16 if args.smoke else 512,
             "total": "4 steps" if args.smoke else "5 epochs",
         }
+        if cifar:
+            router["schedule"] = {"name": "cosine"}
         config.stages = ({"name": "experts"}, router)
     if args.method == "ride_distilled":
         teacher = {"name": "teacher", "label": "ride, six experts"}

@@ -38,6 +38,8 @@ def get_config(arg=""):
         config.augment.choose("normalize")
     else:
         presets.apply_data(config, args.data, imbalance_factor=odds)
+    if args.data.startswith("cifar"):
+        config.optimizer.weight_decay = 5e-4
     config.data.positive_from = 50 if args.data == "cifar100" else 5
     config.label = args.method
     if args.method == "ce":

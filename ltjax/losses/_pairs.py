@@ -201,24 +201,54 @@ def suffixes(scores, weights, degree: int) -> Suffixes:
 
 
 def first_above(ranked, column, key) -> jax.Array:
-    """First position of column `column` [B] whose entry exceeds `key` [B]; n if none.
+    """First position of column `column` whose entry exceeds `key`; n if none.
 
-    A binary search that gathers one number per step and anchor, so that no anchor
-    needs more than its own column.
+    A binary search that gathers one number per step and key, so that no anchor needs
+    more than its own column.
     """
     size = ranked.shape[0]
     ranked, key = jax.lax.stop_gradient((ranked, key))
+    top = (1 << size.bit_length()) >> 1
 
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) // 2
-        below = ranked[jnp.minimum(middle, size - 1), column] <= key
-        below = below & (low < high)
-        return jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
+    def climb(i, position):
+        """`position` entries do not exceed the key; do as many more?"""
+        further = position + (top >> i)
+        last = ranked[jnp.minimum(further, size) - 1, column]
+        return jnp.where((further <= size) & (last <= key), further, position)
 
     start = jnp.zeros(key.shape, jnp.int32)
-    bounds = (start, jnp.full_like(start, size))
-    return jax.lax.fori_loop(0, size.bit_length(), halve, bounds)[0]
+    return jax.lax.fori_loop(0, size.bit_length(), climb, start)
+
+
+def in_order(x) -> jax.Array:
+    """Integers in the order of floats: -0.0 is 0.0, and NaN comes last.
+
+    XLA sorts a single array of integers many times as fast as floats with a payload.
+    """
+    x = jax.lax.stop_gradient(x)
+    x = jnp.where(x == 0, jnp.zeros_like(x), x)
+    x = jnp.where(jnp.isnan(x), jnp.full_like(x, jnp.nan), x)
+    integer = jnp.int32 if x.dtype == jnp.float32 else jnp.int64
+    bits = jax.lax.bitcast_convert_type(x, integer)
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(integer).max, bits)
+
+
+def hinge_over(scores, weights, column, key, power: int) -> jax.Array:
+    """Sum of w_q (s_q - key)_+^power over column `column` of scores [B, K], [B].
+
+    The moments of a score are added where the last of its equals is sorted to, so that
+    the order itself is never needed.
+    """
+    ranked = jnp.sort(in_order(scores), axis=0)
+    columns = jnp.arange(scores.shape[1])[None, :]
+    last = first_above(ranked, columns, in_order(scores)) - 1
+    sums = []
+    for degree in range(power + 1):
+        moment = jnp.zeros_like(scores).at[last, columns].add(weights * scores**degree)
+        total = jax.lax.cumsum(moment, axis=0, reverse=True)
+        sums.append(jnp.pad(total, ((0, 1), (0, 0))))
+    position = first_above(ranked, column, in_order(key))
+    return hinge_sums(Suffixes(ranked, tuple(sums)), position, column, key, power)
 
 
 def hinge_sums(table: Suffixes, position, column, key, power: int) -> jax.Array:

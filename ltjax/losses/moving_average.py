@@ -34,11 +34,9 @@ from ltjax._checks import (
 from ltjax._numerics import at_least_float32, mask_rows, mask_values
 from ltjax.losses._pairs import (
     binary_pairs,
-    first_above,
-    hinge_sums,
+    hinge_over,
     reciprocal,
     split_binary,
-    suffixes,
 )
 from ltjax.losses.partial_auc import log_mean_exp
 
@@ -139,10 +137,9 @@ def soap(
 def _squared_hinge_mean(scores, weights, margin):
     """Sum over q of weight_q (m - s_p + s_q)_+^2, [B]."""
     center = jax.lax.stop_gradient(jnp.sum(weights * scores))
-    table = suffixes((scores - center)[:, None], weights[:, None], 2)
-    key = scores - center - margin
-    column = jnp.zeros(key.shape, jnp.int32)
-    return hinge_sums(table, first_above(table.ranked, column, key), column, key, 2)
+    near = scores - center
+    column = jnp.zeros(near.shape, jnp.int32)
+    return hinge_over(near[:, None], weights[:, None], column, near - margin, 2)
 
 
 def _moved(old, new, rate):
@@ -269,11 +266,10 @@ def _list_means(scores, margin):
     rows, size = scores.shape
     center = jax.lax.stop_gradient(jnp.mean(scores, axis=1, keepdims=True))
     columns = (scores - center).T
-    table = suffixes(columns, jnp.full_like(columns, 1 / size), 2)
+    weights = jnp.full_like(columns, 1 / size)
     key = (scores - center - margin).reshape(-1)
     column = jnp.repeat(jnp.arange(rows, dtype=jnp.int32), size)
-    position = first_above(table.ranked, column, key)
-    return hinge_sums(table, position, column, key, 2).reshape(rows, size)
+    return hinge_over(columns, weights, column, key, 2).reshape(rows, size)
 
 
 def _ideal_dcg(relevance):

@@ -30,10 +30,8 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, check_range
 from ltjax.losses._pairs import (
-    first_above,
-    hinge_sums,
+    hinge_over,
     prepare_pairs,
-    suffixes,
     sum_over_pairs,
 )
 
@@ -153,11 +151,10 @@ def auc_hinge(
     weights = p.weights()
     # Differences of moments are taken near 0, where float32 is finest.
     center = jax.lax.stop_gradient(jnp.sum(weights * p.scores, axis=0))
-    table = suffixes(p.scores - center[None, :], weights, power)
+    near = p.scores - center[None, :]
     key = p.picked - p.at_anchor(center) - margin
     column = jnp.minimum(p.label, p.scores.shape[1] - 1)
-    position = first_above(table.ranked, column, key)
-    return p.value(hinge_sums(table, position, column, key, power))
+    return p.value(hinge_over(near, weights, column, key, power))
 
 
 def auc_exp(

@@ -101,7 +101,7 @@ def autkc(
         raise ValueError(
             f"{caller}: labels have shape {shape_of(labels)}, expected {shape[:1]}"
         )
-    lengths, longest = _list_length(caller, k, shape)
+    lengths, longest = _list_length(caller, k, shape, "classes")
     s, y = mask_rows(where, at_least_float32(scores), class_indices(labels))
     own = class_lookup(s, y)
     pool = s
@@ -345,13 +345,13 @@ def _check_below(caller, class_counts, num_examples) -> None:
             )
 
 
-def _list_length(caller, k, shape) -> tuple[jax.Array, int]:
+def _list_length(caller, k, shape, of="labels") -> tuple[jax.Array, int]:
     """K of each row [B], and the static length of the longest list of competitors."""
     batch, size = shape
     if isinstance(k, int):
         if not 1 <= k <= size:
             raise ValueError(
-                f"{caller}: k is {k}, expected 1 to {size}, the number of labels"
+                f"{caller}: k is {k}, expected 1 to {size}, the number of {of}"
             )
         return jnp.full((batch,), k), min(k + 1, size)
     if not jnp.issubdtype(jnp.result_type(k), jnp.integer):

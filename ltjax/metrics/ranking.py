@@ -158,7 +158,13 @@ def autkc(scores: ArrayLike, labels: ArrayLike, *, k: int) -> float:
         Practice", TPAMI 2023.
     """
     scores, labels = class_rows("autkc", scores, labels, None)
-    hot = labels[:, None] == np.arange(scores.shape[1])
+    size = scores.shape[1]
+    check_whole("autkc", "k", k, low=1)
+    if k > size:
+        raise ValueError(
+            f"autkc: k is {k}, expected 1 to {size}, the number of classes"
+        )
+    hot = labels[:, None] == np.arange(size)
     rows = top_k_ranking(scores, hot, k=k, normalizer="none").tkpr
     return float(rows.mean()) if rows.size else np.nan
 

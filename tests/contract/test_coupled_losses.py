@@ -37,6 +37,12 @@ def soap(scores, labels, **options):
     return losses.soap(scores, labels, means, **options).values
 
 
+def song(scores, labels, **options):
+    """Every row is a list of K entries, of which its label's is relevant."""
+    relevant = (labels[:, None] == jnp.arange(K)[None, :]).astype(jnp.float32)
+    return losses.song(scores, relevant, np.full((B, K), 0.4), **options).values
+
+
 def sogclr(scores, labels, **options):
     return losses.sogclr(scores, scores[:, ::-1], UNSEEN, **options).values
 
@@ -51,6 +57,7 @@ SCORES = {
     "auc_logistic": partial(losses.auc_logistic, block=5),
     "pixel_auc": partial(losses.pixel_auc, chunk=5),
     "dirmixe": partial(dirmixe, spread=5.0),
+    "song": song,
     "sogclr": partial(sogclr, block=5),
 }
 # Of the probability of class 0, and whether it is the one.

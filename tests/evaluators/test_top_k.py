@@ -5,6 +5,7 @@ import numpy as np
 
 from ltjax.evaluators import EvaluatorSetting
 from ltjax.evaluators.top_k import TopKOptions, make
+from ltjax.metrics import autkc
 
 GROUPS = {"many": np.array([True, False, False]), "few": np.array([False, True, True])}
 
@@ -31,6 +32,10 @@ def test_two_of_three_classes_may_be_named():
     assert found["top_k"] == 0.75
     assert found["top_k_balanced"] == (1 + 1 + 0.5) / 3
     assert (found["top_k_many"], found["top_k_few"]) == (1, 0.75)
+    # Ranks 1, 2, 3, 1 count 1, 1/2, 0, 1 at k = 2.
+    assert found["autkc"] == (1 + 0.5 + 0 + 1) / 4 == autkc(logits, [0, 1, 2, 2], k=2)
+    assert found["autkc_balanced"] == (1 + 0.5 + 0.5) / 3
+    assert (found["autkc_many"], found["autkc_few"]) == (1, 0.5)
 
 
 def test_padding_and_absent_classes_do_not_count():

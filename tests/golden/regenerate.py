@@ -22,7 +22,8 @@ CONFIGS = GOLDEN.parents[2] / "configs"
 METHODS = {
     "auc_lt": [
         *("auc_square", "auc_hinge", "auc_exp", "auc_logistic"),
-        *("partial_auc", "partial_auc_cvar", "partial_auc_kl", "aucm", "ce"),
+        *("partial_auc", "partial_auc_cvar", "partial_auc_kl", "aucm"),
+        *("autkc", "ce"),
     ],
     "diffusion_digits": ["denoising", "steered", "blended"],
     "experts_lt": [

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ltjax.losses import auc_exp, auc_hinge, auc_logistic, auc_square
+from ltjax.losses._pairs import in_order
 from ltjax.reduce import weighted_mean
 
 ROWS, CLASSES = 24, 5
@@ -233,6 +234,25 @@ def test_label_out_of_range_is_nan(name, x64):
     np.testing.assert_array_equal(np.isnan(values), (labels < 0) | (labels > 4))
     values = graded(name, scores[:, 0], labels)[0]
     np.testing.assert_array_equal(np.isnan(values), (labels < 0) | (labels > 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_integers_in_the_order_of_floats(dtype, x64):
+    tiny, large = np.finfo(dtype).tiny, np.finfo(dtype).max
+    rising = [-np.inf, -large, -1.5, -1.0, -tiny, 0.0, tiny, 1.0, 1.5, large, np.inf]
+    twins = [-0.0, -np.nan]
+    keys = np.asarray(jax.jit(in_order)(np.array([*rising, np.nan, *twins], dtype)))
+    assert keys.itemsize == np.dtype(dtype).itemsize
+    assert (np.diff(keys[:-2]) > 0).all()
+    assert keys[-2] == keys[rising.index(0)] and keys[-1] == keys[len(rising)]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_score_that_is_no_number_is_not_hidden(sign, x64):
+    scores, labels = batch(9)
+    scores[labels == 2, 1] = sign * np.nan
+    values, _ = graded("squared_hinge", scores, labels)
+    np.testing.assert_array_equal(np.isnan(values), labels == 1)
 
 
 @pytest.mark.parametrize("name", ["square", "squared_hinge"])

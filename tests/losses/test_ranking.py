@@ -283,7 +283,10 @@ def test_masks_and_extreme_scores():
             r"tkpr: where has shape \(2,\), expected \(1,\)",
         ),
         (lambda s, y: autkc(s, y[0, :2], k=1), r"labels have shape \(2,\)"),
-        (lambda s, y: autkc(s, y[0, :1], k=6), "autkc: k is 6, expected 1 to 5"),
+        (
+            lambda s, y: autkc(s, y[0, :1], k=6),
+            "autkc: k is 6, expected 1 to 5, the number of classes",
+        ),
         (lambda s, y: autkc(s, y[0, :1], k=1, competitors="top"), "competitors is"),
         (
             lambda s, y: distribution_balanced(s, y, COUNTS, num_examples=1000),

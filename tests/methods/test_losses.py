@@ -69,7 +69,7 @@ def test_affine_form_is_the_loss(name, phase):
 
 
 def test_every_affine_loss_is_checked():
-    stated = {name for name in LOSSES if made(name)[0].affine is not None}
+    stated = {name for name in LOSSES if made(name, k=1)[0].affine is not None}
     assert stated == {name for name, _ in FORMS}
     for name, component in LOSSES.items():
         facts = component.facts(component.options())

@@ -44,7 +44,7 @@ class DRAUCOptions(SaddleOptions):
         1.0, "k, the positives' share of the budget, when aware", low=0, sweep=True
     )
     aware: bool = option(False, "whether the classes have budgets of their own")
-    steps: int = option(10, "T, of the attack", low=1)
+    steps: int = option(10, "T, of the attack; 0 = none", low=0)
     attack_lr: float = option(15 / 255, "length of a step", low=0, sweep=True)
     multiplier: float = option(1.0, "lambda at the start", low=0)
     multiplier_lr: float = option(0.1, "eta of lambda", low=0, sweep=True)
@@ -124,6 +124,8 @@ def drauc(options: DRAUCOptions, setting: Setting) -> Method:
     def prepare(state, batch, *, key, program):
         now = live("method", options, state.hyper)
         x, labels, mask = batch["inputs"], batch["label"], batch["mask"]
+        if not options.steps:
+            return state.method_state, {**batch, "cost": jnp.zeros(len(x), x.dtype)}
         # Padding may hold anything.
         x = jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
         penalty = state.method_state["lambda"][labels]

@@ -5,13 +5,14 @@ The functions are those of `ltjax.losses`; losses of one example are in
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from ltjax import losses
 from ltjax.losses.component import Loss, LossContext, LossFacts
-from ltjax.options import Component, NoOptions, option, options_of
+from ltjax.options import Component, ConfigError, NoOptions, option, options_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +87,14 @@ class RankingOptions:
     """Shared by the losses of the top of a ranking."""
 
     surrogate: str = option(
-        "logistic", "of a pair of labels", choices=("square", "exp", "logistic")
+        "logistic",
+        "of a pair of labels",
+        choices=("square", "exp", "logistic", "hinge"),
     )
     scores: str = option(
-        "logits",
-        "what is ranked; square and exp are meant for probabilities",
-        choices=("softmax", "sigmoid", "logits"),
+        "auto",
+        "what is ranked; auto: what the surrogate is published with",
+        choices=("auto", "softmax", "sigmoid", "logits"),
     )
     self_pairs: bool = option(False, "keeps the pairs of a label with itself")
 
@@ -143,6 +146,19 @@ _SCORES = {
 
 
 PAIRS = LossFacts(couples_batch=True, compares_rows=True)
+
+
+# Surrogates that are published with logits; the others have probabilities.
+_OF_LOGITS = {"softmax": ("hinge",), "sigmoid": ("hinge", "logistic")}
+
+
+def ranked(logits, options: RankingOptions, probabilities: str) -> jax.Array:
+    """The scores of a loss whose probabilities are those of "softmax" or "sigmoid"."""
+    found = options.scores
+    if found == "auto":
+        bounded = options.surrogate not in _OF_LOGITS[probabilities]
+        found = probabilities if bounded else "logits"
+    return _SCORES[found](logits)
 
 
 def pairwise(surrogate, **fixed) -> Loss:
@@ -219,7 +235,7 @@ def _autkc(outputs, labels, options: AUTKCOptions, context: LossContext):
     """Cross-entropy in the first phase (the paper's warm-up), then the curve."""
     logits = outputs["logits"]
     values = losses.autkc(
-        _SCORES[options.scores](logits),
+        ranked(logits, options, "softmax"),
         labels,
         k=options.k,
         surrogate=options.surrogate,
@@ -228,6 +244,20 @@ def _autkc(outputs, labels, options: AUTKCOptions, context: LossContext):
     )
     first = losses.softmax_cross_entropy(logits, labels)
     return jnp.where(context.phase > 0, values, first)
+
+
+def _of_the_top(fn: Callable, of: str) -> Callable[..., Loss]:
+    """Makes the loss, and refuses a depth beyond the number of classes or labels."""
+
+    def make(options, setting) -> Loss:
+        size = len(setting.class_counts)
+        if options.k > size:
+            raise ConfigError(
+                [f"config.loss.k is {options.k}, expected at most the {size} {of}"]
+            )
+        return Loss(fn)
+
+    return make
 
 
 def _several_sigmoids(outputs, labels, options, context: LossContext):
@@ -239,7 +269,7 @@ def _tkpr(outputs, labels, options: TKPROptions, context: LossContext):
     """Binary cross-entropy in the first phase, then the ranking."""
     number = jnp.sum(labels > 0, axis=1).astype(jnp.int32)
     values = losses.tkpr(
-        _SCORES[options.scores](outputs["logits"]),
+        ranked(outputs["logits"], options, "sigmoid"),
         labels,
         k=options.k or number,
         surrogate=options.surrogate,
@@ -295,7 +325,7 @@ PARTIAL_AUC_KL = _partial(
 AUTKC = Component(
     "area under the top-k curve, after cross-entropy in the first phase (Wang 2023)",
     AUTKCOptions,
-    lambda options, setting: Loss(_autkc),
+    _of_the_top(_autkc, "classes"),
 )
 MULTI_LABEL = LossFacts(multi_label=True)
 SIGMOIDS = Component(
@@ -307,7 +337,7 @@ SIGMOIDS = Component(
 TKPR = Component(
     "top-K pairwise ranking, after 'sigmoids' in the first phase (Wang 2024)",
     TKPROptions,
-    lambda options, setting: Loss(_tkpr),
+    _of_the_top(_tkpr, "labels"),
     facts=lambda options: MULTI_LABEL,
 )
 DISTRIBUTION_BALANCED = Component(

@@ -96,7 +96,56 @@ def test_a_step_keeps_the_shapes_of_its_state(stepped):
     assert {"monitor", "attack_cost"} <= metrics.keys()
 
 
+def test_an_attacked_batch_costs_more(stepped):
+    run, state, seen, batch = stepped
+    y, real = np.asarray(batch["label"])[:14] == 1, batch["mask"]
+
+    @jax.jit
+    def logits(x):
+        outputs, _ = run.model.forward(state.params, state.model_state, x, train=False)
+        return outputs["logits"]
+
+    def objective(x):
+        z = np.asarray(logits(x), np.float64)[:14]
+        h, a, b, alpha = 1 / (1 + np.exp(z[:, 0] - z[:, 1])), 0.9, 0.1, 0.6
+        up, down = h[y], h[~y]
+        gap = 1 + down.mean() - up.mean()
+        squares = ((up - a) ** 2).mean() + ((down - b) ** 2).mean()
+        return squares + 2 * alpha * gap - alpha**2
+
+    clean = jnp.where(real[:, None, None], batch["inputs"], 0)
+    radii = jnp.sqrt(jnp.array([(1 - 1.5 * 0.2) / 0.8, 1.5]) * 0.36)[batch["label"]]
+    start = clean + first_move(jax.random.key(5), clean, radii)
+    assert objective(seen["inputs"]) > objective(start)
+    assert objective(seen["inputs"]) > objective(clean)
+
+
+def test_without_a_step_and_a_multiplier_it_is_aucm(smoked, ranked_batch):
+    batch = ranked_batch(np.arange(16) % 4 == 0)
+    found = []
+    for changes in (
+        ("method=drauc", "method.steps=0", "method.multiplier=0.0"),
+        ("method=aucm",),
+    ):
+        run, state = smoked("robust_auc", *changes, "method.warmup=0 steps")
+
+        @jax.jit
+        def loss(state, batch, run=run):
+            key = jax.random.key(0)
+            _, seen = run.method.prepare(state, batch, key=key, program=None)
+            losses, _ = run.method.loss(
+                state.params, state, seen, key=key, program=None
+            )
+            return losses["label"]
+
+        found.append(np.asarray(loss(state, batch)))
+    np.testing.assert_array_equal(*found)
+    assert found[0].any()
+
+
 def test_ten_classes_and_bad_boxes_are_refused(smoked):
+    with pytest.raises(ConfigError, match="'drauc' couples the rows of the batch"):
+        smoked("robust_auc", "method=drauc", "optimizer.accumulate=2")
     with pytest.raises(ConfigError, match="for two classes, but there are 10"):
         smoked("robust_auc", "method=drauc", "data.positive_from=0")
     with pytest.raises(ValueError, match=r"box is \(1.0, 0.0\), expected"):
