@@ -30,7 +30,8 @@ from ltjax.models.lora import ADAPTERS
 from ltjax.models.registry import HEADS, MODELS
 from ltjax.options import Component, NoOptions, defaults, options_of, plain
 from ltjax.resampling.component import SamplerFacts
-from ltjax.train.optim import OPTIMIZERS, SCHEDULES
+from ltjax.train.optim import OPTIMIZERS
+from ltjax.train.schedule import SCHEDULES
 
 AUTO = "auto"  # a name that stands for what another component is meant for
 

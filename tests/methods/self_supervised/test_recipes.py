@@ -10,7 +10,7 @@ import pytest
 from ltjax.config_file import load_config
 from ltjax.durations import duration_steps
 from ltjax.methods.method import Setting
-from ltjax.train.optim import SCHEDULES
+from ltjax.train.schedule import SCHEDULES
 from ltjax.train.stages import check_stages
 
 CONFIG = pathlib.Path(__file__).resolve().parents[3] / "configs/selfsup_lt.py"
