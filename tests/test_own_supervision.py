@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import ltjax
@@ -179,6 +180,18 @@ def test_views_are_those_of_the_inputs(shape, recipe, tmp_path):
     counts = np.ceil((SETS / SETS.sum(axis=1, keepdims=True)).sum(axis=0) - 1e-9)
     test = check(config_with_test(tmp_path, inputs))
     assert build(test).info.class_counts.tolist() == counts.tolist()
+
+
+def test_images_are_read_as_large_as_the_views_are(tmp_path):
+    for k, folder in enumerate(["ant", "bee", "unlabelled"] * 9):
+        file = tmp_path / folder / f"{k}.png"
+        file.parent.mkdir(exist_ok=True)
+        PIL.Image.new("L", (20 + k % 3, 18), k).save(file)
+    config = check(own_config(str(tmp_path), image_size=16))
+    assert config.method.name == "fixmatch" and config.augment.recipe == "fixmatch"
+    # Without a crop there is nothing to cut: not 18 pixels, of which 16 are seen.
+    assert config.data.resize == config.data.crop == 16
+    assert config.data.make("train").shape == (16, 16, 3)
 
 
 def config_with_test(folder, inputs):
