@@ -12,6 +12,7 @@ import numpy as np
 
 from ltjax import sharpness
 from ltjax.methods.method import Method, Part, Refresh
+from ltjax.options import ConfigError
 from ltjax.sharpness import Term
 
 Parts = Mapping[str, Part]
@@ -77,6 +78,15 @@ class GradientRule(NamedTuple):
     is_tail: np.ndarray | None = None
     auxiliary: Auxiliary | None = None
     memory: RuleMemory | None = None
+
+    def check_perturbed(self, params: Any) -> None:
+        """Raises ConfigError if no leaf of `params` is one that the rule perturbs."""
+        if "mask" not in self.options:
+            return
+        try:
+            self.options["mask"](params)
+        except ValueError as error:
+            raise ConfigError([f"config.gradient.perturb: {error}"]) from None
 
     @property
     def has_tail(self) -> bool:

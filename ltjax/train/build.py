@@ -68,6 +68,7 @@ def build(
     replicas = replica_table(config)
     shapes = _shapes(parts.init, replicas[0], config)
     optim.check_modules(config.optimizer.options, shapes.params)
+    setting.rule.check_perturbed(shapes.params)
     info = RunInfo(
         name=config.label or run_name(config),
         num_classes=train.num_classes,

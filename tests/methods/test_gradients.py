@@ -418,6 +418,12 @@ def test_a_part_without_classes_has_no_tail(gradient, recipe, built):
         run.rule.terms(parts, start_of(run), {}, run.rule.programs[0])
 
 
+def test_a_network_without_what_is_to_be_perturbed(recipe, built):
+    changes = PLAIN_NET | {"gradient.perturb": "norm"}
+    with pytest.raises(ConfigError, match="perturb: .* no normalization layer"):
+        built(recipe("ce", "sam", changes))
+
+
 @pytest.mark.parametrize("perturb", ["all", "head", "norm"])
 def test_only_the_named_parameters_are_perturbed(perturb, recipe, built):
     """One step of SGD on the gradient at the point that a masked ascent leads to."""
