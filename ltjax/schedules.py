@@ -203,7 +203,7 @@ def partial_cosine(
         float32 scalar factor of the base learning rate.
 
     Raises:
-        ValueError: if the level is out of range.
+        ValueError: if the level or the number of steps is out of range.
 
     Example:
         >>> f = lambda k: partial_cosine(k, total_steps=100)
@@ -215,6 +215,7 @@ def partial_cosine(
         code.
     """
     check_range("partial_cosine", "level", level, low=0.0, high=8.0)
+    check_range("partial_cosine", "total_steps", total_steps, low=0, open_low=True)
     done = jnp.asarray(step, jnp.int32).astype(jnp.float32) / total_steps
     return jnp.cos(jnp.asarray(level) * jnp.pi / 16 * jnp.clip(done, 0.0, 1.0))
 

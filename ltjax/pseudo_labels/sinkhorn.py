@@ -123,8 +123,15 @@ def sinkhorn(
 
 
 def _solve(log_scores, mass, where, penalty) -> np.ndarray:
-    """`transport` of what a compiled program hands to the host."""
+    """`transport` of what a compiled program hands to the host.
+
+    Numbers that are no problem at all give NaN: of several replicas, one that has
+    diverged must not end the others.
+    """
     logs, mass, where = (np.asarray(x) for x in (log_scores, mass, where))
+    posed = np.all(logs < np.inf) and np.all(mass >= 0) and 0 < mass.sum() < np.inf
+    if not posed:
+        return np.full_like(logs, np.nan)
     soft = None if penalty is None else float(penalty)
     rows = transport(logs, mass, penalty=soft, where=where).rows
     return rows.astype(logs.dtype)

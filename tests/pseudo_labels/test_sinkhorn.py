@@ -104,6 +104,10 @@ def test_newton_inside_a_program_of_replicas():
     assert rows.dtype == np.float32 and not rows[:, 2].any()
     np.testing.assert_allclose(rows[0].sum(axis=0), 3 * PRIOR, atol=1e-6)
     np.testing.assert_allclose(rows[1].sum(axis=0), [2.1, 0.9, 0], atol=1e-6)
+    priors[1] = np.nan  # a replica that has diverged
+    again = np.asarray(jax.jit(jax.vmap(solve))(scores, priors))
+    np.testing.assert_array_equal(again[0], rows[0])
+    assert np.isnan(again[1]).all()
 
 
 def test_fixed_point(x64):
