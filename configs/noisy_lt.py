@@ -4,11 +4,12 @@ r"""Noisy labels: some labels of a long-tailed training set are wrong.
 
 Arguments: data (mnist1d, mnist, cifar10, cifar100), method (supervised, coteaching,
 cdr, har, rolt, rcal, sel_cl, mislas), drw (of rolt: re-weight late in training; HAR-DRW
-is method=har with loss=ce_drw), pretrain (of rcal: off leaves out its first stage, MoCo
-without labels), tune (of sel_cl: off leaves out its second stage, Sel-CL+), loss (a
-preset of the supervised losses, for the methods that read it), noise (symmetric;
-imbalanced: by the frequency of the wrong class; asymmetric: the next class), rate
-(share of the labels), imf, smoke.
+is method=har with loss=ce_drw), pretrain (of rcal: false leaves out its first stage,
+MoCo without labels), tune (of sel_cl: false leaves out its second stage, Sel-CL+), loss
+(a preset of the supervised losses, for the methods that read it), noise (symmetric;
+imbalanced: by the frequency of the wrong class; proportional: drawn anew by frequency;
+asymmetric: the next class; cifar10: what they look like; group: within the published
+groups of CIFAR), rate (share of the labels), imf, smoke.
 
 The subset is drawn first and then corrupted. Methods see the given labels and their
 counts; the clean ones stay in the column "truth", by which precision and recall of the
@@ -28,7 +29,9 @@ from ltjax.methods import presets
 from ltjax.options import ConfigError, nearest
 from ltjax.train.config import default_config, parse_arg
 
-NOISES = ("symmetric", "imbalanced", "asymmetric")
+NOISES = ("symmetric", "imbalanced", "proportional", "asymmetric", "cifar10", "group")
+# Switches of the stages of one method.
+STAGES = {"pretrain": "rcal", "tune": "sel_cl"}
 # Recipes of CIFAR, as published.
 _ROLT = {
     "schedule": {"name": "warmup_multistep", "warmup": "5 epochs"},
@@ -103,6 +106,11 @@ def get_config(arg=""):
     if args.noise not in NOISES:
         hint = nearest(args.noise, NOISES)
         raise ConfigError([f"noise is {args.noise!r}, unknown{hint}"])
+    for switch, method in STAGES.items():
+        if not getattr(args, switch) and args.method != method:
+            raise ConfigError(
+                [f"{switch} is false: method is {args.method!r}, expected {method!r}"]
+            )
     config = default_config()
     presets.apply_data(config, args.data, imbalance_factor=args.imf)
     config.labels.choose(f"{args.noise}_noise", rate=args.rate)

@@ -2,7 +2,8 @@ r"""Semi-supervised learning on long-tailed labels and unlabelled data.
 
     ltjax train --config configs/semi_lt.py:method=fixmatch --workdir runs/fixmatch
 
-Arguments: data (mnist1d, mnist, cifar10, cifar100), method (a key of `METHODS`, or
+Arguments: data (mnist1d, mnist, cifar10, cifar100), method (fixmatch, mixmatch,
+remixmatch, darp, dynamic_prior, abc, daso, acr, simpro, crest, crest_plus, cossl, or
 supervised for the labelled examples alone), base (what darp and dynamic_prior are built
 on: fixmatch, mixmatch, remixmatch, abc), loss (a preset of the supervised losses, for
 the labelled term of the methods that read it), imf (imbalance factor of the labelled
@@ -24,6 +25,7 @@ studies. What no paper says is SimPro's schedule: FixMatch's here. Averaged para
 """
 
 from ltjax.methods import presets
+from ltjax.methods.weak_presets import SEMI_SUPERVISED
 from ltjax.options import ConfigError, nearest
 from ltjax.train.config import default_config, parse_arg
 
@@ -35,38 +37,6 @@ COUNTS = {
     "cifar100": (150, 300),
 }
 
-# What a method changes of the config, as in a preset. Without a method of its own it
-# treats the guesses of another one, the argument `base`.
-_TWO = {"augment_unlabelled.num_strong": 2}
-_ADAM = {
-    "optimizer": {"name": "adamw", "lr": 0.002, "weight_decay": 0.02},
-    "schedule.name": "constant",
-}
-METHODS = {
-    "fixmatch": {"method": {"name": "fixmatch"}},
-    "mixmatch": {
-        "method": {"name": "mixmatch"},
-        "augment_unlabelled.num_weak": 2,
-        **_ADAM,
-    },
-    "remixmatch": {"method": {"name": "remixmatch"}, **_TWO, **_ADAM},
-    "darp": {"pseudo_labels": {"name": "darp"}},
-    "dynamic_prior": {"pseudo_labels": {"name": "dynamic_prior"}},
-    "abc": {"method": {"name": "abc"}, **_TWO},
-    "daso": {"method": {"name": "daso"}},
-    "acr": {"method": {"name": "acr"}, **_TWO},
-    "simpro": {
-        "method": {"name": "simpro"},
-        "augment": {"name": "weak_strong"},
-        **_TWO,
-    },
-    "crest": {"method": {"name": "crest"}, "schedule.name": "constant"},
-    "crest_plus": {
-        "method": {"name": "crest", "align": True},
-        "schedule.name": "constant",
-    },
-    "cossl": {"method": {"name": "cossl"}, **_TWO},
-}
 # On CIFAR-100.
 MANY_CLASSES = {
     "darp": {"pseudo_labels.every": "100 steps", "pseudo_labels.passes": 20},
@@ -78,11 +48,11 @@ MANY_CLASSES = {
 # said to decay.
 _SGD = {"name": "sgd", "lr": 0.03, "nesterov": True, "weight_decay": 5e-4}
 _KERNELS = {**_SGD, "decay": "kernels"}
-_ADAM_KERNELS = {**_ADAM["optimizer"], "decay": "kernels"}
+_ADAM = {"name": "adamw", "lr": 0.002, "weight_decay": 0.02, "decay": "kernels"}
 _WRN = {"name": "wrn28_2", "norm_decay": 0.999}
 _ABC = {
     "model": _WRN,
-    "optimizer": _ADAM_KERNELS,
+    "optimizer": _ADAM,
     "schedule": {"name": "constant"},
     "unlabelled.ratio": 1,
     "augment.recipe": "standard",
@@ -107,7 +77,7 @@ CIFAR = {
     "abc": _ABC,
     "darp": {
         **_ABC,
-        **_TWO,
+        "augment_unlabelled.num_strong": 2,
         "model": {"name": "wrn28_2", "norm_decay": 0.9},
         "unlabelled.include_labelled": True,
     },
@@ -195,11 +165,11 @@ def get_config(arg=""):
 
 def check_choices(args):
     """Refuses methods that do not exist, and choices that would be ignored."""
-    known = {**METHODS, "supervised": {}}
+    known = {**SEMI_SUPERVISED, "supervised": {}}
     for name in (args.method, args.base):
         if name not in known:
             raise ConfigError([f"method is {name!r}, unknown{nearest(name, known)}"])
-    treatments = [name for name in METHODS if "method" not in METHODS[name]]
+    treatments = [name for name, of in SEMI_SUPERVISED.items() if "method" not in of]
     if args.method not in treatments and args.base != "fixmatch":
         raise ConfigError(
             [
@@ -223,9 +193,9 @@ def check_choices(args):
 
 def choose_method(config, args):
     """The sections of the method, with what its paper has for the data."""
-    if "method" not in METHODS[args.method]:
-        presets.apply_changes(config, METHODS[args.base])
-    presets.apply_changes(config, METHODS[args.method])
+    if "method" not in SEMI_SUPERVISED[args.method]:
+        presets.apply_changes(config, SEMI_SUPERVISED[args.base])
+    presets.apply_changes(config, SEMI_SUPERVISED[args.method])
     if args.data == "cifar100":
         presets.apply_changes(config, MANY_CLASSES.get(args.method, {}))
     agree = args.profile == "consistent" and args.imf_u == args.imf

@@ -35,6 +35,13 @@ def test_the_unlabelled_part_is_as_imbalanced_as_the_labelled_one(arguments, fac
         ("semi_lt", "method=mixmatch,loss=la", "'la', but method 'mixmatch' does not"),
         ("semi_lt", "method=simpro,loss=ldam_drw", "'ldam', but method 'simpro' does"),
         ("noisy_lt", "method=mislas,loss=la", "method 'mislas' has its own"),
+        (
+            "noisy_lt",
+            "method=cdr,pretrain=false",
+            "pretrain is false: method is 'cdr'",
+        ),
+        ("noisy_lt", "method=rcal,tune=false", "tune is false: .* expected 'sel_cl'"),
+        ("noisy_lt", "noise=grouped", "noise is 'grouped', unknown.*'group'"),
         ("noisy_lt", "method=rolt,loss=ce_drw", "weights.name is 'class_balanced'"),
     ],
 )

@@ -1,8 +1,8 @@
 """Named methods of weak supervision, as combinations of components.
 
-They are those of data of your own (`ltjax train --data ... --method fixmatch`): the
-labels come with the data, so that a name stands for a method, and what its paper
-changes of views and optimizer. The recipe of the views is that of the inputs.
+A name stands for a method, and what its paper changes of views and optimizer. Data of
+your own bring their labels and take names as they are (`ltjax train --data ...
+--method fixmatch`); `configs/semi_lt.py` adds the recipes of benchmarks.
 """
 
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ _ADAM = {
     "optimizer": {"name": "adamw", "lr": 0.002, "weight_decay": 0.02},
     "schedule.name": "constant",
 }
-_FIXMATCH = {"method": {"name": "fixmatch"}}
 
-# Of labelled and unlabelled examples.
+# Of labelled and unlabelled examples. Without a method of its own it treats the guesses
+# of another one.
 SEMI_SUPERVISED: dict[str, dict[str, Any]] = {
-    "fixmatch": _FIXMATCH,
+    "fixmatch": {"method": {"name": "fixmatch"}},
     "mixmatch": {
         "method": {"name": "mixmatch"},
         "augment_unlabelled.num_weak": 2,
         **_ADAM,
     },
     "remixmatch": {"method": {"name": "remixmatch"}, **_TWO, **_ADAM},
-    "darp": {**_FIXMATCH, "pseudo_labels": {"name": "darp"}},
-    "dynamic_prior": {**_FIXMATCH, "pseudo_labels": {"name": "dynamic_prior"}},
+    "darp": {"pseudo_labels": {"name": "darp"}},
+    "dynamic_prior": {"pseudo_labels": {"name": "dynamic_prior"}},
     "abc": {"method": {"name": "abc"}, **_TWO},
     "daso": {"method": {"name": "daso"}},
     "acr": {"method": {"name": "acr"}, **_TWO},
@@ -105,6 +105,8 @@ def apply_weak(
         config.ema_decay, config.evaluate_ema = 0.999, True
         if config.optimizer.name == "sgd":
             config.optimizer.nesterov = True
+    if name in SEMI_SUPERVISED and "method" not in changes:
+        apply_changes(config, SEMI_SUPERVISED["fixmatch"])
     apply_changes(config, changes)
     if _names(changes, "augment"):  # a section made anew
         apply_changes(config, {f"augment.{key}": value for key, value in views.items()})
