@@ -60,6 +60,7 @@ def get_config(arg=""):
             "name": "router",
             "label": "ride + router",
             "method": {"name": "ride_router"},
+            "weights": {"name": "none"},
             "sampler": {"name": "class_balanced"},
             "optimizer.train": "head/router",
             "optimizer.lr": 0.01,

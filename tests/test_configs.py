@@ -9,6 +9,7 @@ import pytest
 from ltjax.options import ConfigError
 from ltjax.train.check import check
 from ltjax.train.config import to_dict
+from ltjax.train.stages import check_stages
 
 
 def _load_golden():
@@ -36,6 +37,13 @@ def test_every_argument_is_valid_and_asks_for_what_it_did(path):
     assert found.keys() == stored.keys(), hint
     for argument, fields in found.items():
         assert fields == stored[argument], f"{path.stem}:{argument}; {hint}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_an_argument_asks_for_fits_in_every_stage(path):
+    module = golden.load(path)
+    for argument in json.loads((golden.GOLDEN / f"{path.stem}.json").read_text()):
+        assert check_stages(module.get_config(argument))
 
 
 def test_the_defaults_are_what_they_were():

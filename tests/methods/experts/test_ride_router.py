@@ -40,6 +40,7 @@ def changes(*more):
         "method=ride_routed",
         "stages=()",
         "method.name=ride_router",
+        "weights.name=none",
         "model.norm=none",
         *more,
     )
