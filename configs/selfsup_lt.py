@@ -59,7 +59,14 @@ METHODS = {
         "method.temperature_period": "20%",
     },
     "bcl": {"method.boost": True},
-    "gh": {"method.harmony": 1.0, "method.joint": False, "head.dim": 128},
+    # Its weight climbs in 10, its proportions are counted every 20 of 1000 epochs.
+    "gh": {
+        "method.harmony": 1.0,
+        "method.harmony_ramp": "1%",
+        "method.harmony_every": "2%",
+        "method.joint": False,
+        "head.dim": 128,
+    },
     "moco": {"method": {"name": "moco"}},
     "bcl_d": {
         "method": {"name": "sdclr", "boost": True},

@@ -219,6 +219,16 @@ def test_stages_of_recipes():
     )
 
 
+@pytest.mark.parametrize("data", ["mnist1d", "cifar100"])
+def test_harmonization_has_the_shares_of_the_paper(data):
+    """Of 1000 epochs a warm-up of 500, a ramp of 10, and a count every 20."""
+    config = stages(data=data, method="gh")["pretrain"]
+    setting, options = timing(config, SIZES[data, 100]), config.method.options
+    lengths = (options.harmony_start, options.harmony_ramp, options.harmony_every)
+    found = np.array([setting.steps(text) for text in lengths]) / setting.total_steps
+    np.testing.assert_allclose(found, [0.5, 0.01, 0.02], rtol=0.01)
+
+
 def test_no_recipe_is_for_a_method_that_is_not_there():
     for table in (recipes.RECIPES, recipes.DETAILS):
         for images in ("cifar", "imagenet"):
