@@ -185,6 +185,11 @@ def _pretraining(args, head) -> tuple[dict, ...]:
 
 def _set_data(config, args) -> None:
     """Data, network and optimizer of a run with labels."""
+    known = (*presets.DATA_PRESETS, "imagenet")
+    if args.data not in known:
+        raise ConfigError(
+            [f"data is {args.data!r}, unknown{nearest(args.data, known)}"]
+        )
     if args.data != "imagenet":
         presets.apply_data(config, args.data, imbalance_factor=args.imf)
         return

@@ -11,6 +11,7 @@ from ltjax.config_file import load_config
 from ltjax.durations import duration_steps
 from ltjax.methods.method import Setting
 from ltjax.methods.self_supervised import recipes
+from ltjax.options import ConfigError
 from ltjax.train.optim import SCHEDULES
 from ltjax.train.stages import check_stages
 
@@ -227,6 +228,12 @@ def test_harmonization_has_the_shares_of_the_paper(data):
     lengths = (options.harmony_start, options.harmony_ramp, options.harmony_every)
     found = np.array([setting.steps(text) for text in lengths]) / setting.total_steps
     np.testing.assert_allclose(found, [0.5, 0.01, 0.02], rtol=0.01)
+
+
+def test_unknown_data_is_told_what_there_is():
+    message = "data is 'cifar1', unknown.*valid: cifar10, .*, imagenet, mnist"
+    with pytest.raises(ConfigError, match=message):
+        stages(data="cifar1")
 
 
 def test_no_recipe_is_for_a_method_that_is_not_there():
