@@ -29,7 +29,12 @@ from ltjax.options import ConfigError, nearest
 from ltjax.train.config import default_config, parse_arg
 
 # What a run of less than an epoch has to reach.
-_SMOKE = {"boost_every": "2 steps", "harmony_every": "4 steps", "queue": 64}
+_SMOKE = {
+    "boost_every": "2 steps",
+    "harmony_start": "2 steps",
+    "harmony_every": "4 steps",
+    "queue": 64,
+}
 _SMALL = {"width": 128, "dim": 64}
 
 _SIMSIAM = {
