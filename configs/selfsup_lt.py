@@ -17,54 +17,24 @@ MNIST-1D and MNIST: batch 256, temperature 0.2 (Kukleva et al. 2023), SGD with
 cosine; the views of 1-D signals are circular shifts, ramps and smooth noise.
 Durations that the papers give in epochs are the same share of the run here.
 
-CIFAR-LT and ImageNet-LT have the published recipes (`RECIPES`): a ResNet-18 with a
-small stem or a ResNet-50, SGD with ten epochs of warm-up and a cosine. Where a
-paper has no long-tailed CIFAR of its own (MoCo, BYOL, MoCLR), rates and queue are
-our choice. No result of ours yet: one run costs hours (CIFAR) or days (ImageNet-LT)
-of an accelerator.
+CIFAR-LT and ImageNet-LT have the published recipes, which
+`ltjax.methods.self_supervised.recipes` lists: mostly a ResNet-18 with a small stem or a
+ResNet-50, SGD with ten epochs of warm-up and a cosine. No result of ours yet: one run
+costs hours (CIFAR) or days (ImageNet-LT) of an accelerator.
 """
 
 from ltjax.methods import presets
+from ltjax.methods.self_supervised import recipes
 from ltjax.options import ConfigError, nearest
 from ltjax.train.config import default_config, parse_arg
 
-# Batch, rate, weight decay and epochs of the papers; "" is SimCLR and what is built on
-# it. With LARS the rate is the papers' base rate times batch / 256.
-RECIPES = {
-    "cifar": {
-        "": (512, 0.5, 1e-4, 2000),
-        "bcl": (512, 0.5, 5e-4, 2000),
-        "gh": (512, 0.5, 5e-4, 1000),
-        "moco": (512, 0.06, 1e-4, 2000),
-        "rwsam_moco": (512, 0.06, 1e-4, 2000),
-        "simsiam": (512, 0.06, 5e-4, 800),
-        "rwsam": (512, 0.06, 5e-4, 800),
-        "rotation": (128, 0.1, 2e-4, 200),
-        "sup_con": (1024, 0.5, 1e-4, 1000),
-        "kcl": (1024, 0.5, 1e-4, 1000),
-        "paco": (128, 0.05, 5e-4, 400),
-        "balanced_contrastive": (256, 0.15, 5e-4, 200),
-    },
-    "imagenet": {
-        "": (256, 0.5, 1e-4, 500),
-        "ts": (256, 0.5, 1e-4, 800),
-        "moco": (128, 0.015, 1e-4, 200),
-        "rwsam_moco": (128, 0.015, 1e-4, 200),
-        "simsiam": (512, 0.1, 1e-4, 100),
-        "rwsam": (512, 0.1, 1e-4, 100),
-        "byol": (4096, 4.8, 1e-6, 300),
-        "moclr": (4096, 4.8, 1.5e-6, 300),
-        "dnc": (4096, 8.0, 1.5e-6, 200),
-        "rotation": (128, 0.1, 2e-4, 90),
-        "paco": (128, 0.02, 5e-4, 400),
-        "balanced_contrastive": (256, 0.1, 5e-4, 90),
-    },
-}
-LARS = ("byol", "moclr", "dnc")
-# Hidden layers of the regressors of divide and contrast, 4096 in the paper.
-REGRESSORS = {"imagenet": 4096, "cifar10": 512, "cifar100": 512}
 # What a run of less than an epoch has to reach.
-_SMOKE = {"boost_every": "2 steps", "harmony_every": "4 steps", "queue": 64}
+_SMOKE = {
+    "boost_every": "2 steps",
+    "harmony_start": "2 steps",
+    "harmony_every": "4 steps",
+    "queue": 64,
+}
 _SMALL = {"width": 128, "dim": 64}
 
 _SIMSIAM = {
@@ -94,7 +64,14 @@ METHODS = {
         "method.temperature_period": "20%",
     },
     "bcl": {"method.boost": True},
-    "gh": {"method.harmony": 1.0, "method.joint": False, "head.dim": 128},
+    # Its weight climbs in 10, its proportions are counted every 20 of 1000 epochs.
+    "gh": {
+        "method.harmony": 1.0,
+        "method.harmony_ramp": "1%",
+        "method.harmony_every": "2%",
+        "method.joint": False,
+        "head.dim": 128,
+    },
     "moco": {"method": {"name": "moco"}},
     "bcl_d": {
         "method": {"name": "sdclr", "boost": True},
@@ -144,16 +121,16 @@ _RWSAM = {
 def _dnc(args, head) -> tuple[dict, ...]:
     """Divide and contrast: base, clusters, an expert for each, distillation.
 
-    40, 40 and 20 percent of 200 epochs; an expert makes as many passes over its own
-    cluster as the base over everything. ImageNet has the paper's 200, 600 and 200.
+    40, 40 and 20 percent of 2000 epochs on CIFAR (of 200 on MNIST); an expert makes as
+    many passes over its own cluster as the base over everything. ImageNet has the
+    paper's 200, 600 and 200.
     """
-    data = args.data
-    experts = {"imagenet": 5}.get(data, 3) if not args.smoke else 2
-    base, long, short = ("80 epochs", "80 epochs", "40 epochs")
-    if data == "imagenet":
-        base, long, short = ("200 epochs", "600 epochs", "200 epochs")
+    experts = {"imagenet": 5}.get(args.data, 3) if not args.smoke else 2
+    images = recipes.images_of(args.data)
+    rate, (base, long, short) = recipes.DISTILLED[images]
+    regressors = recipes.REGRESSORS[images]
     if args.smoke:
-        base, long, short = ("4 steps",) * 3
+        (base, long, short), regressors = ("4 steps",) * 3, 128
     clusters = {"cluster": "stage:clusters#cluster"}
     names = [f"expert{k}" for k in range(1, experts + 1)]
     projections = {
@@ -188,13 +165,13 @@ def _dnc(args, head) -> tuple[dict, ...]:
                 "name": "distilling",
                 "last_norm": True,
                 "experts": experts,
-                "regressor_width": 128 if args.smoke else REGRESSORS.get(data, 128),
+                "regressor_width": regressors,
                 "width": head.width,
                 "dim": head.dim,
             },
             "init_from": "",
             "columns_from": {**clusters, **projections},
-            "optimizer.lr": 0.1 if data != "imagenet" else 5.6,
+            "optimizer.lr": rate,
             "total": short,
         },
     )
@@ -205,12 +182,19 @@ def _pretraining(args, head) -> tuple[dict, ...]:
     if args.method == "dnc":
         return _dnc(args, head)
     if args.method.startswith("rwsam"):
-        return {"name": "base", "label": f"{args.method}, base"}, _RWSAM
+        radius = recipes.RADII.get(args.data, _RWSAM["gradient"]["rho"])
+        sharp = {**_RWSAM, "gradient": {**_RWSAM["gradient"], "rho": radius}}
+        return {"name": "base", "label": f"{args.method}, base"}, sharp
     return ({"name": "pretrain"},)
 
 
 def _set_data(config, args) -> None:
     """Data, network and optimizer of a run with labels."""
+    known = (*presets.DATA_PRESETS, "imagenet")
+    if args.data not in known:
+        raise ConfigError(
+            [f"data is {args.data!r}, unknown{nearest(args.data, known)}"]
+        )
     if args.data != "imagenet":
         presets.apply_data(config, args.data, imbalance_factor=args.imf)
         return
@@ -230,43 +214,24 @@ def _set_data(config, args) -> None:
 
 def _set_recipe(config, args) -> None:
     """What the papers have for these images, after the method was chosen."""
-    images = "imagenet" if args.data == "imagenet" else "cifar"
-    table = RECIPES[images]
-    batch, rate, decay, epochs = table.get(args.method, table[""])
+    images = recipes.images_of(args.data)
+    batch, rate, decay, epochs = recipes.training_of(images, args.method)
     config.batch_size, config.total = batch, f"{epochs} epochs"
-    if images == "imagenet" and args.method in LARS:
+    if images == "imagenet" and args.method in recipes.LARS:
         config.optimizer.choose("lars", lr=rate, weight_decay=decay)
     else:
         config.optimizer.lr, config.optimizer.weight_decay = rate, decay
     config.schedule.choose("cosine", warmup="10 epochs")
     if images == "cifar":
         config.model.choose("resnet18", stem="small")
-    wide = 2048 if images == "imagenet" or config.method.name in _SIAMESE else 512
-    if "width" in config.head:
-        config.head.width, config.head.dim = wide, 128
-        config.head.dim = {"simsiam": 2048, "byol": 256}.get(config.method.name, 128)
-    if "predictor_width" in config.head:
-        config.head.predictor_width = 512 if config.method.name == "simsiam" else 4096
+    if "width" in config.head:  # of the features, by default
+        config.head.width = 2048 if images == "imagenet" else 512
+        config.head.dim = 128
     if config.method.name in ("simclr", "sdclr"):
         config.head.last_norm = True  # the long-tailed repositories' projector
-    if images == "imagenet":
-        if config.method.name == "moco":
-            config.method.queue, config.method.momentum = 65536, 0.999
-        if args.method == "gh":
-            config.method.harmony_start, config.method.harmony_floor = "80%", 100.0
-        if args.method == "sdclr":
-            config.method.prune, config.method.temperature = 0.3, 0.3
-        if config.augment.name == "two_views":
-            config.augment.recipe = _IMAGENET_VIEWS.get(config.method.name, "simclr_lt")
-
-
-_SIAMESE = ("simsiam", "byol", "moclr")
-_IMAGENET_VIEWS = {
-    "moco": "moco_v2",
-    "simsiam": "moco_v2",
-    "byol": "byol",
-    "moclr": "byol",
-}
+    if images == "imagenet" and config.augment.name == "two_views":
+        config.augment.recipe = "simclr_lt"
+    presets.apply_changes(config, recipes.DETAILS[images].get(args.method, {}))
 
 
 def _probe(args, augment: dict) -> dict:
@@ -340,10 +305,13 @@ def get_config(arg=""):
     presets.apply_changes(config, METHODS[args.method])
     if args.method == "rotation":  # it reads one view, lightly augmented
         config.augment.choose(**augment)
-    if not args.data.startswith("mnist"):
+    published = not args.data.startswith("mnist")
+    if published:
         _set_recipe(config, args)
     if args.smoke:
         presets.apply_smoke(config)
+        if published:
+            config.schedule.warmup = "0 epochs"
         config.data.imbalance_factor = 10.0
         config.method.update({k: v for k, v in _SMOKE.items() if k in config.method})
         if "width" in config.head:
@@ -352,7 +320,6 @@ def get_config(arg=""):
             config.data.resize, config.data.crop = 64, 64
             config.data.workers = min(args.workers, 1)
             config.model.choose("resnet10", widths=(8, 8, 16, 16), dtype="float32")
-            config.schedule.warmup = "0 epochs"
             augment["size"] = 64
     stages = _pretraining(args, config.head)
     if args.then:

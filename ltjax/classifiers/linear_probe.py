@@ -97,7 +97,8 @@ def _check_every_class(caller, labels, num_classes, where):
     if len(missing):
         raise ValueError(
             f"{caller}: class {missing[0]} has no row ({len(missing)} of {num_classes}"
-            " have none), so that its bias has no optimum, expected a row of each"
+            " have none), so that nothing tells it from the others, expected a row of"
+            " each"
         )
 
 
@@ -265,7 +266,7 @@ def svm_probe(
         LinearProbe.
 
     Raises:
-        ValueError: if shapes disagree or C is not positive.
+        ValueError: if shapes disagree, C is not positive or a class has no row.
         TypeError: if the features are not floating point or the labels not integer.
 
     Example:
@@ -281,8 +282,10 @@ def svm_probe(
     """
     name = "svm_probe"
     check_range(name, "c", c, low=0.0, open_low=True)
+    checked = _checked(name, features, labels, None, num_classes, where)
+    _check_every_class(name, labels, num_classes, where)
     return _fit_svm(
-        *_checked(name, features, labels, None, num_classes, where),
+        *checked,
         c,
         tol,
         num_classes=num_classes,

@@ -108,6 +108,7 @@ def _is_on(probability: ArrayLike) -> bool:
 _LONG_TAILED = dict(jitter=(0.4, 0.4, 0.4, 0.1))
 _CIFAR = dict(area=(0.1, 1.0), blur_probability=0.0, **_LONG_TAILED)
 _MOCO = dict(area=(0.2, 1.0), method="bilinear", **_LONG_TAILED)
+_SIMSIAM_CIFAR = dict(blur_probability=0.0, **_MOCO)
 _BYOL = dict(jitter=(0.4, 0.4, 0.2, 0.1))
 
 CONTRASTIVE: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
@@ -115,6 +116,7 @@ CONTRASTIVE: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "simclr_lt": (_LONG_TAILED, _LONG_TAILED),
     "simclr_cifar": (_CIFAR, _CIFAR),
     "moco_v2": (_MOCO, _MOCO),
+    "simsiam_cifar": (_SIMSIAM_CIFAR, _SIMSIAM_CIFAR),
     "byol": (
         dict(blur_probability=1.0, **_BYOL),
         dict(blur_probability=0.1, solarize_probability=0.2, **_BYOL),

@@ -144,8 +144,8 @@ def two_views(
         inputs: [B, H, W, C] uint8, or floating in [0, 1]; for "signal" [B, T, C].
         recipe: name in `CONTRASTIVE`: "simclr" (the paper's ImageNet recipe),
             "simclr_lt" (weaker colors, as in the long-tailed studies), "simclr_cifar"
-            (and no blur), "moco_v2" (SimSiam's too), "byol" (its two views differ); or
-            "signal".
+            (and no blur), "moco_v2" (SimSiam's too), "simsiam_cifar" (and no blur,
+            SupCon's too), "byol" (its two views differ); or "signal".
         strength: optional [B] in [0, 1], the memorization scores of Boosted Contrastive
             Learning. Images get RandAugment of the `BOOSTED` pool on top; signals get
             larger transforms, up to 1.5 times at score 1. Score 0 is the plain recipe.

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from ltjax._checks import (
@@ -120,8 +121,8 @@ def surrogate_labels(
         SurrogateLabels.
 
     Raises:
-        ValueError: if shapes disagree, the strength is not positive or there is no
-            sweep.
+        ValueError: if shapes disagree, the prior has a negative value or nothing but
+            zeros, the strength is not positive or there is no sweep.
 
     Example:
         >>> import numpy as np
@@ -140,6 +141,11 @@ def surrogate_labels(
     check_rank(name, "logits", logits, 2, "[B, K]")
     check_floating(name, "logits", logits)
     check_class_vector(name, "prior", prior, shape_of(logits)[1])
+    if is_concrete(prior) and not (np.all(np.asarray(prior) >= 0) and np.any(prior)):
+        raise ValueError(
+            f"{name}: prior is {np.asarray(prior)}, expected values >= 0, of which one"
+            " is positive"
+        )
     check_range(name, "strength", strength, low=0.0, open_low=True)
     check_where(name, where, shape_of(logits)[:1])
     if is_concrete(iterations) and iterations < 1:

@@ -172,6 +172,8 @@ def test_bad_input_is_named():
         probe_logits(probe, features)
     with pytest.raises(ValueError, match="svm_probe: c is -1"):
         svm_probe(features, labels, num_classes=2, c=-1.0)
+    with pytest.raises(ValueError, match="svm_probe: class 1 has no row"):
+        svm_probe(features, two, num_classes=2, where=left)
 
 
 def test_features_may_be_a_list():

@@ -105,6 +105,7 @@ def test_recipes_are_the_published_ones():
         "simclr_lt": ((0.08, 1), (0.4, 0.4, 0.4, 0.1), (0.5, 0.5), (0, 0), "bicubic"),
         "simclr_cifar": ((0.1, 1), (0.4, 0.4, 0.4, 0.1), (0, 0), (0, 0), "bicubic"),
         "moco_v2": ((0.2, 1), (0.4, 0.4, 0.4, 0.1), (0.5, 0.5), (0, 0), "bilinear"),
+        "simsiam_cifar": ((0.2, 1), (0.4, 0.4, 0.4, 0.1), (0, 0), (0, 0), "bilinear"),
         "byol": ((0.08, 1), (0.4, 0.4, 0.2, 0.1), (1, 0.1), (0, 0.2), "bicubic"),
     }
     assert table.keys() == image_views.CONTRASTIVE.keys()

@@ -38,6 +38,13 @@ def test_counts(num_classes, max_count, factor, profile, expected):
         (100, 500, 150, "exp", 10019),
         (20, 2500, 40, "exp", 13863),
         (10, 500, 100, "exp", 1236),
+        # CIFAR of SDCLR, BCL and TS, which keep a tenth for validation, and of GH.
+        (10, 4500, 100, "exp", 11165),
+        (100, 450, 100, "exp", 9754),
+        (100, 500, 100, "exp", 10847),
+        (100, 500, 50, "exp", 12608),
+        (100, 500, 10, "exp", 19573),
+        (10, 5000, 100, "exp", 12406),
     ],
 )
 def test_totals(num_classes, max_count, factor, profile, total):

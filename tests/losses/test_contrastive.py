@@ -66,6 +66,10 @@ def three():
         focal = functools.partial(focal_nt_xent, first, second, **half)
         sup = functools.partial(sup_con, features, labels)
         mean = lambda a, b: jnp.mean(nt_xent(a, b, **half))
+        based = lambda x, base: jnp.sum(
+            sup_con(x, labels, temperature=0.1, base_temperature=base)
+        )
+        slope = functools.partial(jax.grad(based), features)
         return {
             "nt_xent": nt_xent(first, second, **half),
             "gradient": jax.grad(mean, (0, 1))(first, second),
@@ -79,6 +83,7 @@ def three():
             "first": sup(**half, anchors="first"),
             "cold": sup(temperature=0.1),
             "based": sup(temperature=0.1, base_temperature=0.07),
+            "slopes": [slope(0.1), slope(0.07)],
             "moclr": moclr(first, second, first, second, **half),
         }
 
@@ -105,7 +110,8 @@ def test_nt_xent_of_three_images(three):
     np.testing.assert_allclose(of_first[0], [0, -0.371508696], atol=5e-10)
     np.testing.assert_allclose(of_second[0], [-0.182275321, 0.243033762], atol=5e-10)
     # The norm of an embedding does not matter, so no gradient points along it.
-    np.testing.assert_allclose(np.sum(FIRST * of_first, axis=1), 0, atol=1e-14)
+    for view, slope in ((FIRST, of_first), (SECOND, of_second)):
+        np.testing.assert_allclose(np.sum(view * slope, axis=1), 0, atol=1e-14)
 
 
 def test_nt_xent_invariances(three):
@@ -130,6 +136,9 @@ def test_sup_con_of_three_images(three):
     ).reshape(2, 3)
     np.testing.assert_allclose(three["sup_con"], by_view.mean(axis=0), atol=5e-10)
     np.testing.assert_allclose(three["sup_con"].mean(), 1.696357122, atol=5e-10)
+    plain, based = three["slopes"]  # T / T_0 rescales the gradient and no more
+    np.testing.assert_allclose(based, plain * (0.1 / 0.07), rtol=1e-12)
+    assert np.any(plain)
     np.testing.assert_allclose(three["first"], by_view[0], atol=5e-10)
     np.testing.assert_allclose(three["based"].mean(), 6.952489416, atol=5e-10)
     np.testing.assert_allclose(three["based"], three["cold"] / 0.7, rtol=1e-13)

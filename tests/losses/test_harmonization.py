@@ -148,6 +148,9 @@ def test_bad_input_is_named():
         geometric_harmonization(z, z, np.ones((3, 2)), HALF)
     with pytest.raises(ValueError, match=r"surrogate_labels: prior has shape \(3,\)"):
         geometric_harmonization(z, z, frame, np.ones(3))
+    for prior in ([0.0, 0.0], [1.5, -0.5], [np.nan, 1.0]):
+        with pytest.raises(ValueError, match="surrogate_labels: prior is .* expected"):
+            surrogate_labels(z, np.array(prior))
     with pytest.raises(ValueError, match="iterations is 0"):
         surrogate_labels(z, HALF, iterations=0)
     with pytest.raises(ValueError, match="temperature is 0"):

@@ -56,6 +56,10 @@ def test_distillation_by_hand(x64):
     np.testing.assert_allclose(gradients[0], [[-0.6, 0.2]], rtol=1e-12)
     np.testing.assert_allclose(gradients[1], [[0.4, -0.8]], rtol=1e-12)
     assert not np.any(gradients[2]) and not np.any(gradients[3])
+    # Half of 0.01 + 0.09, and half of 1 + 1.
+    regressions = np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])
+    published = dnc_distillation(*regressions, P1, np.array([[0.0, -2.0]]))
+    np.testing.assert_allclose(published, [1.05], rtol=1e-13)
     unit = P1 / 5
     exact, longer = (dnc_distillation(r, unit, P1, 2 * P1) for r in (unit, 2 * unit))
     # The regression is not normalized: twice its length is an error of 1.

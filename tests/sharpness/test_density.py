@@ -25,6 +25,18 @@ def test_known_numbers_of_a_toy(x64):
     ours = density_weights(jnp.asarray(POINTS), bandwidth=1.0, alpha=0.5)
     np.testing.assert_allclose(ours[3] / ours[0], 1.7070425705, rtol=1e-10)
     np.testing.assert_allclose(ours, w / w.mean(), rtol=1e-10)
+    # At a distance of 5 the kernel is exp(-12.5) = 3.7267e-6.
+    far = jnp.array([[0.0], [0.0], [0.0], [5.0]])
+    p = np.exp(log_density(far, bandwidth=1.0))
+    np.testing.assert_allclose(p, [0.750000932] * 3 + [0.250002795], atol=5e-10)
+    for alpha, near, lone in (
+        (1.0, 1.333331677, 3.999955281),
+        (0.5, 1.154699821, 1.999988820),
+    ):
+        w = np.array([near] * 3 + [lone])
+        np.testing.assert_allclose(p**-alpha, w, atol=1e-9)
+        ours = density_weights(far, bandwidth=1.0, alpha=alpha)
+        np.testing.assert_allclose(ours, w / w.mean(), atol=1e-9)
 
 
 @pytest.mark.parametrize("block_size", [7, 50, 64])

@@ -223,7 +223,8 @@ def test_recipes_without_labels(argument, batch, rate, decay, epochs, network):
     found = (config.optimizer.options.lr, config.optimizer.options.weight_decay)
     np.testing.assert_allclose(found, (rate, decay))
     assert config.schedule.name == "cosine"
-    assert config.schedule.options.warmup == "10 epochs"
+    warmup = "0 epochs" if "simsiam" in argument else "10 epochs"
+    assert config.schedule.options.warmup == warmup
     assert config.model.name == network
     small = config.model.options.stem == "small"
     assert small == argument.startswith("cifar")

@@ -30,6 +30,8 @@ golden = _golden()
 CASES = [(file, name) for file, names in golden.METHODS.items() for name in names]
 SELFSUP = golden.load(golden.CONFIGS / "selfsup_lt.py").METHODS
 CASES += [("selfsup_lt", name) for name in SELFSUP]
+# Inside of pre-training too: a queue, masks, a table, and proportions counted before.
+CASES += [("selfsup_lt", f"{n},probe=false") for n in ("moco", "sdclr", "bcl", "gh")]
 
 
 class Broken(Exception):

@@ -58,3 +58,11 @@ def extension_needs(options: Any, config: Any) -> list[str]:
             " strength by example, but method.boost is set; expected 'two_views'"
         )
     return faults
+
+
+def contrast_extension_needs(options: Any, config: Any) -> list[str]:
+    """Faults of one that contrasts the images of a batch with each other, too."""
+    return [
+        *pairs.contrast_needs(options, config),
+        *extension_needs(options, config),
+    ]

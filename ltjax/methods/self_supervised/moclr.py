@@ -16,9 +16,9 @@ from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs, targets
 from ltjax.methods.self_supervised.extensions import (
     ExtensionOptions,
+    contrast_extension_needs,
     extended,
     extended_facts,
-    extension_needs,
 )
 from ltjax.options import Component, option
 
@@ -73,6 +73,6 @@ MOCLR = Component(
     "MoCLR: contrast with a momentum network's other views (Tian 2021)",
     MoCLROptions,
     moclr,
-    extension_needs,
+    contrast_extension_needs,
     lambda options: extended_facts(options, couples_batch=True),
 )

@@ -273,6 +273,16 @@ def pair_facts(
     )
 
 
+def contrast_needs(options: Any, config: Any) -> list[str]:
+    """Faults of a config whose images have no others to be contrasted with."""
+    if config.batch_size > 1:
+        return []
+    return [
+        f"config.batch_size is {config.batch_size}, expected at least 2: method"
+        f" {config.method.name!r} contrasts the images of a batch with each other"
+    ]
+
+
 def output_width(
     network: Any, params: Any, model_state: Any, *, output: str = "projection"
 ) -> int:

@@ -24,9 +24,9 @@ from ltjax.methods.method import Method, Refresh, Setting
 from ltjax.methods.self_supervised import pairs
 from ltjax.methods.self_supervised.extensions import (
     ExtensionOptions,
+    contrast_extension_needs,
     extended,
     extended_facts,
-    extension_needs,
 )
 from ltjax.options import Component, option
 from ltjax.pruning import apply_masks, magnitude_masks
@@ -100,6 +100,6 @@ SDCLR = Component(
     "SDCLR: contrast with the network's own pruned copy (Jiang 2021)",
     SDCLROptions,
     sdclr,
-    extension_needs,
+    contrast_extension_needs,
     lambda options: extended_facts(options, couples_batch=True, norm_sets=2),
 )

@@ -14,9 +14,9 @@ from ltjax.methods.method import Method, Setting
 from ltjax.methods.self_supervised import pairs
 from ltjax.methods.self_supervised.extensions import (
     ExtensionOptions,
+    contrast_extension_needs,
     extended,
     extended_facts,
-    extension_needs,
 )
 from ltjax.options import Component
 
@@ -58,6 +58,6 @@ SIMCLR = Component(
     "SimCLR, also in its focal form (Chen 2020)",
     SimCLROptions,
     simclr,
-    extension_needs,
+    contrast_extension_needs,
     lambda options: extended_facts(options, couples_batch=True),
 )

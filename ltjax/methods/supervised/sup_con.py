@@ -68,5 +68,6 @@ SUP_CON = Component(
     "supervised contrastive learning (Khosla 2020)",
     SupConOptions,
     sup_con,
+    pairs.contrast_needs,
     facts=lambda options: pairs.pair_facts(labelled=True, couples_batch=True),
 )

@@ -86,6 +86,30 @@ def test_a_step_follows_the_former_parameters_and_then_enqueues(steps):
     assert int(third.method_state["pointer"]) == 0
 
 
+def test_keys_of_a_still_network_approach_it_by_powers_of_the_momentum(steps):
+    """After n steps at the same query parameters q: q + 0.9^n (k - q)."""
+    run, (state, *_), batch, _ = steps["plain"]
+    target = state.method_state["target"]
+    start = jax.tree.map(lambda x: x + 1.0, target["params"])
+    first = {**state.method_state, "target": {**target, "params": start}}
+    prepare = jax.jit(
+        lambda kept: run.method.prepare(
+            state.replace(method_state=kept),
+            batch,
+            key=jax.random.key(0),
+            program=run.program(0),
+        )[0]
+    )
+    kept = first
+    for _ in range(3):
+        kept = prepare(kept)
+    jax.tree.map(
+        lambda k, q: np.testing.assert_allclose(k, q + 0.9**3, rtol=1e-5, atol=1e-5),
+        kept["target"]["params"],
+        state.params,
+    )
+
+
 def test_a_sharp_gradient_commits_keys_and_queue_once(steps, assert_same):
     _, plain, *_ = steps["plain"]
     _, sharp, *_ = steps["sam"]

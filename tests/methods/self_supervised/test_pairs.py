@@ -56,6 +56,13 @@ def test_a_period_without_steps_is_refused():
         pairs.temperature_of(options, SETTING)
 
 
+@pytest.mark.parametrize("method", ["simclr", "sdclr", "moclr", "sup_con"])
+def test_one_image_has_nothing_to_be_contrasted_with(smoked, method):
+    message = f"batch_size is 1, expected at least 2: method '{method}'"
+    with pytest.raises(ConfigError, match=message):
+        smoked("selfsup_lt", f"method={method},probe=false", "batch_size=1")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax.losses import nt_xent
+from ltjax.pruning import apply_masks
+
 REAL = 13
 
 
@@ -62,6 +65,77 @@ def test_a_step_contrasts_the_network_with_its_pruned_copy(stepped, pair_batch):
     positive = s[np.arange(2 * REAL), (np.arange(2 * REAL) + REAL) % (2 * REAL)]
     want = (np.log(np.exp(s).sum(1)) - positive).mean()
     assert float(metrics["loss"][0]) == pytest.approx(want, rel=1e-4)
+
+
+def projections(run, state, params, pruned, batch):
+    """Both branches' projections of the real rows."""
+    made = [
+        run.model.forward(
+            weights, state.model_state, batch[view], train=True, branch=branch
+        )[0]["projection"]
+        for branch, (weights, view) in enumerate(((params, "view1"), (pruned, "view2")))
+    ]
+    return [z[:REAL] for z in made]
+
+
+def test_the_gradient_is_the_sum_of_the_branches(stepped, pair_batch):
+    """Each with the other's projections held, as the two passes of the code have it."""
+    run, state, _, _ = stepped
+    masks = state.method_state["masks"]
+
+    def joint(params):
+        losses, _ = run.method.loss(
+            *(params, state, pair_batch), key=jax.random.key(0), program=run.program(0)
+        )
+        return jnp.sum(losses["views"]) / REAL
+
+    def by_branch(params, free):
+        views = projections(run, state, params, apply_masks(params, masks), pair_batch)
+        views = [
+            jnp.where(on, z, jax.lax.stop_gradient(z))
+            for on, z in zip(free, views, strict=True)
+        ]
+        return jnp.mean(nt_xent(*views, temperature=0.2))
+
+    whole, gradient = (
+        jax.jit(jax.grad(joint))(state.params),
+        jax.jit(jax.grad(by_branch)),
+    )
+    one, two = (
+        gradient(state.params, jnp.array(free))
+        for free in ([True, False], [False, True])
+    )
+    jax.tree.map(
+        lambda a, b, c: np.testing.assert_allclose(a, b + c, rtol=1e-4, atol=1e-5),
+        *(whole, one, two),
+    )
+    # What is cut has its gradient from the whole network alone.
+    for name, kept in kernels(masks).items():
+        assert not np.any(kernels(two)[name][~kept]), name
+        assert np.any(kernels(one)[name][~kept]), name
+
+
+def test_without_pruning_and_of_one_normalization_it_is_nt_xent(stepped, pair_batch):
+    run, state, _, _ = stepped
+    tied = jax.tree.map(lambda x: x - 0.5, state.params["second_norms"])
+    params = {**state.params, "second_norms": tied}
+    whole = jax.tree.map(jnp.ones_like, state.method_state["masks"])
+    plain = state.replace(params=params, method_state={"masks": whole})
+
+    @jax.jit
+    def both(params):
+        losses, _ = run.method.loss(
+            *(params, plain, pair_batch), key=jax.random.key(0), program=run.program(0)
+        )
+        views = [
+            run.model.forward(params, state.model_state, pair_batch[name], train=True)
+            for name in ("view1", "view2")
+        ]
+        z = [outputs["projection"][:REAL] for outputs, _ in views]
+        return losses["views"][:REAL], nt_xent(*z, temperature=0.2)
+
+    found, expected = both(params)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_both_sets_of_normalization_learn(stepped):
