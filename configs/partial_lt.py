@@ -73,7 +73,9 @@ def get_config(arg=""):
         recipe = RECIPES[args.method] if "cifar" in args.data else "fixmatch"
         if presets.is_signal(config):
             recipe = "signal"
-        config.augment.choose("weak_strong", recipe=recipe)
+        config.augment.choose(
+            "weak_strong", recipe=recipe, mirror=presets.mirrors(config)
+        )
     if "cifar" in args.data:
         presets.apply_changes(config, CIFAR)
     if args.method == "solar":

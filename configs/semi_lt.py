@@ -135,11 +135,12 @@ def get_config(arg=""):
     config.ema_decay, config.evaluate_ema = 0.999, True
     presets.apply_preset(config, args.loss, late="80%")
     recipe = "signal" if presets.is_signal(config) else "fixmatch"
-    config.augment.choose("weak", recipe=recipe)
+    views = {"recipe": recipe, "mirror": presets.mirrors(config)}
+    config.augment.choose("weak", **views)
     check_choices(args)
     if args.method != "supervised":
         config.label = f"{args.method} + {config.label}"
-        config.augment_unlabelled.choose("weak_strong", recipe=recipe)
+        config.augment_unlabelled.choose("weak_strong", **views)
         config.unlabelled.choose(
             "rest",
             ratio=3,
@@ -148,7 +149,7 @@ def get_config(arg=""):
             profile=args.profile,
         )
         choose_method(config, args)
-        config.augment.recipe = recipe  # of whatever views the method asks for
+        config.augment.update(views)  # of whatever views the method asks for
     if "cifar" in args.data:
         choose_recipe(config, args)
     if args.method != "supervised" and args.mu:

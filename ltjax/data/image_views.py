@@ -167,6 +167,7 @@ def resized_view(
     *,
     area: tuple[float, float] = (0.2, 1.0),
     size: int | None = None,
+    mirror: bool = True,
 ) -> jax.Array:
     """A random resized crop, mirrored with probability 1/2.
 
@@ -175,6 +176,7 @@ def resized_view(
         image: [H, W, C].
         area: smallest and largest crop, as fractions of the image.
         size: side of the view; None takes the smaller side of the image.
+        mirror: False for digits and other signs.
 
     Returns:
         [size, size, C] float32 in the units of the image.
@@ -187,7 +189,8 @@ def resized_view(
     if size is None:
         size = min(shape_of(image)[:2])
     flip_key, crop_key = jax.random.split(key)
-    return flip(flip_key, random_resized_crop(crop_key, image, size=size, area=area))
+    x = random_resized_crop(crop_key, image, size=size, area=area)
+    return flip(flip_key, x) if mirror else x
 
 
 def strong_view(
@@ -198,6 +201,7 @@ def strong_view(
     cutout: tuple[float, float] = (0.5, 0.5),
     cutout_fill: families.Color = GRAY,
     pool: Sequence[Change] = FIXMATCH,
+    mirror: bool = True,
     **options,
 ) -> jax.Array:
     """FixMatch's strong view: a weak one, then RandAugment, then Cutout.
@@ -210,6 +214,7 @@ def strong_view(
             side of the image; uniform in between, (0, 0) for none.
         cutout_fill: its color, scalar or [C].
         pool: of RandAugment.
+        mirror: False for digits and other signs; then of `base` as well.
         **options: of `rand_augment`: `layers`, `probability`, `level`, `levels`,
             `fill`, `patch`.
 
@@ -225,7 +230,8 @@ def strong_view(
         Sohn et al., NeurIPS 2020, app. D.
     """
     base_key, change_key, size_key, place_key = jax.random.split(key, 4)
-    x = rand_augment(change_key, base(base_key, image), pool=pool, **options)
+    x = base(base_key, image, **({} if mirror else {"mirror": False}))
+    x = rand_augment(change_key, x, pool=pool, **options)
     if not any(cutout):
         return x
     low, high = (part * min(x.shape[:2]) for part in cutout)

@@ -21,6 +21,11 @@ SIGNAL = "signal"
 FEATURES = "features"
 
 
+_MIRROR = option(
+    True, "whether half of the images are mirrored; not of digits, nor of signals"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class TwoViewsOptions(NormalizeOptions):
     """Of contrastive pairs."""
@@ -31,9 +36,7 @@ class TwoViewsOptions(NormalizeOptions):
         choices=(*CONTRASTIVE, SIGNAL),
     )
     size: int = option(0, "side of the crops in pixels; 0 = that of the inputs", low=0)
-    mirror: bool = option(
-        True, "whether half of the images are mirrored; not of digits, nor of signals"
-    )
+    mirror: bool = _MIRROR
     boost_layers: int = option(
         1, "RandAugment operations on images of a boosted method", low=1
     )
@@ -55,6 +58,7 @@ class WeakStrongOptions(NormalizeOptions):
         "of the transforms; signal for 1-D data, features for tables",
         choices=(*CONSISTENCY, SIGNAL, FEATURES),
     )
+    mirror: bool = _MIRROR
     num_strong: int = option(1, "strong views: strong, strong2, ...", low=1)
     num_weak: int = option(1, "weak views: weak, weak2, ...", low=1)
 
@@ -68,6 +72,7 @@ class WeakOptions(NormalizeOptions):
         "of the transforms; signal for 1-D data, features for tables",
         choices=(*CONSISTENCY, SIGNAL, FEATURES),
     )
+    mirror: bool = _MIRROR
 
 
 def _of_views(
@@ -115,6 +120,13 @@ def _two_views(options: TwoViewsOptions, setting: PipelineSetting) -> Pipeline:
     return _of_views(options, setting, views)
 
 
+def _unmirrored(options: WeakStrongOptions | WeakOptions) -> dict[str, Any]:
+    """Arguments of `weak_strong` that keep images the right way round."""
+    if options.mirror or options.recipe not in CONSISTENCY:
+        return {}
+    return {name: {"mirror": False} for name in ("weak", "strong")}
+
+
 def _weak_strong(options: WeakStrongOptions, setting: PipelineSetting) -> Pipeline:
     def views(key, inputs, **more):
         return weak_strong(
@@ -123,6 +135,7 @@ def _weak_strong(options: WeakStrongOptions, setting: PipelineSetting) -> Pipeli
             recipe=options.recipe,
             num_strong=options.num_strong,
             num_weak=options.num_weak,
+            **_unmirrored(options),
             **more,
         )
 
@@ -131,7 +144,9 @@ def _weak_strong(options: WeakStrongOptions, setting: PipelineSetting) -> Pipeli
 
 def _weak(options: WeakOptions, setting: PipelineSetting) -> Pipeline:
     def views(key, inputs, **more):
-        made = weak_strong(key, inputs, recipe=options.recipe, **more)
+        made = weak_strong(
+            key, inputs, recipe=options.recipe, **_unmirrored(options), **more
+        )
         return {"inputs": made["weak"]}  # the strong view is never computed
 
     return _of_views(options, setting, views)

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from ltjax.data import image_ops, image_views, photometric, randaugment
-from ltjax.data.image_views import contrastive_view, shifted_view, strong_view
+from ltjax.data.image_views import (
+    contrastive_view,
+    resized_view,
+    shifted_view,
+    strong_view,
+)
 from ltjax.data.randaugment import Change
 
 SIDE = 24
@@ -142,6 +147,14 @@ def test_shifted_view_is_a_window_of_the_padded_image(border):
     unmirrored = over_keys(shifted_view, KEYS[:50], border=border, mirror=False)
     for one in unmirrored:
         assert any((windows[p] == one).all() for p in windows if p[2] == 1)
+
+
+@pytest.mark.parametrize("base", [shifted_view, resized_view])
+def test_what_comes_before_a_strong_view_is_not_mirrored_either(base):
+    options = dict(base=base, pool=(Change("identity"),), cutout=(0.0, 0.0))
+    out = over_keys(strong_view, KEYS[:20], mirror=False, **options)
+    first = jax.vmap(lambda key: jax.random.split(key, 4)[0])(KEYS[:20])
+    np.testing.assert_array_equal(out, over_keys(base, first, mirror=False))
 
 
 def test_strong_view_is_the_weak_one_changed_and_cut_out():
