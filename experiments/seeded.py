@@ -316,6 +316,7 @@ class Grid(NamedTuple):
         columns: metric -> what its column is called.
         orderings: (better method, worse method, metric) that are published.
         corner: what the first column is called.
+        kind: what the orderings are, in the singular.
     """
 
     column: str
@@ -324,6 +325,7 @@ class Grid(NamedTuple):
     columns: Mapping[str, str]
     orderings: Sequence[tuple[str, str, str]]
     corner: str = ""
+    kind: str = "published ordering"
 
     def key(self, method: str, value: object) -> dict[str, str]:
         """Column -> value of the rows of a method in a setting."""
@@ -359,7 +361,7 @@ class Grid(NamedTuple):
             )
             for value, told in self.settings.items()
         ]
-        return joined(claims_table(rows, self.claims()), *tables)
+        return joined(claims_table(rows, self.claims(), kind=self.kind), *tables)
 
 
 def _counted(count: int, one: str, more: str) -> str:

@@ -63,12 +63,16 @@ class Peer:
 
     def ask(self, line=""):
         if line:
-            library, name, place = line.split()
+            library, name, place, *kept = line.split()
             self.asked.append(f"{library} {name}")
             with np.load(place) as stored:
                 scores, up = stored["scores"], stored["labels"] == 1
             gaps = 1 - scores[up][:, None] + scores[~up][None, :]
             self.value = np.mean(gaps**2) / (1 if library == "LibAUC" else 2)
+            if kept:
+                slopes = np.zeros_like(scores)
+                slopes[up], slopes[~up] = -gaps.sum(1), gaps.sum(0)
+                np.save(kept[0], 2 * slopes / gaps.size)
         return self.value
 
 
@@ -84,6 +88,14 @@ def test_a_table_of_pairs_is_not_asked_of_large_sizes(auc, monkeypatch):
         asked[size] = peer.asked
     assert asked == {40: ["LibAUC squared", "XCurve square"], 60: ["XCurve square"]}
     assert rows[0]["baseline"] == "XCurve 1.1, torch 2"
+
+
+def test_peers_are_compared_in_double_precision(auc, monkeypatch):
+    monkeypatch.setattr(
+        auc, "PEERS", {k: auc.PEERS[k] for k in [("LibAUC", "squared")]}
+    )
+    ((name, value, slope),) = auc.differences_in_float64(40, Peer())
+    assert name == "LibAUC squared" and max(value, slope) < 1e-14
 
 
 def test_growth_is_the_exponent_from_size_to_size(auc):

@@ -11,7 +11,8 @@ Four comparisons:
   of positives against all negatives) and scaled up to all: 10^6 examples have
   9 * 10^10;
 - losses against those of LibAUC and XCurve (PyTorch), on the same scores and the same
-  cores, in a process of the interpreter that --torch-python names. Values must agree;
+  cores, in a process of the interpreter that --torch-python names. Values must agree
+  (those of LibAUC are compared in float64 first, gradients too, and printed);
   XCurve's hinge is not a pairwise hinge, and its losses of several classes need a GPU;
 - the loss of all pixels of a batch, in chunks, against all its scores at once;
 - metrics against scikit-learn's function of the same arrays; both give the same number.
@@ -46,6 +47,7 @@ import ltjax.losses as losses
 import ltjax.metrics as metrics
 from experiments.bench import common
 from experiments.bench.torch_process import TorchProcess
+from ltjax._numerics import double_precision
 
 SIZES = (10**3, 10**4, 2 * 10**4, 10**5, 10**6)
 PAIRS = 2**24  # of the baseline
@@ -154,6 +156,33 @@ def measure_losses(size: int, repeats: int) -> Iterator[dict[str, str]]:
         memory = common.megabytes(subject), common.megabytes(table)
         whole = memory if scale == 1 else (memory[0], None)
         yield row(name, "all pairs", size, ratio, *whole)
+
+
+def differences_in_float64(
+    size: int, peer: TorchProcess
+) -> Iterator[tuple[str, float, float]]:
+    """(LibAUC's loss, largest relative differences of its value and its gradient).
+
+    XCurve refuses float64, and the prior of LibAUC's AUCM is float32.
+    """
+    scores, labels = binary(size)
+    scores = scores.astype(np.float64)
+    with tempfile.TemporaryDirectory() as folder, double_precision():
+        place, kept = (pathlib.Path(folder) / name for name in ("in.npz", "grad.npy"))
+        np.savez(place, scores=scores, labels=labels)
+        placed = jnp.asarray(scores), jnp.asarray(labels)
+        for (library, theirs), (_, loss, factor) in PEERS.items():
+            if library != "LibAUC":
+                continue
+            expected = peer.ask(f"{library} {theirs} {place} {kept}")
+            value, gradient = fast(loss, *placed)(*placed)
+            slopes = np.load(kept)
+            apart = np.abs(factor * np.asarray(gradient) - slopes).max()
+            yield (
+                f"{library} {theirs}",
+                abs(factor * float(value) / expected - 1),
+                float(apart / np.abs(slopes).max()),
+            )
 
 
 def measure_peers(size: int, repeats: int, peer: TorchProcess):
@@ -297,6 +326,10 @@ def measure(
     except RuntimeError as error:
         print(f"LibAUC and XCurve are left out: {error}", file=sys.stderr)
     try:
+        found = differences_in_float64(sizes[0], peer) if peer else ()
+        for name, value, slope in found:
+            told = f"value within {value:.1e}, gradient within {slope:.1e}"
+            print(f"float64, {name}: {told}", flush=True)
         for size in sizes:
             yield from measure_losses(size, repeats)
             yield from measure_peers(size, repeats, peer) if peer else ()

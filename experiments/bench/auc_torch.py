@@ -6,8 +6,8 @@ import sys
 def main() -> None:
     """Value and gradient, once for every line of standard input.
 
-    The line names a library, one of its losses and a file with scores and labels, or is
-    empty for those of the line before.
+    The line names a library, one of its losses, a file with scores and labels and, if
+    it is wanted, a file for the gradient; or is empty for those of the line before.
     """
     import libauc
     import numpy as np
@@ -21,13 +21,13 @@ def main() -> None:
         "square": lambda: SquareAUCLoss(2),
         "exp": lambda: ExpAUCLoss(2),
     }
-    loss, scores, labels = None, None, None
+    loss, scores, labels, kept = None, None, None, []
     print(
         "ready", torch.__version__, libauc.__version__, XCurve.__version__, flush=True
     )
     for line in sys.stdin:
         if line.strip():
-            library, name, place = line.split()
+            library, name, place, *kept = line.split()
             make = makers.get(name, lambda name=name: PairwiseAUCLoss(name))
             loss = make()
             with np.load(place) as stored:
@@ -39,6 +39,8 @@ def main() -> None:
         scores.grad = None
         value = loss(scores, labels)
         value.sum().backward()
+        if kept:
+            np.save(kept[0], scores.grad.ravel().numpy())
         print("done", value.sum().item(), flush=True)
 
 

@@ -94,10 +94,11 @@ def orthonormal_columns(key: ArrayLike, rows: int, columns: int) -> Array:
     return q * jnp.where(jnp.diag(r) < 0, -1.0, 1.0)[None, :]
 
 
-def _matmul(left: Array, right: np.ndarray) -> Array:
+def _matmul(left: Array, right: Array) -> Array:
     """Product in full precision, which accelerators do not give by default."""
-    if isinstance(left, np.ndarray):
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
         return left @ right
+    left = jnp.asarray(left, jnp.float32)
     return jnp.matmul(left, jnp.asarray(right, left.dtype), precision="highest")
 
 
@@ -344,11 +345,11 @@ def rotate_frame(key: ArrayLike, vectors: ArrayLike) -> Array:
 
     Args:
         key: typed key, PRNGKey or int seed of the orientation (Haar); may be traced.
-        vectors: [D, K], one column per class.
+        vectors: [D, K], one column per class; may be traced.
 
     Returns:
-        [D, K] with the same inner products. numpy float64, or jax float32 if `key` is
-        traced.
+        [D, K] with the same inner products. numpy float64, or jax float32 if an
+        argument is traced.
 
     Raises:
         ValueError: if vectors are not [D, K].
@@ -365,22 +366,23 @@ def rotate_frame(key: ArrayLike, vectors: ArrayLike) -> Array:
     """
     check_rank("rotate_frame", "vectors", vectors, 2, "[D, K]")
     dim = shape_of(vectors)[0]
-    return _matmul(orthonormal_columns(key, dim, dim), np.asarray(vectors))
+    known = host(vectors) if is_concrete(vectors) else jnp.asarray(vectors)
+    return _matmul(orthonormal_columns(key, dim, dim), known)
 
 
-def permute_frame(key: ArrayLike, vectors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def permute_frame(key: ArrayLike, vectors: ArrayLike) -> tuple[Array, Array]:
     """A frame whose vectors are given to other classes.
 
     Of a simplex every permutation is a rotation. Below K - 1 dimensions it decides
     which classes are neighbours.
 
     Args:
-        key: typed key, PRNGKey or int seed.
-        vectors: [D, K], one column per class.
+        key: typed key, PRNGKey or int seed; may be traced.
+        vectors: [D, K], one column per class; may be traced.
 
     Returns:
         (vectors [D, K] in the new order, order [K]: the class whose vector each one
-        has now).
+        has now). numpy, or jax if an argument is traced.
 
     Raises:
         ValueError: if vectors are not [D, K].
@@ -395,8 +397,10 @@ def permute_frame(key: ArrayLike, vectors: ArrayLike) -> tuple[np.ndarray, np.nd
     """
     check_rank("permute_frame", "vectors", vectors, 2, "[D, K]")
     size = shape_of(vectors)[1]
-    order = np.asarray(jax.random.permutation(as_key("permute_frame", key), size))
-    return np.asarray(vectors)[:, order], order
+    order = jax.random.permutation(as_key("permute_frame", key), size)
+    if is_concrete(order, vectors):
+        return host(vectors)[:, host(order)], host(order)
+    return jnp.asarray(vectors)[:, order], order
 
 
 def _closed_form(vectors: np.ndarray) -> Frame:

@@ -9,6 +9,7 @@ from ltjax.evaluators import (
     denoising,
     diffusion_probe,
     gate,
+    margins,
     modalities,
     multilabel,
     pictures,
@@ -23,6 +24,7 @@ from ltjax.options import Component
 EVALUATORS: dict[str, Component] = {
     "classification": classification.CLASSIFICATION,
     "collapse": collapse.COLLAPSE,
+    "margins": margins.MARGINS,
     "bound": bound.BOUND,
     "knn": representation.KNN,
     "probe": representation.PROBE,

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from ltjax._checks import check_choice, shape_of
 from ltjax._numerics import l2_normalize
-from ltjax.classifiers import class_frame
+from ltjax.classifiers import class_frame, permute_frame, rotate_frame
 from ltjax.models.norms import make_norm
 from ltjax.options import option
 
@@ -259,12 +259,18 @@ class FrameHead(_Conditioned, nn.Module):
         normalize: "l2" for unit features (floor 1e-8 on the norm) or "none".
         scale: s, the square root of the norm budgets' product. Dot regression does not
             see it; cross-entropy of unit features needs more than 1 to be confident.
+        seed: of a named frame; with -1 it comes from that of the run, and changes
+            together with the parameters at the start.
+        permutation: seed of the order in which classes get the vectors; 0 for that of
+            the frame.
+        rotation: seed of a further rotation; 0 for none.
 
     References:
         Y. Yang et al., Inducing neural collapse in imbalanced learning: do we really
         need a learnable classifier at the end of deep neural network?, NeurIPS 2022,
         equation 2. Batch and l2 normalization before the frame are in the official
-        code, not in the paper; its ImageNet head has no l2 normalization.
+        code, not in the paper; its ImageNet head has no l2 normalization. Permuted and
+        rotated frames: see `ltjax.classifiers.rotate_frame`.
     """
 
     num_classes: int
@@ -274,6 +280,11 @@ class FrameHead(_Conditioned, nn.Module):
     batch_norm: bool = option(True, "whether a batch normalization comes first")
     normalize: str = option("l2", "l2 for unit features", choices=("l2", "none"))
     scale: float = option(1.0, "factor of the logits")
+    seed: int = option(-1, "of the frame; -1 = that of the run", low=-1)
+    permutation: int = option(
+        0, "seed of the order in which classes get its vectors; 0 = its own", low=0
+    )
+    rotation: int = option(0, "seed of a further rotation; 0 = none", low=0)
 
     def __post_init__(self):
         if isinstance(self.frame, str):
@@ -294,12 +305,18 @@ class FrameHead(_Conditioned, nn.Module):
         def build():
             frame = FRAMES[self.frame] if isinstance(self.frame, str) else self.frame
             if callable(frame):
-                frame = frame(self.make_rng("params"), expected)
+                own = self.seed >= 0
+                key = jax.random.key(self.seed) if own else self.make_rng("params")
+                frame = frame(key, expected)
             if shape_of(frame) != expected:
                 raise ValueError(
                     f"FrameHead: frame has shape {shape_of(frame)}, expected"
                     f" {expected} (features, classes)"
                 )
+            if self.permutation:
+                frame, _ = permute_frame(self.permutation, frame)
+            if self.rotation:
+                frame = rotate_frame(self.rotation, frame)
             return jnp.asarray(frame, jnp.float32)
 
         frame = self.variable("frames", "frame", build).value

@@ -111,6 +111,21 @@ def test_limits(x64):
     np.testing.assert_allclose(values, balanced, rtol=1e-7, atol=1e-12)
 
 
+def test_concentrated_draws_are_three_fixed_adjustments():
+    """A large A: expert k learns CE(z_k + tau log pi - tau log w^(k)), as in SADE."""
+    rng = np.random.default_rng(2)
+    logits, labels = rng.normal(size=(5, 3, 3)), np.array([0, 2, 1, 0, 2])
+    draws = jax.jit(
+        lambda key: sample_priors(key, COUNTS, num_draws=24, concentration=1e10)
+    )(jax.random.key(0))
+    loss = jax.jit(lambda z, w: dirmixe(z, labels, COUNTS, w, tau=1.3))
+    found = loss(logits.astype(np.float32), draws).draws
+    means, experts = [PRIOR, np.full(3, 1 / 3), PRIOR[::-1]], np.asarray(draws.experts)
+    want = draw_losses(logits, labels, [means[k] for k in experts], experts, 1.3)
+    np.testing.assert_allclose(found, want, rtol=1e-4)
+    assert set(experts) == {0, 1, 2}
+
+
 def test_large_logits_and_rare_classes_do_not_underflow():
     """Logits of +-60 against a prior that all but excludes the winning class."""
     logits = np.array([[[60.0, -60.0, 0.0]], [[-60.0, 60.0, 0.0]]], np.float32)

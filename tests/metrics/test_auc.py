@@ -34,6 +34,9 @@ def test_binary_area_is_the_mean_over_pairs():
         assert M.auc(-s, y) == pytest.approx(1 - expected, abs=1e-14)
         assert M.auc(np.exp(3 * s), y) == M.auc(s, y)
     assert M.auc(np.zeros(7), np.arange(7) < 3) == 0.5
+    # Positives .9 .4, negatives .5 .1 .3: only .4 < .5 is wrong.
+    five = M.auc(np.array([0.9, 0.4, 0.5, 0.1, 0.3]), np.array([1, 1, 0, 0, 0]))
+    assert five == pytest.approx(5 / 6, abs=1e-14)
 
 
 def test_running_example():

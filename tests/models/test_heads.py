@@ -1,5 +1,6 @@
 """Classifier heads: initial values, invariances, gradients, the fixed frame."""
 
+import functools
 import math
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltjax.classifiers import permute_frame, rotate_frame
 from ltjax.models import CosineHead, FrameHead, LinearHead, build_model
 
 D, K = 64, 400
@@ -190,6 +192,29 @@ def test_frame_head_options():
 def test_heads_refuse_what_they_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=message):
         build_model("mlp", **{"num_classes": 3, **arguments})
+
+
+def test_a_frame_has_seeds_of_its_own():
+    """Orientation, order and rotation, under jit as runs are built."""
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def frame(options, key):
+        head = FrameHead(num_classes=5, batch_norm=False, **dict(options))
+        return head.init(key, jnp.zeros((1, 3)), train=False)["frames"]["frame"]
+
+    keys = jax.random.split(jax.random.key(0))
+    seeded, *others = (
+        np.asarray(frame((("seed", seed),), key))
+        for seed, key in ((3, keys[0]), (3, keys[1]), (4, keys[0]), (-1, keys[0]))
+    )
+    np.testing.assert_array_equal(others[0], seeded)
+    assert all(np.abs(other - seeded).max() > 0.1 for other in others[1:])
+    moved = np.asarray(frame((("seed", 3), ("permutation", 2)), keys[0]))
+    np.testing.assert_array_equal(moved, permute_frame(2, seeded)[0])
+    assert not np.array_equal(moved, seeded)
+    turned = np.asarray(frame((("seed", 3), ("rotation", 2)), keys[0]))
+    np.testing.assert_allclose(turned, rotate_frame(2, seeded), atol=1e-5)
+    np.testing.assert_allclose(turned.T @ turned, seeded.T @ seeded, atol=1e-5)
 
 
 def test_a_frame_of_another_shape_is_refused():

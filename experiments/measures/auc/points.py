@@ -44,5 +44,6 @@ GRID = Grid(
         ("LA", "CE", "auc_ovo"),
         ("LA", "square", "balanced_accuracy"),
     ],
+    kind="expected ordering",
 )
 CLAIMS, measure = GRID.claims(), GRID.measure

@@ -73,5 +73,6 @@ GRID = Grid(
         ("DRAUC, by class", "AUCM", "noise"),
     ],
     corner="AUC",
+    kind="expected ordering",
 )
 CLAIMS = GRID.claims()

@@ -51,7 +51,7 @@ def text(rows: Sequence[Mapping[str, str]]) -> str:
     """Everything of the README that is a number."""
     techniques = {TITLES[name]: {"technique": name} for name in (NONE, *TECHNIQUES)}
     return joined(
-        claims_table(rows, CLAIMS),
+        claims_table(rows, CLAIMS, kind="expected ordering"),
         agreement(rows),
         results_table(rows, techniques, HEAD, corner="technique"),
     )

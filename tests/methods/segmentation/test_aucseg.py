@@ -82,6 +82,30 @@ def test_a_share_of_the_missing_classes_is_asked_for(pasting):
     assert seen == {(0, 2), (0, 4)}  # ceil(0.5 * 2) of them, either one
 
 
+def test_smaller_regions_are_pasted_whole_into_a_window(filled):
+    """At half the size: rows and columns 0, 2, 4 of the stored pixels are left."""
+
+    @jax.jit
+    def go(key, image, target):
+        memory = TailMemory(*map(jnp.asarray, filled))
+        return paste(memory, key, image, target, tail=TAIL, share=1.0, resize=0.5)
+
+    image, target = jnp.zeros((H, H, 1)), np.zeros((H, H), np.uint8)
+    target[0, 0] = 2  # so that class 4 alone is missing; its pixel (4, 4) is (2, 2) now
+    places = set()
+    for k in range(12):
+        new, labels, count = go(jax.random.key(k), image, jnp.asarray(target))
+        rows, columns = np.nonzero(np.asarray(labels) == 4)
+        assert count == 1 and len(rows) == 1 and new.shape == image.shape
+        changed = np.argwhere(np.asarray(labels) != target)
+        assert changed.tolist() == [[rows[0], columns[0]]]
+        np.testing.assert_array_equal(new[..., 0], np.where(labels == 4, 6, 0))
+        # The window of 3 x 3 begins at 0 to 3, its last pixel lies at 2 to 5.
+        assert 2 <= rows[0] <= 5 and 2 <= columns[0] <= 5
+        places.add((int(rows[0]), int(columns[0])))
+    assert len(places) > 4
+
+
 def test_regions_shrink_by_the_published_rule():
     pixels = np.zeros((5, 7), bool)
     pixels[3, 4] = True
