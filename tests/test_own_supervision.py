@@ -65,8 +65,9 @@ def test_a_name_stands_for_the_method_on_data_that_it_learns_from(name, place):
         return
     config = told(place, table, method=name)
     assert config.label == name
-    method = WEAK[name]["method"]["name"]
-    assert config.method.name == method
+    # What treats guesses treats FixMatch's.
+    assert config.method.name == WEAK[name].get("method", {"name": "fixmatch"})["name"]
+    assert config.pseudo_labels.name == (name if "method" not in WEAK[name] else "none")
     streams = config.unlabelled.name == "stored"
     assert streams == (name in SEMI_SUPERVISED) == config.evaluate_ema
     assert config.data.options.candidates == (name in PARTIAL_LABEL)
