@@ -60,6 +60,8 @@ def is_index(labels) -> bool:
 def check_positive_counts(caller, class_counts, num_classes) -> None:
     """Refuses counts of the wrong length and, where readable, empty classes."""
     check_counts(caller, class_counts, num_classes)
+    if not num_classes:
+        raise ValueError(f"{caller}: class_counts are empty, expected one per class")
     if is_concrete(class_counts):
         empty = (host(class_counts) == 0).nonzero()[0]
         if empty.size:

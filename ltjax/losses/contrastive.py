@@ -257,9 +257,10 @@ def sup_con(
         sums = cross_group_sums(queries, flat, own, side, block=block)
     else:
         sums = self_group_sums(flat * jnp.sqrt(scale), side, block=block)
-    total, near = (x.reshape(size, -1) for x in sums)
+    asked = 1 if anchors == "first" else views
+    total, near = (x.reshape(size, asked) for x in sums)
     positives = (label_counts(groups, counted) - 1).reshape(size, views)
-    positives = positives[:, : near.shape[1]].astype(near.dtype)
+    positives = positives[:, :asked].astype(near.dtype)
     # An anchor without any key has a total of -inf, which must not meet a gradient.
     found = positives > 0
     total = jnp.where(found, total, 0.0)

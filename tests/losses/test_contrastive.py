@@ -370,3 +370,12 @@ def test_bad_input_is_named():
         sup_con(x, np.zeros(3, int))
     with pytest.raises(ValueError, match="sup_con: anchors is 'one'"):
         sup_con(x, np.zeros(4, int), anchors="one")
+
+
+@pytest.mark.parametrize("anchors", ["all", "first"])
+@pytest.mark.parametrize("shape", [(0, 2), (0, 2, 3)])
+@pytest.mark.parametrize("block", [None, 4])
+def test_sup_con_of_no_rows_is_empty(shape, anchors, block):
+    features, labels = np.zeros(shape, np.float32), np.zeros(0, np.int32)
+    found = sup_con(features, labels, anchors=anchors, block=block)
+    assert found.shape == (0,)

@@ -88,6 +88,11 @@ def test_sade_without_tau_has_two_balanced_experts(x64):
     np.testing.assert_allclose(values, expected, rtol=1e-7)
 
 
+def test_temperatures_of_no_classes_are_refused():
+    with pytest.raises(ValueError, match="class_counts are empty, expected one"):
+        ride_temperatures(np.zeros(0))
+
+
 def test_ride_temperatures():
     np.testing.assert_allclose(
         ride_temperatures(COUNTS), [1, 0.86175115, 0.85407066, 0.84792627], atol=1e-7
