@@ -112,27 +112,29 @@ def check_rank(caller: str, name: str, x, rank: int, letters: str) -> None:
         )
 
 
-def check_logits_labels(caller: str, logits, labels, *, soft: bool = False) -> None:
-    """Checks `logits` [..., K] float and `labels` [...] int (or [..., K] float)."""
-    check_floating(caller, "logits", logits)
+def check_logits_labels(
+    caller: str, logits, labels, *, soft: bool = False, name: str = "logits"
+) -> None:
+    """Checks logits [..., K] float and `labels` [...] int (or [..., K] float)."""
+    check_floating(caller, name, logits)
     shape = shape_of(logits)
     if len(shape) < 1:
         raise ValueError(
-            f"{caller}: logits has shape {shape}, expected [B, K] (classes last)"
+            f"{caller}: {name} has shape {shape}, expected [B, K] (classes last)"
         )
-    check_classes_last(caller, "logits", logits)
+    check_classes_last(caller, name, logits)
     label_dtype = dtype_of(caller, "labels", labels)
     if jnp.issubdtype(label_dtype, jnp.integer):
         if shape_of(labels) != shape[:-1]:
             raise ValueError(
                 f"{caller}: labels have shape {shape_of(labels)}, expected {shape[:-1]}"
-                f" (logits {shape} without the class axis)"
+                f" ({name} {shape} without the class axis)"
             )
     elif jnp.issubdtype(label_dtype, jnp.floating) and soft:
         if shape_of(labels) != shape:
             raise ValueError(
                 f"{caller}: labels are distributions of shape {shape_of(labels)},"
-                f" expected the shape of logits {shape}"
+                f" expected the shape of {name} {shape}"
             )
     else:
         hint = " or distributions [B, K] (floating)" if soft else ""

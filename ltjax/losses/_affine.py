@@ -38,13 +38,13 @@ from ltjax._numerics import (
 
 
 def prepare(
-    caller, logits, labels, where, *, soft=False
+    caller, logits, labels, where, *, soft=False, name="logits"
 ) -> tuple[jax.Array, jax.Array]:
     """Checked logits [B, K] (at least float32) and labels, masked rows set to 0.
 
     Class indices come back as int32, whatever integers they were.
     """
-    check_logits_labels(caller, logits, labels, soft=soft)
+    check_logits_labels(caller, logits, labels, soft=soft, name=name)
     check_where(caller, where, shape_of(logits)[:-1])
     logits, labels = at_least_float32(logits), class_indices(labels)
     if not is_index(labels):

@@ -114,7 +114,7 @@ def ldam(
     check_positive_counts("ldam", class_counts, num_classes)
     check_range("ldam", "scale", scale, low=0.0, open_low=True)
     margins = ldam_margins(class_counts, max_margin=max_margin)
-    z, y = prepare("ldam", cosines, labels, where)
+    z, y = prepare("ldam", cosines, labels, where, name="cosines")
     scale = jnp.asarray(scale).astype(z.dtype)
     margin = class_lookup(jnp.asarray(margins).astype(z.dtype), y)
     odds = rival_log_odds(z, y, scale=scale)
@@ -161,7 +161,7 @@ def ldam_hinge(
     num_classes = class_axis("ldam_hinge", "cosines", cosines)
     check_positive_counts("ldam_hinge", class_counts, num_classes)
     margins = ldam_margins(class_counts, max_margin=max_margin)
-    z, y = prepare("ldam_hinge", cosines, labels, where)
+    z, y = prepare("ldam_hinge", cosines, labels, where, name="cosines")
     margin = class_lookup(jnp.asarray(margins).astype(z.dtype), y)
     rivals = jnp.where(is_target(z, y), -jnp.inf, z)
     gap = jnp.max(rivals, axis=-1) - class_lookup(z, y) + margin

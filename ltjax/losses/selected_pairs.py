@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_range, check_rank, check_where, shape_of
+from ltjax._checks import check_range, check_rank, check_where, dtype_of, shape_of
 from ltjax._numerics import mask_values
 from ltjax.losses._features import check_queue, unit_rows
 
@@ -58,15 +58,11 @@ def selected_contrast(
     check_rank(caller, "queries", queries, 2, "[B, D]")
     size, dim = shape_of(queries)
     check_queue(caller, bank, dim, "bank")
-    if shape_of(positive) != (size, shape_of(bank)[0]):
-        raise ValueError(
-            f"{caller}: positive has shape {shape_of(positive)}, expected"
-            f" {(size, shape_of(bank)[0])}"
-        )
+    check_rank(caller, "positive", positive, 2, "[B, N]")
+    check_where(caller, positive, (size, shape_of(bank)[0]), name="positive")
     check_range(caller, "temperature", temperature, low=0.0, open_low=True)
     check_where(caller, where, (size,))
-    if bank_where is not None:
-        check_where(f"{caller} (bank)", bank_where, shape_of(bank)[:1])
+    check_where(caller, bank_where, shape_of(bank)[:1], name="bank_where")
     (queries,) = unit_rows(where, queries)
     (keys,) = unit_rows(bank_where, bank)
     s = queries @ jax.lax.stop_gradient(keys).T
@@ -111,6 +107,7 @@ def pair_similarity(
     caller = "pair_similarity"
     check_rank(caller, "logits", logits, 2, "[B, K]")
     size = shape_of(logits)[0]
+    dtype_of(caller, "target", target)
     if shape_of(target) != (size, size):
         raise ValueError(
             f"{caller}: target has shape {shape_of(target)}, expected {(size, size)}"

@@ -102,7 +102,11 @@ def test_bad_input_is_named(given):
     queries, bank, positive = given
     with pytest.raises(ValueError, match="selected_contrast: positive has shape"):
         selected_contrast(queries, bank, positive[:, 1:])
+    with pytest.raises(TypeError, match="positive has dtype float32, expected bool"):
+        selected_contrast(queries, bank, positive.astype(np.float32))
     with pytest.raises(ValueError, match="selected_contrast.*temperature"):
         selected_contrast(queries, bank, positive, temperature=0.0)
     with pytest.raises(ValueError, match="pair_similarity: target has shape"):
         pair_similarity(queries, np.ones((B, 1)))
+    with pytest.raises(TypeError, match="pair_similarity: target is dtype <U1"):
+        pair_similarity(queries, np.full((B, B), "x"))
