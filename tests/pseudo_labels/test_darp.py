@@ -114,7 +114,7 @@ def test_passes_are_those_of_the_paper(ratio):
     rows = table if ratio is None else released_filter(table, mass, ratio)
     entropy = -np.sum(rows * np.log(rows + 1e-6), axis=1)
     expected = released_iteration(rows, 1 / entropy, mass, passes=4)
-    plan = darp_refine(table, mass, keep_ratio=ratio, solver="coordinate", passes=4)
+    plan = darp_refine(table, mass, keep_ratio=ratio, passes=4)
     np.testing.assert_allclose(plan.rows, expected, rtol=0, atol=1e-7)
     np.testing.assert_allclose(plan.rows.sum(axis=1), 1)
 
@@ -122,10 +122,10 @@ def test_passes_are_those_of_the_paper(ratio):
 def test_filtered_rows_need_the_exact_solver():
     # The published ten passes stop far from the optimum; Newton is there in 15 steps.
     table, mass = predictions(3000, 10, scale=6.0), long_tail(3000, 10, 150)
-    exact = darp_refine(table, mass)  # as the method's default
+    exact = darp_refine(table, mass, solver="newton")
     assert exact.converged and exact.violation <= 1e-10 and exact.iterations <= 15
     np.testing.assert_allclose(exact.rows.sum(axis=0), mass, rtol=0, atol=1e-10)
-    early = darp_refine(table, mass, solver="coordinate")
+    early = darp_refine(table, mass)
     assert early.iterations == 10 and early.violation > 1.0
     assert np.max(np.abs(early.rows - exact.rows)) > 0.5
 
