@@ -217,7 +217,11 @@ def has_candidates(file: pathlib.Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return "candidates.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):  # which reading the whole file says better
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ):  # which reading the whole file says better
         return False
 
 

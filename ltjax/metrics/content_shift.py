@@ -41,6 +41,11 @@ def sobel_edges(images: ArrayLike) -> jax.Array:
         [[[0.0, 1.0, 1.0, 0.0]]]
     """
     check_rank("sobel_edges", "images", images, 4, "[B, H, W, C]")
+    if 0 in shape_of(images)[1:]:
+        raise ValueError(
+            f"sobel_edges: images have shape {shape_of(images)}, expected at least one"
+            " pixel and channel each"
+        )
     gray = jnp.mean(jnp.asarray(images, jnp.float32), axis=-1)
     x = jnp.pad(gray, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]

@@ -260,7 +260,9 @@ def debias(
     check_range(caller, "floor", floor, low=0)
     z = at_least_float32(logits)
     check_class_vector(caller, "prior", prior, z.shape[-1])
-    shift = jnp.log(jnp.asarray(prior).astype(z.dtype) + jnp.asarray(floor, z.dtype))
+    shares = jnp.asarray(prior).astype(z.dtype) + jnp.asarray(floor, z.dtype)
+    # Without a floor an empty class would have an infinite logit.
+    shift = jnp.log(jnp.maximum(shares, jnp.finfo(z.dtype).tiny))
     shift = jnp.asarray(tau, z.dtype) * shift
     return z - jnp.expand_dims(shift, range(z.ndim - 1))
 

@@ -225,6 +225,7 @@ def solar_sizes(
     caller = "solar_sizes"
     check_counts(caller, predicted_counts, name="predicted_counts")
     check_range(caller, "rate", rate, low=0)
+    dtype_of(caller, "prior", prior)
     if shape_of(prior) != shape_of(predicted_counts):
         raise ValueError(
             f"{caller}: prior has shape {shape_of(prior)}, expected"

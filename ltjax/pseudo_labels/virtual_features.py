@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ltjax._checks import check_class_vector, check_floating, check_rank, shape_of
+from ltjax._checks import (
+    check_class_vector,
+    check_floating,
+    check_rank,
+    dtype_of,
+    shape_of,
+)
 from ltjax._numerics import at_least_float32
 
 
@@ -56,6 +62,7 @@ def virtual_cross_entropy(
         ("roots", roots, (classes, dim, dim)),
         ("kernel", kernel, (dim, classes)),
     ):
+        dtype_of(caller, name, value)
         if shape_of(value) != shape:
             raise ValueError(
                 f"{caller}: {name} has shape {shape_of(value)}, expected {shape} for"

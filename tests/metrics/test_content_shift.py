@@ -61,3 +61,8 @@ def test_what_is_refused():
         metrics.gate_benefit(np.ones(3), np.ones(2))
     with pytest.raises(ValueError, match="draws"):
         metrics.gate_benefit(np.ones(3), np.ones(3), draws=0)
+
+
+def test_images_without_pixels_have_no_edges():
+    with pytest.raises(ValueError, match="images have shape .* at least one pixel"):
+        metrics.sobel_edges(np.zeros((2, 0, 3, 1), np.float32))

@@ -163,3 +163,10 @@ def test_simpro_and_acr_targets(x64):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_empty_class_without_a_floor_stays_finite():
+    found = pseudo_labels.debias(
+        np.zeros((1, 2), np.float32), np.array([1.0, 0.0]), floor=0.0
+    )
+    np.testing.assert_allclose(jax.nn.softmax(found), [[0, 1]], atol=1e-30)

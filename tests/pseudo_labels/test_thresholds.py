@@ -139,3 +139,8 @@ def test_solar_sizes():
 def test_bad_input_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_prior_of_words_is_named():
+    with pytest.raises(TypeError, match="solar_sizes: prior is dtype <U1"):
+        pseudo_labels.solar_sizes(np.array([2, 1]), np.array(["a", "b"]), rate=0.5)

@@ -74,3 +74,11 @@ def test_what_is_refused(change, message):
     names = ("means", "roots", "kernel", "bias")
     with pytest.raises(ValueError, match=message):
         virtual_cross_entropy(**{**dict(zip(names, given(), strict=True)), **change})
+
+
+@pytest.mark.parametrize("name", ["roots", "kernel"])
+def test_words_are_named(name):
+    given = {"roots": np.ones((2, 1, 1)), "kernel": np.ones((1, 2))}
+    given[name] = np.full(given[name].shape, "x")
+    with pytest.raises(TypeError, match=f"virtual_cross_entropy: {name} is dtype <U1"):
+        virtual_cross_entropy(np.zeros((2, 1), np.float32), **given)
