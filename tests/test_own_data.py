@@ -1,4 +1,4 @@
-"""Data of one's own from one command, or one call, to a table with class names."""
+"""Your own data: one command, or one call, from files to a table with class names."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""Networks of one's own in whole runs: from Python, by import path, and again later."""
+"""Your own networks in whole runs: from Python, by import path, and restored later."""
 
 import json
 import pathlib

@@ -33,7 +33,7 @@ LONG = {
 
 
 def environment(devices: int) -> dict[str, str]:
-    """Of a process with so many CPU devices."""
+    """The environment of a process that sees this many CPU devices."""
     return os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
 
 
