@@ -6,6 +6,7 @@ an accelerator's memory. Networks, dtypes and worker processes are the config's.
 
 import math
 import pathlib
+import signal
 
 import numpy as np
 import PIL.Image
@@ -31,19 +32,15 @@ LISTS = {
 PHOTOGRAPHS = 12
 
 
-class FirstStep(Exception):
-    """The first step's record has been written."""
-
-
 class Witness:
-    """A sink of records that ends the run at the first one."""
+    """A sink of records that asks the run to stop at the first one."""
+
+    record = None
 
     def write(self, record):
-        self.record = record
-        raise FirstStep
-
-    def close(self):
-        pass
+        if self.record is None:
+            self.record = record
+            signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +82,7 @@ def test_it_takes_its_first_step(file, made, devices, tmp_path):
     made(config)
     config.log_every = "1 steps"
     first, witness = check_stages(config)[0], Witness()
-    with devices(1), pytest.raises(FirstStep):
+    with devices(1), pytest.raises(loop.Preempted):
         run = build(first.config)
         loop.run(run, tmp_path / "run", tensorboard=False, writers=[witness])
     assert run.config.data.workers == config.data.workers
