@@ -112,7 +112,8 @@ def part_of(ratios: tuple[int, ...], number: int, plan: Plan) -> Plan:
         >>> part_of((2,), 1, plan)[0].tolist()
         [1, 2, 3, 4]
     """
-    ends = np.cumsum([1, *ratios])
-    columns = slice(ends[number - 1] if number else 0, ends[number])
+    widths = (1, *ratios)
+    begin = sum(widths[:number])
+    columns = slice(begin, begin + widths[number])
     indices, mask = (part[..., columns].reshape(*part.shape[:-2], -1) for part in plan)
     return indices, mask

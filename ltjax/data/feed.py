@@ -337,5 +337,5 @@ def replica_plan(sampler: Sampler, seeds: Sequence[int]) -> Planner:
 
 def _replica_plan(sampler: Sampler, seeds: tuple[int, ...], step: int) -> Plan:
     drawn = [sampler(seed, step) for seed in seeds]
-    indices, mask = (np.stack(part) for part in zip(*drawn, strict=True))
+    indices, mask = (np.array(part) for part in zip(*drawn, strict=True))
     return indices, mask

@@ -39,10 +39,10 @@ def accompanied(main: Sampler, others: tuple[tuple[Sampler, int], ...]) -> Sampl
 def _draw_accompanied(
     main: Sampler, others: tuple[tuple[Sampler, int], ...], seed: int, step: int
 ) -> Plan:
-    drawn = [tuple(part[:, None] for part in main(seed, step))]
+    drawn = [tuple(part[:, None] for part in main.draw(seed, step))]
     for number, (sampler, ratio) in enumerate(others, start=1):
         own = seed + (number << 32)  # seeds are below 2^31
-        drawn.append(tuple(part.reshape(-1, ratio) for part in sampler(own, step)))
+        drawn.append(tuple(part.reshape(-1, ratio) for part in sampler.draw(own, step)))
     indices, mask = (np.concatenate(part, axis=1) for part in zip(*drawn, strict=True))
     return indices, mask
 
@@ -91,7 +91,7 @@ def deferred(first: Sampler, second: Sampler, *, switch_step: int) -> Sampler:
 def _draw_deferred(
     first: Sampler, second: Sampler, switch_step: int, seed: int, step: int
 ) -> Plan:
-    return (first if step < switch_step else second)(seed, step)
+    return (first if step < switch_step else second).draw(seed, step)
 
 
 def _deferred_probabilities(
