@@ -46,7 +46,7 @@ def test_both_loops_end_at_the_same_parameters(bench, tmp_path):
 
 
 def test_an_epoch_of_the_hand_written_loop_holds_every_example_once(bench):
-    indices = bench._permutations(12, 4)
+    indices = bench.permutations(12, 4)
     epochs = [
         [np.concatenate([indices(r, 3 * e + k) for k in range(3)]) for e in range(2)]
         for r in range(2)

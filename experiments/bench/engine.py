@@ -216,7 +216,7 @@ class HandWritten:
     ):
         self._steps, self._step = steps, 0
         size = run.config.batch_size
-        self._indices = indices or _permutations(run.info.num_train, size)
+        self._indices = indices or permutations(run.info.num_train, size)
         self._inputs = jax.device_put(run.feed.arrays["inputs"])
         self._labels = jax.device_put(run.feed.arrays["label"])
         images = self._inputs.ndim == 4
@@ -286,7 +286,7 @@ class HandWritten:
         return [state[0] for state in self._states]
 
 
-def _permutations(num_examples: int, size: int) -> Callable[[int, int], np.ndarray]:
+def permutations(num_examples: int, size: int) -> Callable[[int, int], np.ndarray]:
     """Indices of a step: every example once per epoch, in another order per replica."""
 
     @functools.lru_cache(maxsize=8)
