@@ -388,7 +388,8 @@ def collapse_metrics(
         CollapseMetrics of float64 arrays.
 
     Raises:
-        ValueError: if the shapes disagree or the second pass saw no example of a class.
+        ValueError: if the shapes disagree, there is one class only, or the second pass
+            saw no example of a class.
 
     Example:
         >>> x, y = jnp.eye(3), jnp.arange(3)
@@ -407,6 +408,11 @@ def collapse_metrics(
             f" {directions.shape} [..., D, K] as the class means (one column per class)"
         )
     num_classes = directions.shape[-1]
+    if num_classes < 2:
+        raise ValueError(
+            "collapse_metrics: geometry is of 1 class, expected at least 2, between"
+            " which there are angles"
+        )
     count, spread, disagree = (
         np.asarray(x, np.float64)
         for x in jax.device_get((state.count, state.spread, state.disagree))

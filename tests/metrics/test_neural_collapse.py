@@ -303,3 +303,11 @@ def test_angles_and_norms_of_one_class_are_refused():
     for measure in (M.equiangle_deviation, M.equinorm_deviation):
         with pytest.raises(ValueError, match="vectors have shape .*with K >= 2"):
             measure(HEAD[:, :1])
+
+
+def test_a_geometry_of_one_class_is_refused_by_its_name():
+    alone = np.zeros(len(FEATURES), int)
+    geometry = M.collapse_geometry(ClassMeanState.empty(1, 2).update(FEATURES, alone))
+    state = CollapseState.empty(1)
+    with pytest.raises(ValueError, match="geometry is of 1 class"):
+        M.collapse_metrics(geometry, state, HEAD[:, :1])
