@@ -103,7 +103,7 @@ def cog(
             f"cog: num_clusters has shape {num_clusters.shape}, but there are"
             f" {len(counts)} classes"
         )
-    if np.any(num_clusters < 1) or num_clusters.dtype.kind not in "iu":
+    if num_clusters.dtype.kind not in "iu" or np.any(num_clusters < 1):
         raise ValueError(
             f"cog: num_clusters is {num_clusters.tolist()}, expected integers >= 1"
         )

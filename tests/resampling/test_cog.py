@@ -204,6 +204,10 @@ def test_no_cluster_is_empty_while_there_are_distinct_points():
         ({"num_clusters": [4]}, r"num_clusters has shape \(1,\), but there are 2"),
         ({"num_clusters": [0, 1]}, r"num_clusters is \[0, 1\], expected integers >= 1"),
         ({"num_clusters": [1.5, 1]}, "expected integers >= 1"),
+        (
+            {"num_clusters": np.array(["1970-01-02", "1970-01-03"], "datetime64[D]")},
+            "num_clusters is .* expected integers >= 1",
+        ),
         ({"restarts": 0}, "restarts is 0, expected an integer of at least 1"),
         ({"iterations": 0}, "iterations is 0"),
     ],
