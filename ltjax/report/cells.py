@@ -193,7 +193,7 @@ def append_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, str]]) -> No
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         if not exists:
             writer.writeheader()
         writer.writerows(rows)
