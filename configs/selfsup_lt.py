@@ -6,13 +6,13 @@ Arguments: data (mnist1d, mnist, cifar10, cifar100, imagenet), method (a key of
 METHODS), imf (of a subset; ImageNet-LT is what it is), probe (off: pre-train only),
 probes (the features are judged by probes at their optimum too: long-tailed, balanced,
 few-shot and on all that is stored, and by where they lie), then (a preset of the
-supervised losses), workers and classes (of ImageNet-LT), smoke. The run is two stages:
-`0_pretrain`, judged by the vote of the nearest training features, and `1_probe`, a
-linear classifier on the frozen features, trained on the same long-tailed set with
-class-balanced batches. With `then` a supervised run on all that was learned takes the
-probe's place (SSP: `method=rotation,then=ldam_drw`). rwsam and rwsam_moco have a stage
-`0_base` before them, whose features give the weights; dnc has the base, the clusters
-and the experts.
+supervised losses), experts (of dnc; 0 = 5 on ImageNet-LT and 3 elsewhere), workers and
+classes (of ImageNet-LT), smoke. The run is two stages: `0_pretrain`, judged by the vote
+of the nearest training features, and `1_probe`, a linear classifier on the frozen
+features, trained on the same long-tailed set with class-balanced batches. With `then` a
+supervised run on all that was learned takes the probe's place (SSP:
+`method=rotation,then=ldam_drw`). rwsam and rwsam_moco have a stage `0_base` before
+them, whose features give the weights; dnc has the base, the clusters and the experts.
 
 MNIST-1D and MNIST: batch 256, temperature 0.2 (Kukleva et al. 2023), SGD with
 cosine; the views of 1-D signals are circular shifts, ramps and smooth noise.
@@ -140,7 +140,7 @@ def _dnc(args, head) -> tuple[dict, ...]:
     many passes over its own cluster as the base over everything. ImageNet has the
     paper's 200, 600 and 200.
     """
-    experts = {"imagenet": 5}.get(args.data, 3) if not args.smoke else 2
+    experts = args.experts or (2 if args.smoke else {"imagenet": 5}.get(args.data, 3))
     images = recipes.images_of(args.data)
     rate, (base, long, short) = recipes.DISTILLED[images]
     regressors = recipes.REGRESSORS[images]
@@ -301,6 +301,7 @@ def get_config(arg=""):
         probe=True,
         probes=False,
         then="",
+        experts=0,
         workers=8,
         classes=0,
         smoke=False,
