@@ -76,15 +76,15 @@ def _loss_of_gh() -> dict[str, Any]:
 
 # What is no learner of the config family as it is: name -> options by dotted name.
 CHANGES: dict[str, Mapping[str, Any]] = {}
+for _method, _trial in chosen().items():
+    METHODS[tuned(_method)] = METHODS[_method]
+    CHANGES[tuned(_method)] = trials(_method)[_trial]
 for _base, _network in NETWORK_OF_GH.items():
     METHODS[control(_base)] = METHODS[_base]
     CHANGES[control(_base)] = _network
     if harmonized(_base) not in METHODS:
         METHODS[harmonized(_base)] = METHODS[_base]
         CHANGES[harmonized(_base)] = {**_network, **_loss_of_gh()}
-for _method, _trial in chosen().items():
-    METHODS[tuned(_method)] = METHODS[_method]
-    CHANGES[tuned(_method)] = trials(_method)[_trial]
 COLUMNS = {
     "probe_all": "probe, all",
     "probe_many": "many",
