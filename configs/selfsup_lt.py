@@ -4,14 +4,15 @@ r"""Self-supervised pre-training on long-tailed data, then a linear probe.
 
 Arguments: data (mnist1d, mnist, cifar10, cifar100, imagenet), method (a key of
 METHODS), imf (of a subset; ImageNet-LT is what it is), probe (off: pre-train only),
-then (a preset of the supervised losses), workers and classes (of ImageNet-LT),
-smoke. The run is two stages: `0_pretrain`, judged by the vote of the nearest
-training features, and `1_probe`, a linear classifier on the frozen features,
-trained on the same long-tailed set with class-balanced batches. With `then` a
+probes (the features are judged by probes at their optimum too: long-tailed, balanced,
+few-shot and on all that is stored, and by where they lie), then (a preset of the
+supervised losses), experts (of dnc; 0 = 5 on ImageNet-LT and 3 elsewhere), workers and
+classes (of ImageNet-LT), smoke. The run is two stages: `0_pretrain`, judged by the vote
+of the nearest training features, and `1_probe`, a linear classifier on the frozen
+features, trained on the same long-tailed set with class-balanced batches. With `then` a
 supervised run on all that was learned takes the probe's place (SSP:
 `method=rotation,then=ldam_drw`). rwsam and rwsam_moco have a stage `0_base` before
-them, whose features give the weights; dnc has the base, the clusters and the
-experts.
+them, whose features give the weights; dnc has the base, the clusters and the experts.
 
 MNIST-1D and MNIST: batch 256, temperature 0.2 (Kukleva et al. 2023), SGD with
 cosine; the views of 1-D signals are circular shifts, ramps and smooth noise.
@@ -36,6 +37,20 @@ _SMOKE = {
     "queue": 64,
 }
 _SMALL = {"width": 128, "dim": 64}
+# What judges the features with the argument `probes`.
+PROBES = {
+    name: {}
+    for name in (
+        "knn",
+        "probe",
+        "balanced_probe",
+        "few_shot_probe",
+        "full_probe",
+        "sphere",
+        "coverage",
+        "pca",
+    )
+}
 
 _SIMSIAM = {
     "method": {"name": "simsiam"},
@@ -125,7 +140,7 @@ def _dnc(args, head) -> tuple[dict, ...]:
     many passes over its own cluster as the base over everything. ImageNet has the
     paper's 200, 600 and 200.
     """
-    experts = {"imagenet": 5}.get(args.data, 3) if not args.smoke else 2
+    experts = args.experts or (2 if args.smoke else {"imagenet": 5}.get(args.data, 3))
     images = recipes.images_of(args.data)
     rate, (base, long, short) = recipes.DISTILLED[images]
     regressors = recipes.REGRESSORS[images]
@@ -284,7 +299,9 @@ def get_config(arg=""):
         method="simclr",
         imf=100.0,
         probe=True,
+        probes=False,
         then="",
+        experts=0,
         workers=8,
         classes=0,
         smoke=False,
@@ -322,9 +339,14 @@ def get_config(arg=""):
             config.model.choose("resnet10", widths=(8, 8, 16, 16), dtype="float32")
             augment["size"] = 64
     stages = _pretraining(args, config.head)
+    last = len(stages) - 1
     if args.then:
         stages += (_supervised(args),)
     elif args.probe:
         stages += (_probe(args, augment),)
+    if args.probes:  # of what was pre-trained, neither before nor after
+        config.evaluators = PROBES
+        others = [{**stage, "evaluators": {}} for stage in stages]
+        stages = (*others[:last], stages[last], *others[last + 1 :])
     config.stages = stages if len(stages) > 1 else ()
     return config

@@ -115,6 +115,7 @@ def train_seeds(config: Any) -> Trained:
     from ltjax.train.build import build
     from ltjax.train.loop import run
     from ltjax.train.records import NonFinite
+    from ltjax.train.restore import earlier_columns
     from ltjax.train.stages import check_stages
 
     started = time.perf_counter()
@@ -124,8 +125,9 @@ def train_seeds(config: Any) -> Trained:
     built = result = None
     with tempfile.TemporaryDirectory() as nowhere:
         for stage in check_stages(config):
-            built = build(stage.config)
             place = pathlib.Path(nowhere, stage.folder)
+            said = earlier_columns(stage.config, place)
+            built = build(stage.config, said=said)
             with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
                 try:
                     result = run(built, place, tensorboard=False)

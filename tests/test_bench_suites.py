@@ -17,15 +17,16 @@ PARTS = {
     "__main__",
     "auc_torch",
     "common",
+    "contrastive_faiss",
     "contrastive_torch",
     "engine_torch",
     "gpu",
     "gpu_jax",
     "gpu_timing",
     "gpu_torch",
+    "peer_process",
     "suites",
     "torch_networks",
-    "torch_process",
     # What is tried in several interpreters, by a command of its own.
     *("convolutions", "convolution_network", "convolution_peer", "convolution_ways"),
     "convolution_tables",
@@ -184,7 +185,10 @@ def test_a_peer_that_does_not_start_is_left_out(bench, tmp_path, capsys):
     fake.chmod(0o755)
     found = bench("contrastive").measure_peer(32, (8,), 1, str(fake))
     assert found == []
-    assert "Lightly is left out: PyTorch's process" in capsys.readouterr().err
+    assert (
+        "Lightly is left out: the process of contrastive_torch said"
+        in capsys.readouterr().err
+    )
 
 
 def test_nt_xent_is_measured_against_a_peer(bench, tmp_path):
@@ -210,3 +214,27 @@ def test_nt_xent_is_measured_against_a_peer(bench, tmp_path):
     assert [dense["subject"], blocked["subject"]] == ["nt_xent", "nt_xent[8]"]
     assert dense["baseline"] == "Lightly, torch 0.0"
     assert float(dense["gap"]) < 1e-5 and float(blocked["gap"]) < 1e-5
+
+
+def test_neighbors_are_measured_against_a_peer(bench, tmp_path):
+    """A process that votes in float64, one query after the other, is faiss's place."""
+    script = tmp_path / "peer.py"
+    script.write_text(
+        "import sys\nimport numpy as np\n"
+        "print('ready 0.0', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    if line.strip():\n"
+        "        found = np.load(line.strip())\n"
+        "        bank, votes = found['bank'].astype(float), []\n"
+        "        for query in found['queries']:\n"
+        "            near = np.argsort(((bank - query) ** 2).sum(1))[:10]\n"
+        "            votes.append(np.bincount(found['labels'][near]).argmax())\n"
+        "        np.save(line.strip() + '.votes.npy', votes)\n"
+        "    print('done', 0, flush=True)\n"
+    )
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\nexec {sys.executable} {script}\n")
+    fake.chmod(0o755)
+    rows = bench("contrastive").measure_knn(8, 120, 1, str(fake))
+    assert [row["baseline"] for row in rows] == ["scikit-learn", "faiss 0.0"]
+    assert all(float(row["gap"]) == 0 and float(row["ratio"]) > 0 for row in rows)

@@ -142,30 +142,45 @@ def test_the_tables_of_self_supervision():
 
 def test_learners_are_tuned_within_one_budget_on_data_of_their_own():
     from experiments.selfsup import points, tuning
+    from experiments.selfsup.trials import OWN
 
     (final,) = check_stages(points.points()[1].config)
-    tried = dict.fromkeys(points.OWN, 0)
+    tried = dict.fromkeys(OWN, 0)
     for point in tuning.points():
         (stage,) = check_stages(point.config)
         tried[point.key["method"]] += 1
         assert stage.config.total == "500 steps"
         assert stage.config.data.seed != final.config.data.seed
         assert not {*stage.config.replicas.seeds} & {*final.config.replicas.seeds}
-    assert {*points.TAIL_AWARE} - {*tried} == {"BCL-D"}
-    assert {*tried.values()} == {3}
+    assert {*points.TAIL_AWARE} - {*tried} == {"DnC"}  # it has stages of its own
+    assert {*tried.values()} == {4}
 
 
 def test_the_best_trial_is_that_of_the_probe():
-    from experiments.selfsup.tuning import best_trials, text
+    from experiments.selfsup.trials import best_trials
+    from experiments.selfsup.tuning import text
 
     rows = [
-        {"method": method, "trial": trial, "probe_all": str(value)}
+        {"method": method, "trial": trial, "probe_all": value}
         | {"probe_few": "1", "probe_std": "2"}
-        for method, trial, value in (("A", "x", 9.5), ("A", "y", 80), ("B", "x", 70))
+        for method, found in (
+            ("BYOL", {"rate 1": "nan", "momentum 0.996": "80"}),
+            ("SimCLR", {"rate 1": "9.5", "temperature 0.1": "80"}),
+            ("SimSiam", {"rate 1": "nan", "rate 0.06": "nan", "decay 0.0005": "70"}),
+        )
+        for trial, value in {"defaults": "8", **found}.items()
     ]
-    assert best_trials(rows) == {"A": "y", "B": "x"}
+    more = {**rows[0], "trial": "momentum 0.9", "probe_all": "79"}
+    rows = [more, *rows]
+    # SimCLR lacks a trial; one that diverged is never the best.
+    assert best_trials(rows) == {"BYOL": "momentum 0.996", "SimSiam": "decay 0.0005"}
     assert text([]) == "No trials yet."
-    assert "| A | x | 9.5 | 1 | 2 |\n| A | **y** | 80 |" in text(rows)
+    shown = text(rows).splitlines()[2:]
+    assert shown[:2] == [
+        "| SimCLR | defaults | 8 | 1 | 2 |",
+        "| SimCLR | rate 1 | 9.5 | 1 | 2 |",
+    ]
+    assert "| BYOL | **momentum 0.996** | 80 | 1 | 2 |" in shown
 
 
 def test_the_tables_of_experts():
@@ -252,15 +267,48 @@ def test_every_point_is_a_config_of_its_own_that_passes_the_checks(name):
             assert stage.config.replicas.seeds == (0, 1, 2)
 
 
-def test_learners_are_tuned_as_their_trials_say():
+def test_rows_of_trials_are_those_of_the_configs_as_they_are():
     from experiments.grid import read_rows
-    from experiments.selfsup.points import CHOSEN, DEFAULTS, OWN
-    from experiments.selfsup.tuning import best_trials
+    from experiments.selfsup import tuning
+    from experiments.selfsup.trials import RESULTS
 
-    rows = read_rows(ROOT / "experiments" / "selfsup" / "results" / "tuning.csv")
-    best = best_trials(rows)
-    assert best.keys() == OWN.keys() and len(rows) == 3 * len(OWN)
-    assert {m: trial for m, trial in best.items() if trial != DEFAULTS} == CHOSEN
+    commands = {tuple(p.key.values()): p.command for p in tuning.points()}
+    for row in read_rows(RESULTS):
+        assert row["config"] == commands[row["method"], row["trial"]]
+
+
+def test_learners_under_gh_and_their_controls_differ_by_its_loss():
+    from experiments.selfsup import points
+
+    runs = {
+        point.key["method"]: point.config
+        for point in points.points()
+        if point.key["data"] == "long-tailed"
+    }
+    assert len(points.WITH_GH) == 5
+    for better, control in points.WITH_GH:
+        one, other = runs[better].to_dict(), runs[control].to_dict()
+        assert one["method"].pop("harmony") == 1 and other["method"].pop("harmony") == 0
+        for name in ("harmony_ramp", "harmony_every"):
+            assert one["method"].pop(name).endswith("%") and other["method"].pop(name)
+        one.pop("label"), other.pop("label")
+        assert one == other and one["head"]["dim"] == 128
+
+
+def test_stages_of_divide_and_contrast_fit_the_budget():
+    from experiments.selfsup import points
+
+    (point,) = [
+        p for p in points.points() if p.key["method"] == "DnC" and "long" in str(p.key)
+    ]
+    stages = {stage.folder[2:]: stage.config for stage in check_stages(point.config)}
+    assert [stages[name].total for name in ("base", "pretrain")] == [
+        "400 steps",
+        "200 steps",
+    ]
+    # 5000 examples but for rounding, in batches of 256: experts have 400 steps too.
+    assert {stages[f"expert{k}"].total for k in (1, 2, 3)} == {"21 epochs"}
+    assert abs(21 * points._counts(point.config.data).sum() / 256 - 400) < 20
 
 
 @pytest.mark.parametrize("name", GRIDS)

@@ -46,7 +46,7 @@ from sklearn.metrics import (
 import ltjax.losses as losses
 import ltjax.metrics as metrics
 from experiments.bench import common
-from experiments.bench.torch_process import TorchProcess
+from experiments.bench.peer_process import PeerProcess
 from ltjax._numerics import double_precision
 
 SIZES = (10**3, 10**4, 2 * 10**4, 10**5, 10**6)
@@ -159,7 +159,7 @@ def measure_losses(size: int, repeats: int) -> Iterator[dict[str, str]]:
 
 
 def differences_in_float64(
-    size: int, peer: TorchProcess
+    size: int, peer: PeerProcess
 ) -> Iterator[tuple[str, float, float]]:
     """(LibAUC's loss, largest relative differences of its value and its gradient).
 
@@ -185,7 +185,7 @@ def differences_in_float64(
             )
 
 
-def measure_peers(size: int, repeats: int, peer: TorchProcess):
+def measure_peers(size: int, repeats: int, peer: PeerProcess):
     """Our losses against those of LibAUC and XCurve."""
     scores, labels = binary(size)
     versions = dict(zip(("torch", "LibAUC", "XCurve"), peer.told, strict=True))
@@ -322,7 +322,7 @@ def measure(
     """Every comparison, by ascending size."""
     peer = None
     try:
-        peer = TorchProcess(python, "auc_torch") if python else None
+        peer = PeerProcess(python, "auc_torch") if python else None
     except RuntimeError as error:
         print(f"LibAUC and XCurve are left out: {error}", file=sys.stderr)
     try:

@@ -180,8 +180,8 @@ def parse_with_torch(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument(
         "--torch-python",
         metavar="PYTHON",
-        help="an interpreter that has torch (contrastive: and lightly; auc: and libauc"
-        " and XCurve)",
+        help="an interpreter that has torch (contrastive: and lightly, faiss; auc: and"
+        " libauc and XCurve)",
     )
     args = parser.parse_args()
     if not args.torch_python:

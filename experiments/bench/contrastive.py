@@ -2,6 +2,7 @@
 
     python -m experiments.bench.contrastive          # appends to its CSV in results/
     python -m experiments.bench.contrastive --torch-python PYTHON  # and Lightly
+    python -m experiments.bench.contrastive --faiss-python PYTHON  # and faiss
     python -m experiments.bench.contrastive peer knn --views 1024  # some of them
     python -m experiments.bench.contrastive losses --processor-time  # on a busy machine
     python -m experiments.bench.contrastive --quick  # prints only
@@ -13,7 +14,8 @@ Four comparisons:
   temporary memory. The matrix alone has 1 GiB at 16384 views;
 - NT-Xent, blockwise and dense, against that of Lightly (PyTorch), on the same views and
   the same cores, in a process of the interpreter that --torch-python names;
-- k-NN on the device against scikit-learn's brute force, k = 10;
+- k-NN on the device against scikit-learn's brute force, k = 10, and against faiss's
+  exact search and the same vote, in a process of --faiss-python;
 - the probe at its optimum against epochs of SGD from zero (learning rate 30, momentum
   0.9, batch 128: Jiang et al., ICML 2021), both on features that are there already.
   What SGD is short of the optimum is in the column `gap`.
@@ -33,7 +35,8 @@ import optax
 
 import ltjax.losses as losses
 from experiments.bench import common
-from experiments.bench.torch_process import TorchProcess
+from experiments.bench.contrastive_faiss import NEIGHBORS
+from experiments.bench.peer_process import PeerProcess
 from ltjax.classifiers import logistic_probe, probe_logits
 from ltjax.metrics import knn_predict
 
@@ -130,7 +133,7 @@ def measure_peer(views: int, blocks: tuple[int, ...], repeats: int, python: str)
         for block in chosen
     }
     try:
-        peer = TorchProcess(python, "contrastive_torch")
+        peer = PeerProcess(python, "contrastive_torch")
     except RuntimeError as error:
         print(f"Lightly is left out: {error}", file=sys.stderr)
         return []
@@ -193,27 +196,50 @@ def clusters(
     return features.astype(np.float32), labels
 
 
-def measure_knn(queries: int, bank: int, repeats: int):
-    """The vote of ten neighbors against scikit-learn; `gap`: share of other votes."""
+def measure_knn(queries: int, bank: int, repeats: int, faiss_python: str | None = None):
+    """The vote of ten neighbors against others'; `gap`: share of other votes."""
     from sklearn.neighbors import KNeighborsClassifier
 
     features, labels = clusters(queries + bank, DIM, 100)
-    peer = KNeighborsClassifier(n_neighbors=10, algorithm="brute")
-    peer.fit(features[queries:], labels[queries:])
-    asked = features[:queries]
-    placed = jax.device_put((asked, features[queries:], labels[queries:]))
+    asked, bank_features, labels = (
+        features[:queries],
+        features[queries:],
+        labels[queries:],
+    )
+    peer = KNeighborsClassifier(n_neighbors=NEIGHBORS, algorithm="brute")
+    peer.fit(bank_features, labels)
+    placed = jax.device_put((asked, bank_features, labels))
     predict = jax.jit(
-        functools.partial(knn_predict, num_classes=100, metric="euclidean")
+        functools.partial(knn_predict, num_classes=100, k=NEIGHBORS, metric="euclidean")
     )
-    ratios = common.interleaved_ratios(
-        lambda: peer.predict(asked),
-        {"knn_predict": lambda: predict(*placed)},
-        repeats=repeats,
-    )
-    gap = np.mean(peer.predict(asked) != np.asarray(predict(*placed)))
+    votes = np.asarray(predict(*placed))
     memory = common.megabytes(predict.lower(*placed).compile())
-    found = ratios["knn_predict"]
-    return [row("knn_predict", "scikit-learn", bank, found, memory, None, gap)]
+    call = {"knn_predict": functools.partial(predict, *placed)}
+
+    def against(name, ask, theirs):
+        ratios = common.interleaved_ratios(ask, call, repeats=repeats)
+        gap = float(np.mean(theirs != votes))
+        found = ratios["knn_predict"]
+        return row("knn_predict", name, bank, found, memory, None, gap)
+
+    rows = [against("scikit-learn", lambda: peer.predict(asked), peer.predict(asked))]
+    if not faiss_python:
+        return rows
+    try:
+        process = PeerProcess(faiss_python, "contrastive_faiss")
+    except RuntimeError as error:
+        print(f"faiss is left out: {error}", file=sys.stderr)
+        return rows
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            place = pathlib.Path(folder) / "features.npz"
+            np.savez(place, queries=asked, bank=bank_features, labels=labels)
+            process.ask(place)
+            theirs = np.load(f"{place}.votes.npy")
+        rows.append(against(f"faiss {process.told[0]}", process.ask, theirs))
+    finally:
+        process.close()
+    return rows
 
 
 def measure_probe(count: int, dim: int, epochs: int, repeats: int, l2: float = 1e-4):
@@ -270,6 +296,11 @@ def main() -> None:
         action="store_true",
         help="of the losses: what other programs take does not count",
     )
+    parser.add_argument(
+        "--faiss-python",
+        metavar="PYTHON",
+        help="one that has faiss (default: that of --torch-python)",
+    )
     args = common.parse_with_torch(parser)
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(unknown)}; expected some of {PARTS}")
@@ -282,7 +313,8 @@ def main() -> None:
             show(measure_peer(views, BLOCKS, repeats, args.torch_python), args)
     if "knn" in parts:
         sizes = (256, 2000) if args.quick else (2000, 50_000)
-        show(measure_knn(*sizes, repeats), args)
+        python = args.faiss_python or args.torch_python
+        show(measure_knn(*sizes, repeats, python), args)
     if "probe" in parts:
         sizes = (1000, 8, 6) if args.quick else (10_000, 512, 100)
         show(measure_probe(*sizes, min(repeats, 5)), args)

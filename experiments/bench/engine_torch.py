@@ -6,10 +6,10 @@ there) and asks it for some steps at a time.
 
 import sys
 
-from experiments.bench.torch_process import TorchProcess
+from experiments.bench.peer_process import PeerProcess
 
 
-class TorchPeer(TorchProcess):
+class TorchPeer(PeerProcess):
     """Calling it trains `steps` steps in the other process.
 
     Args:

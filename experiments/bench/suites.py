@@ -67,8 +67,8 @@ SUITES = {
     "contrastive": Suite(
         "NT-Xent and SupCon in blocks, 1024 to 16384 views; k-NN of 50 000 x 128; a"
         " probe at its optimum",
-        "the same losses all at once; Lightly's NT-Xent; scikit-learn; 100 epochs of"
-        " SGD",
+        "the same losses all at once; Lightly's NT-Xent; scikit-learn and faiss; 100"
+        " epochs of SGD",
         "memory under 1/10 of dense at 8192 views and 1.2 in time",
         ("subject", "baseline", "size"),
         ("mib", "baseline_mib", "gap"),

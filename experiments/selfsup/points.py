@@ -8,6 +8,8 @@ import numpy as np
 
 from experiments.grid import Point
 from experiments.seeded import Claim, Trained, seed_rows, shipped_point, train_seeds
+from experiments.selfsup.trials import OWN, chosen, trials
+from ltjax.train.config import copy_config
 
 RATIO = 100
 TOTAL = "1000 steps"
@@ -16,11 +18,11 @@ PER_CLASS = 500  # training examples of a class that probe and neighbors see
 NEIGHBORS = 10
 L2 = 1e-4
 
+RANDOM = "random encoder"
 # Name -> the learner of `configs/selfsup_lt.py`.
 METHODS = {
-    "random encoder": "simclr",
+    RANDOM: "simclr",
     "SimCLR": "simclr",
-    "SimCLR, as in GH": "simclr",
     "MoCo": "moco",
     "SimSiam": "simsiam",
     "BYOL": "byol",
@@ -31,48 +33,58 @@ METHODS = {
     "BCL-D": "bcl_d",
     "TS": "ts",
     "GH": "gh",
+    "DnC": "dnc",
 }
-# What a learner is tried with beside its defaults: a higher learning rate, and another
-# value of what is its own. As many trials for each.
-RATE = {"rate 1": {"optimizer.lr": 1.0}}
-OWN = {
-    "SimCLR": ("temperature 0.1", {"method.temperature": 0.1}),
-    "TS": ("highest 0.5", {"method.temperature_high": 0.5}),
-    "SDCLR": ("prune 0.5", {"method.prune": 0.5}),
-    "GH": ("weight 0.3", {"method.harmony": 0.3}),
-    "BCL": ("beta 0.8", {"method.boost_beta": 0.8}),
-    "Focal": ("gamma 1", {"method.focal_gamma": 1.0}),
+# GH is published on five learners, with a batch normalization of each view and
+# projections of 128. With these, a learner is what GH adds its loss to.
+_WIDE = {"head.dim": 128}
+_APART = {"method.joint": False, **_WIDE}
+NETWORK_OF_GH = {
+    "SimCLR": _APART,
+    "Focal": _APART,
+    "SDCLR": _WIDE,
+    "BCL": _APART,
+    "DnC": _WIDE,
 }
-DEFAULTS = "defaults"
-# The best trials of results/tuning.csv, where they are not the defaults.
-CHOSEN = {
-    "SimCLR": "temperature 0.1",
-    "TS": "rate 1",
-    "BCL": "beta 0.8",
-    "Focal": "gamma 1",
-}
+# Of the 1000 steps of the others, of which an epoch is 19; each expert makes as many
+# passes over its own cluster as the base over everything.
+DNC_LENGTHS = {"base": "400 steps", "clusters": "5 epochs", "pretrain": "200 steps"}
+DNC_EXPERT = "21 epochs"
 
 
-def trials(method: str) -> dict[str, dict[str, Any]]:
-    """Trial -> what it changes; the defaults are the first one."""
-    name, changes = OWN[method]
-    return {DEFAULTS: {}, **RATE, name: changes}
+def harmonized(base: str) -> str:
+    """The name of a learner with the loss of GH."""
+    return "GH" if base == "SimCLR" else f"{base} + GH"
+
+
+def control(base: str) -> str:
+    """The name of a learner in the network that it has under GH, without its loss."""
+    return f"{base}, as in GH"
 
 
 def tuned(method: str) -> str:
     """The name of a learner with its best trial."""
-    return f"{method}, tuned" if method in CHOSEN else method
+    trial = chosen().get(method)
+    return f"{method}, {trial}" if trial else method
 
 
-METHODS |= {tuned(method): METHODS[method] for method in CHOSEN}
-# GH is published with a batch normalization of each view and projections of 128. With
-# these, SimCLR is what GH adds its loss to.
-CONTROL = "SimCLR, as in GH"
-CHANGES = {
-    CONTROL: {"method.joint": False, "head.dim": 128},
-    **{tuned(method): trials(method)[trial] for method, trial in CHOSEN.items()},
-}
-RANDOM = "random encoder"
+def _loss_of_gh() -> dict[str, Any]:
+    """The options of GH's loss, without those of its network."""
+    changes = importlib.import_module("configs.selfsup_lt").METHODS["gh"]
+    return {path: x for path, x in changes.items() if ".harmony" in path}
+
+
+# What is no learner of the config family as it is: name -> options by dotted name.
+CHANGES: dict[str, Mapping[str, Any]] = {}
+for _method, _trial in chosen().items():
+    METHODS[tuned(_method)] = METHODS[_method]
+    CHANGES[tuned(_method)] = trials(_method)[_trial]
+for _base, _network in NETWORK_OF_GH.items():
+    METHODS[control(_base)] = METHODS[_base]
+    CHANGES[control(_base)] = _network
+    if harmonized(_base) not in METHODS:
+        METHODS[harmonized(_base)] = METHODS[_base]
+        CHANGES[harmonized(_base)] = {**_network, **_loss_of_gh()}
 COLUMNS = {
     "probe_all": "probe, all",
     "probe_many": "many",
@@ -94,14 +106,30 @@ def point_of(
     """The run of a learner on the long-tailed set, with options by dotted name."""
     arg = f"method={METHODS[method]},imf={RATIO},probe=false"
     changes = {**CHANGES.get(method, {}), **(changes or {})}
-    return shipped_point(key, "selfsup_lt", arg, changes, smoke=smoke, total=TOTAL)
+    point = shipped_point(key, "selfsup_lt", arg, changes, smoke=smoke, total=TOTAL)
+    if METHODS[method] == "dnc":
+        _fit_stages(point.config, smoke=smoke)
+    return point
+
+
+def _fit_stages(config: Any, *, smoke: bool) -> None:
+    """Stages of divide and contrast in the budget, with projections of one width."""
+    stages = [dict(stage) for stage in config.stages]
+    for stage in stages:
+        if not smoke:
+            stage["total"] = DNC_LENGTHS.get(stage["name"], DNC_EXPERT)
+        if "head" in stage:
+            stage["head"] = {**stage["head"], "dim": config.head.dim}
+    config.stages = tuple(stages)
 
 
 def points(*, smoke: bool = False) -> list[Point]:
-    """Every run, the long-tailed ones first."""
+    """Every run, the long-tailed ones first; the plain learners on the balanced set."""
     found = []
     for data in SETS:
         for name in METHODS:
+            if data == "balanced" and name in CHANGES:
+                continue
             key = {"method": name, "data": data, "ratio": RATIO}
             point = point_of(key, name, smoke=smoke)
             config = point.config
@@ -137,7 +165,19 @@ def shot_classes() -> dict[str, np.ndarray]:
 
 def measure(point: Point) -> list[dict[str, str]]:
     """The rows of a run: a probe and a vote on features of balanced training data."""
-    trained = train_seeds(point.config)
+    if any("columns_from" in stage for stage in point.config.get("stages", ())):
+        # What earlier stages say of an example is that of one seed.
+        configs = [copy_config(point.config) for _ in point.config.replicas.seeds]
+        for config, seed in zip(configs, point.config.replicas.seeds, strict=True):
+            config.replicas.seeds = (seed,)
+    else:
+        configs = [point.config]
+    return [row for config in configs for row in _measured(point, config)]
+
+
+def _measured(point: Point, config: Any) -> list[dict[str, str]]:
+    """A row for every seed of a config of the point."""
+    trained = train_seeds(config)
     count = len(trained.run.info.replicas)
     if trained.result is None:
         lost = np.full(count, np.nan)
@@ -195,8 +235,14 @@ def _recalls(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.asarray([(guess[truth == k] == k).mean() for k in np.unique(truth)])
 
 
-TAIL_AWARE = ("Focal", "SDCLR", "BCL", "BCL-D", "TS", "GH")
-TAIL_TUNED = tuple(method for method in OWN if method in TAIL_AWARE)
+TAIL_AWARE = ("Focal", "SDCLR", "BCL", "BCL-D", "TS", "GH", "DnC")
+# What is tuned is compared with SimCLR that is tuned too, once it is.
+TAIL_TUNED = tuple(
+    method
+    for method in TAIL_AWARE
+    if method in OWN and {method, "SimCLR"} & chosen().keys()
+)
+WITH_GH = tuple((harmonized(base), control(base)) for base in NETWORK_OF_GH)
 CLAIMS = [
     *(
         Claim(
@@ -222,7 +268,7 @@ CLAIMS = [
             *((method, RANDOM) for method in METHODS if method != RANDOM),
             *((method, "SimCLR") for method in TAIL_AWARE),
             *((tuned(method), tuned("SimCLR")) for method in TAIL_TUNED),
-            ("GH", CONTROL),
+            *WITH_GH,
         )
         for metric in (
             ("probe_all",) if worse == RANDOM else ("probe_all", "probe_few")
@@ -239,7 +285,7 @@ CLAIMS = [
         for base, method in (
             *(("SimCLR", method) for method in TAIL_AWARE),
             *((tuned("SimCLR"), tuned(method)) for method in TAIL_TUNED),
-            (CONTROL, "GH"),
+            *((base, method) for method, base in WITH_GH),
         )
     ),
 ]

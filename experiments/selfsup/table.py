@@ -7,9 +7,10 @@ from experiments.selfsup.points import CLAIMS, COLUMNS, METHODS, RATIO, SETS
 
 
 def set_table(rows: Sequence[Mapping[str, str]], data: str) -> str:
-    """Every learner that was pre-trained on a set."""
+    """Every learner that was pre-trained on a set, those of earlier budgets last."""
     shared = {"data": data, "ratio": str(RATIO)}
-    lines = {method: {"method": method, **shared} for method in METHODS}
+    named = [*METHODS, *(row["method"] for row in rows)]
+    lines = {method: {"method": method, **shared} for method in named}
     return results_table(rows, lines, COLUMNS, title=f"Pre-trained on the {data} set")
 
 

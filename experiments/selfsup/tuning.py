@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from experiments.grid import Point
 from experiments.seeded_cli import main
-from experiments.selfsup.points import OWN, point_of, trials
 from experiments.selfsup.points import measure as measure
+from experiments.selfsup.points import point_of
+from experiments.selfsup.trials import OWN, best_trials, trials
 from ltjax.report.cells import markdown_grid
 
 # Neither these signals nor this seed are in a final run.
@@ -33,23 +34,15 @@ def points(*, smoke: bool = False) -> list[Point]:
     return found
 
 
-def best_trials(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Learner -> its trial with the highest accuracy of the probe over all classes."""
-    best = {}
-    for row in sorted(rows, key=lambda row: float(row["probe_all"])):
-        best[row["method"]] = row["trial"]
-    return best
-
-
 def text(rows: Sequence[Mapping[str, str]]) -> str:
-    """One line for every trial; the chosen ones are bold."""
+    """One line for every trial, by learner; the chosen ones are bold."""
     if not rows:
         return "No trials yet."
-    best = best_trials(rows)
+    best, place = best_trials(rows), list(OWN)
     lines = []
-    for row in rows:
-        chosen = best[row["method"]] == row["trial"]
-        trial = f"**{row['trial']}**" if chosen else row["trial"]
+    for row in sorted(rows, key=lambda row: place.index(row["method"])):
+        is_best = best.get(row["method"]) == row["trial"]
+        trial = f"**{row['trial']}**" if is_best else row["trial"]
         lines.append([row["method"], trial, *(row[name] for name in SHOWN)])
     head = ["", "trial", "probe, all", "few", "std of groups"]
     return markdown_grid(head, lines)

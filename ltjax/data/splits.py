@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,11 +27,14 @@ class Splits(NamedTuple):
         evaluated: "test", untouched, "val" if there is a validation split or examples
             were held out, and "corrupted" if test images are to be.
         companions: name -> `Unlabelled`, a stream beside the training batches.
+        pool: makes the source of all stored training examples of known class but those
+            held out, of which `train` is a subset; None where nothing is stored.
     """
 
     train: Source
     evaluated: dict[str, Source]
     companions: dict[str, Unlabelled]
+    pool: Callable[[], Source] | None = None
 
 
 def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
@@ -74,8 +78,10 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
     companions = unlabelled.make(Remainder(whole, chosen, bare))
     everything = options.profile == "none" and not bare.size
     train = whole if everything else whole.select(chosen)
+    pooled = whole.known != UNKNOWN
     if options.holdout:
         train, others["val"] = _hold_out(train, options)
+        pooled &= ~np.isin(whole.origin, others["val"].origin)
     train = labels.make(train)
     empty = np.flatnonzero(train.true_counts == 0)
     if empty.size:
@@ -87,7 +93,11 @@ def load_splits(data: Chosen, labels: Chosen, unlabelled: Chosen) -> Splits:
         )
     if options.corruptions:
         others["corrupted"] = _corrupted(options, others["test"])
-    return Splits(train, others, companions)
+
+    def pool() -> Source:
+        return whole.select(np.flatnonzero(pooled)).judged()
+
+    return Splits(train, others, companions, pool)
 
 
 def _corrupted(options, test: Source) -> Source:

@@ -45,6 +45,8 @@ class Evaluator(NamedTuple):
         about: state -> tree, once per evaluation, of one replica; None for nothing.
         judged: the metric that "best" goes by; "" if it should not decide.
         on_train: whether it judges the training set instead of the evaluation splits.
+        on_pool: whether `bank` goes over all stored training examples with a label, of
+            which the training set is a subset.
     """
 
     judge: Sweep
@@ -56,6 +58,7 @@ class Evaluator(NamedTuple):
     about: Callable[[Any], Any] | None = None
     judged: str = ""
     on_train: bool = False
+    on_pool: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

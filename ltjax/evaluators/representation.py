@@ -1,13 +1,12 @@
-"""How good features are: votes of neighbors, linear probes, spread on the sphere.
+"""How good features are: votes of neighbors, and their spread on the sphere.
 
-Neighbors and probes gather the training set's features first, without augmentation;
-every test feature is then classified by its neighbors among them, in blocks, or by a
-linear classifier that was solved on them. What the training labels are is known here
-even if they were hidden from the method.
+What needs the training set's features gathers them first, without augmentation; every
+test feature is then classified by its neighbors among them, in blocks, or by a linear
+classifier that was solved on them (`ltjax.evaluators.probes`). What the training labels
+are is known here even if they were hidden from the method.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,8 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.class_stats import count_labels
-from ltjax.classifiers import LinearProbe, logistic_probe, probe_logits, probe_rows
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting, Sweep
 from ltjax.methods.method import averaged
 from ltjax.metrics import (
@@ -72,7 +69,7 @@ def gathered(features_of: Callable) -> Sweep:
     return Sweep(gather)
 
 
-def _judged_by(
+def judged_by(
     prefix: str,
     title: str,
     meaning: str,
@@ -175,7 +172,7 @@ def knn(options: KNNOptions, setting: EvaluatorSetting) -> Evaluator:
         )
         return jax.nn.one_hot(found, num_classes, dtype=jnp.float32)
 
-    return _judged_by(
+    return judged_by(
         "knn_",
         "k-NN",
         f"{options.k}-NN on {options.features}",
@@ -183,129 +180,6 @@ def knn(options: KNNOptions, setting: EvaluatorSetting) -> Evaluator:
         votes,
         setting,
         bank=gathered(features_of),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class ProbeOptions(FeatureOptions):
-    """Of linear probes."""
-
-    l2: float = option(1e-4, "penalty of the weights, published 5e-6", above=0)
-
-
-@dataclasses.dataclass(frozen=True)
-class FewShotProbeOptions(ProbeOptions):
-    """Of linear probes on few training examples of each class."""
-
-    per_class: int = option(
-        0, "examples of a class; 0 = as many as the rarest one has", low=0
-    )
-    draw: int = option(0, "seed of the choice", low=0, below=2**31)
-
-
-def _probe(
-    options: ProbeOptions,
-    setting: EvaluatorSetting,
-    *,
-    prefix: str,
-    title: str,
-    solve: Callable[..., LinearProbe],
-) -> Evaluator:
-    """The accuracy of a linear classifier that `solve(features, labels)` finds."""
-    features_of = feature_function(prefix.rstrip("_"), options, setting)
-
-    def digest(found):
-        solved = [solve(*one) for one in zip(*map(np.asarray, found), strict=True)]
-        return jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *solved)
-
-    def logits_of(state, batch, solved):
-        return probe_logits(solved, features_of(state, batch))
-
-    return _judged_by(
-        prefix,
-        title,
-        f"{title.lower()} on {options.features}",
-        title.lower(),
-        logits_of,
-        setting,
-        bank=gathered(features_of),
-        digest=digest,
-    )
-
-
-def probe(options: ProbeOptions, setting: EvaluatorSetting) -> Evaluator:
-    """Accuracy of logistic regression on the training features, solved to the optimum.
-
-    On a long-tailed training set this is the long-tailed protocol.
-
-    Args:
-        options: see `ProbeOptions`.
-        setting: the network "main".
-
-    Returns:
-        `Evaluator` with the metrics "probe_balanced_accuracy", "probe_many", ...
-    """
-    solve = functools.partial(
-        logistic_probe, num_classes=len(setting.class_counts), l2=options.l2
-    )
-    return _probe(options, setting, prefix="probe_", title="Probe", solve=solve)
-
-
-def balanced_probe(options: ProbeOptions, setting: EvaluatorSetting) -> Evaluator:
-    """As `probe`, every class with the same weight in the objective.
-
-    Args:
-        options: see `ProbeOptions`.
-        setting: the network "main".
-
-    Returns:
-        `Evaluator` with the metrics "balanced_probe_balanced_accuracy", ...
-    """
-    num_classes = len(setting.class_counts)
-
-    def solve(features, labels):
-        counts = np.asarray(count_labels(labels, num_classes))
-        weights = len(labels) / (num_classes * np.maximum(counts, 1))
-        return logistic_probe(
-            features,
-            labels,
-            num_classes=num_classes,
-            l2=options.l2,
-            class_weights=weights,
-        )
-
-    return _probe(
-        options, setting, prefix="balanced_probe_", title="Balanced probe", solve=solve
-    )
-
-
-def few_shot_probe(
-    options: FewShotProbeOptions, setting: EvaluatorSetting
-) -> Evaluator:
-    """As `probe`, on the same few training examples of every class.
-
-    Args:
-        options: see `FewShotProbeOptions`.
-        setting: the network "main".
-
-    Returns:
-        `Evaluator` with the metrics "few_shot_probe_balanced_accuracy", ...
-    """
-    num_classes = len(setting.class_counts)
-
-    def solve(features, labels):
-        rows = probe_rows(
-            labels,
-            num_classes,
-            per_class=options.per_class or "smallest",
-            seed=options.draw,
-        )
-        return logistic_probe(
-            features[rows], labels[rows], num_classes=num_classes, l2=options.l2
-        )
-
-    return _probe(
-        options, setting, prefix="few_shot_probe_", title="Few-shot probe", solve=solve
     )
 
 
@@ -393,17 +267,6 @@ def sphere(options: SphereOptions, setting: EvaluatorSetting) -> Evaluator:
 
 
 KNN = Component("vote of the k nearest training features (Wu 2018)", KNNOptions, knn)
-PROBE = Component(
-    "linear probe on the training features, solved to the optimum", ProbeOptions, probe
-)
-BALANCED_PROBE = Component(
-    "linear probe with the same weight for every class", ProbeOptions, balanced_probe
-)
-FEW_SHOT_PROBE = Component(
-    "linear probe on as few examples of every class (Jiang 2021)",
-    FewShotProbeOptions,
-    few_shot_probe,
-)
 SPHERE = Component(
     "uniformity of features and class centers (Wang 2020, Li 2022)",
     SphereOptions,

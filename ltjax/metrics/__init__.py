@@ -81,6 +81,7 @@ from ltjax.metrics.content_shift import (
     peak_signal_to_noise,
     sobel_edges,
 )
+from ltjax.metrics.feature_coverage import feature_coverage
 from ltjax.metrics.knn import Neighbors, knn_predict, nearest_neighbors, neighbor_votes
 from ltjax.metrics.neural_collapse import (
     ClassMeanState,
@@ -178,6 +179,7 @@ __all__ = [
     "equinorm_deviation",
     "expected_calibration_error",
     "exponential_prior",
+    "feature_coverage",
     "g_mean",
     "gate_benefit",
     "group_accuracy",

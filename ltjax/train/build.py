@@ -90,6 +90,10 @@ def build(
         },
     )
     evaluators = make_evaluators(config, setting.networks, method, info)
+    pool_set = None
+    if any(one.on_pool for one in evaluators.values()) and splits.pool:
+        pool = splits.pool()
+        pool_set = EvalSet("pool", make_feed(config, pool, pipeline), len(pool))
     seeds = [replica["seed"] for replica in replicas]
     plan = StepPlan(parts.sampler, seeds, train.truth, setting.rule, method)
     train_step = steps.make_train_step(
@@ -127,6 +131,7 @@ def build(
         rule=setting.rule,
         config=config,
         info=info,
+        pool_set=pool_set,
     )
 
 

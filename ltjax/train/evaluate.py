@@ -220,6 +220,7 @@ def make_judge(
     splits: tuple[EvalSet, ...],
     train_set: EvalSet,
     lanes: Lanes,
+    pool_set: EvalSet | None = None,
     **options: Any,
 ) -> Callable[[Any], Judgement]:
     """`judge(state) -> Judgement`: every evaluator on its splits, compiled once.
@@ -229,6 +230,7 @@ def make_judge(
         splits: what is evaluated.
         train_set: the training examples, without augmentation.
         lanes: the replicas of the state.
+        pool_set: all stored training examples, for evaluators with `on_pool`.
         **options: `on_trace` and `beat` of `make_pass`.
 
     Returns:
@@ -236,9 +238,8 @@ def make_judge(
     """
     work = []
     for evaluator in evaluators.values():
-        bank = evaluator.bank and make_sweep(
-            evaluator.bank, train_set, lanes, **options
-        )
+        bank_set = pool_set if evaluator.on_pool and pool_set else train_set
+        bank = evaluator.bank and make_sweep(evaluator.bank, bank_set, lanes, **options)
         about = evaluator.about and jax.jit(
             lanes.each(evaluator.about, (0,)), out_shardings=lanes.layout.replicated
         )

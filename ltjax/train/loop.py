@@ -206,6 +206,7 @@ def _train(
         run.eval_sets,
         run.train_set,
         lanes,
+        run.pool_set,
         on_trace=traced("eval"),
         beat=interruptible,
     )

@@ -241,7 +241,7 @@ def judge_splits(
             if not one.on_train and one.about is None
         }
     lanes = reading_lanes(run.config, len(run.info.replicas))
-    judge = make_judge(evaluators, run.eval_sets, run.train_set, lanes)
+    judge = make_judge(evaluators, run.eval_sets, run.train_set, lanes, run.pool_set)
     return judge(state)
 
 

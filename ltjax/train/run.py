@@ -110,6 +110,7 @@ class Run(NamedTuple):
         rule: its gradient rule.
         config: what it was built from.
         info: facts.
+        pool_set: all stored training examples, if an evaluator wants them.
     """
 
     init: Callable[..., TrainState]
@@ -131,6 +132,7 @@ class Run(NamedTuple):
     rule: GradientRule
     config: TrainConfig
     info: RunInfo
+    pool_set: EvalSet | None = None
 
     @property
     def shapes(self) -> Any:

@@ -37,6 +37,13 @@ def hidden(source):
     return dataclasses.replace(source, labels=np.full(len(source), -1))
 
 
+def hidden_from_the_method(source):
+    """The source with labels that are wrong, and the truth for measurement."""
+    return dataclasses.replace(
+        source, labels=1 - source.labels, columns={"truth": source.labels}
+    )
+
+
 def positions(source):
     return source.read(np.arange(len(source)))[:, 0].astype(int)
 
@@ -105,6 +112,20 @@ def test_a_share_of_every_class_is_held_out():
     assert splits.evaluated["val"].class_counts.tolist() == [5, 3]
     both = np.concatenate([positions(splits.train), positions(splits.evaluated["val"])])
     assert sorted(both) == list(range(32))
+
+
+def test_the_pool_is_all_that_is_stored_but_for_what_is_held_out():
+    section = data(profile="counts", counts=(9, 3), holdout=0.34)
+    splits = load_splits(section, labels(hidden_from_the_method), companions())
+    pool, held = splits.pool(), positions(splits.evaluated["val"])
+    assert len(held) == 4
+    np.testing.assert_array_equal(positions(pool), np.setdiff1d(np.arange(32), held))
+    np.testing.assert_array_equal(pool.labels, LABELS[positions(pool)])
+    assert {*positions(splits.train)} < {*positions(pool)}
+    bare = load_splits(data(whole=BARE, profile="none"), labels(), companions()).pool()
+    assert (positions(bare) % 4 > 0).all() and len(bare) == 24
+    partial = load_splits(data(whole=PARTIAL, profile="none"), labels(), companions())
+    assert (partial.pool().labels >= 0).all() and partial.pool().columns == {}
 
 
 def test_a_stored_validation_split():

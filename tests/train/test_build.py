@@ -127,6 +127,14 @@ def test_missing_data_name_the_command(tiny, tmp_path, monkeypatch):
         build(tiny(config | {"data.data_dir": str(tmp_path)}))
 
 
+def test_the_pool_is_there_for_evaluators_that_ask(tiny):
+    """All stored signals, of which the long-tailed set is a part."""
+    asked = build(tiny({"evaluators": {"full_probe": {}}, "data.imbalance_factor": 5}))
+    stored = asked.config.data.options.train_per_class * asked.info.num_classes
+    assert asked.pool_set.size == stored > asked.train_set.size
+    assert build(tiny({"evaluators": {"probe": {}}})).pool_set is None
+
+
 def test_an_unwritable_workdir(train, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="workdir .*file/run cannot be written"):

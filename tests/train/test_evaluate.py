@@ -111,23 +111,29 @@ def test_an_evaluation_of_several_evaluators(lanes, placed):
         },
         summarize=lambda arrays: {"apart": arrays["apart"]},
     )
+    of_pool = with_bank._replace(
+        on_pool=True, summarize=lambda arrays: {"beyond": arrays["apart"]}
+    )
     own = counting(on_train=True)
     traced = []
     judge = make_judge(
-        {"plain": counting(), "bank": with_bank, "train": own},
+        {"plain": counting(), "bank": with_bank, "train": own, "pool": of_pool},
         (split("test"), split("val", count=5)),
         split("train", count=3),
         lanes,
+        split("pool", count=9),
         on_trace=lambda: traced.append(1),
     )
     found = judge(placed)
-    # Means of 0..10, 0..4 and 0..2, times the factors.
+    # Means of 0..10, 0..4 and 0..2, times the factors; that of the pool is 4.
     expected = {
         "eval/test/score": [5, 50],
         "eval/val/score": [2, 20],
         "eval/train/score": [1, 10],
         "eval/test/apart": [4, 40],
         "eval/val/apart": [1, 10],
+        "eval/test/beyond": [1, 10],
+        "eval/val/beyond": [-2, -20],
     }
     assert {k: v.tolist() for k, v in found.values.items()} == expected
     assert set(found.arrays) == {"test", "val", "train"}
@@ -137,7 +143,7 @@ def test_an_evaluation_of_several_evaluators(lanes, placed):
     assert test["summary/apart"].tolist() == [4, 40]
     count = len(traced)
     judge(placed)
-    assert len(traced) == count == 6  # five passes over splits, one over the bank
+    assert len(traced) == count == 9  # seven passes over splits, two over banks
 
 
 def test_which_metric_decides_what_is_best():

@@ -314,6 +314,7 @@ MAKERS: dict[str, Maker] = {
     "losses.song.averages": floats("B", "L", low=1, high=16),
     "losses.update_cvar_thresholds.beta": constant(0.5),
     "metrics.average_precision.labels": integers("N"),
+    "metrics.feature_coverage.neighbors": constant(1),
     "metrics.knn_predict.k": constant(1),
     "metrics.margin_bound.labels": lambda sizes, rng, given: (
         np.arange(sizes.n) % max(sizes.k, 1)

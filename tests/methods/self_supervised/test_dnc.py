@@ -19,11 +19,11 @@ from ltjax.train.restore import earlier_columns, restore_run, split_outputs
 from ltjax.train.stages import check_stages, train_stages
 
 CONFIG = pathlib.Path(__file__).resolve().parents[3] / "configs/selfsup_lt.py"
-REAL, EXPERTS, DIM = 13, 2, 64
+REAL, EXPERTS, DIM = 13, 5, 64
 
 
-def stages():
-    spec = f"{CONFIG}:method=dnc,probe=false,smoke"
+def stages(experts=0):
+    spec = f"{CONFIG}:method=dnc,probe=false,experts={experts},smoke"
     return check_stages(load_config(["--config", spec]))
 
 
@@ -148,9 +148,41 @@ def test_too_few_experts_are_refused(distilled):
     fewer = {name: x[:2] for name, x in head["regressors"].items()}
     params = {**state.params, "head": {**head, "regressors": fewer}}
     with pytest.raises(
-        ValueError, match="has 1 experts, expected one for each of the 2"
+        ValueError, match="has 1 experts, expected one for each of the 5"
     ):
         run.method.loss(params, state, batch, key=jax.random.key(0), program=None)
+
+
+def test_five_experts_speak_of_their_own_images(devices):
+    """The stages are built, one after the other; what earlier ones say is made up."""
+    runs = stages(EXPERTS)
+    names = [f"expert{k}" for k in range(1, EXPERTS + 1)]
+    assert [run.folder for run in runs] == [
+        f"{k}_{name}" for k, name in enumerate(["base", "clusters", *names, "pretrain"])
+    ]
+    assert runs[1].config.method.options.clusters == EXPERTS
+    with devices(1):
+        train = build(runs[0].config).sources["train"]
+        rng = np.random.default_rng(2)
+        cluster = rng.integers(EXPERTS, size=len(train)).astype(np.int32)
+        base, expert = rng.normal(size=(2, len(train), DIM)).astype(np.float32)
+        said = {"cluster": [Said(train, cluster)]}
+        parts = [
+            build(run.config, said=said).sources["train"]
+            for run in runs[2 : 2 + EXPERTS]
+        ]
+        for k, part in enumerate(parts):
+            np.testing.assert_array_equal(part.origin, train.origin[cluster == k])
+        of_parts = [Said(p, expert[cluster == k]) for k, p in enumerate(parts)]
+        said |= {"base": [Said(train, base)], "expert": of_parts}
+        last = build(runs[-1].config, said=said)
+    asked = last.config.columns_from["expert"].split(",")
+    assert asked == [f"stage:{name}#projection" for name in names]
+    found = last.feed.arrays
+    for name, column in (("cluster", cluster), ("base", base), ("expert", expert)):
+        np.testing.assert_array_equal(found[name], column)
+    head = jax.eval_shape(last.init, 0, {}).params["head"]
+    assert head["regressors"]["kernel1"].shape[0] == 1 + EXPERTS
 
 
 def test_a_stage_without_what_it_needs_is_a_fault():

@@ -230,6 +230,16 @@ def test_harmonization_has_the_shares_of_the_paper(data):
     np.testing.assert_allclose(found, [0.5, 0.01, 0.02], rtol=0.01)
 
 
+def test_probes_judge_what_was_pre_trained_and_nothing_else():
+    wanted = {"probe", "few_shot_probe", "full_probe", "knn", "sphere", "coverage"}
+    for method, more in (("simclr", {}), ("dnc", {}), ("simclr", {"then": "ldam_drw"})):
+        found = stages(data="mnist1d", method=method, probes="true", **more)
+        judged = {name: set(config.judges) for name, config in found.items()}
+        assert wanted <= judged.pop("pretrain") and not any(judged.values())
+    (alone,) = stages(probes="true", probe="false").values()
+    assert wanted <= set(alone.judges)
+
+
 def test_unknown_data_is_told_what_there_is():
     message = "data is 'cifar1', unknown.*valid: cifar10, .*, imagenet, mnist"
     with pytest.raises(ConfigError, match=message):

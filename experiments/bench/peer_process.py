@@ -1,4 +1,4 @@
-"""PyTorch in a process of its own, whose interpreter needs nothing but torch.
+"""A peer in a process of its own, whose interpreter needs nothing but the peer.
 
 The module that it runs prints "ready" and what there is to tell, and then answers every
 line of its standard input by "done" and a result.
@@ -11,11 +11,11 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-class TorchProcess:
+class PeerProcess:
     """A running module of `experiments.bench`.
 
     Args:
-        python: an interpreter that can import torch.
+        python: an interpreter that can import the peer.
         module: its name.
         *arguments: of its command line.
 
@@ -27,6 +27,7 @@ class TorchProcess:
     """
 
     def __init__(self, python: str, module: str, *arguments: object):
+        self._module = module
         self._process = subprocess.Popen(
             [python, "-m", f"experiments.bench.{module}", *map(str, arguments)],
             cwd=ROOT,
@@ -54,7 +55,9 @@ class TorchProcess:
         assert self._process.stdout is not None
         first, *rest = self._process.stdout.readline().split() or [""]
         if first != expected:
-            raise RuntimeError(f"PyTorch's process said {first!r}, not {expected!r}")
+            raise RuntimeError(
+                f"the process of {self._module} said {first!r}, not {expected!r}"
+            )
         return rest
 
     def close(self) -> None:
