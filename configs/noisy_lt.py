@@ -32,6 +32,13 @@ from ltjax.train.config import default_config, parse_arg
 NOISES = ("symmetric", "imbalanced", "proportional", "asymmetric", "cifar10", "group")
 # Switches of the stages of one method.
 STAGES = {"pretrain": "rcal", "tune": "sel_cl"}
+
+
+def _decay(*milestones, factors=(0.1, 0.01)):
+    """A schedule that changes the rate at milestones, in epochs."""
+    return {"name": "warmup_multistep", "milestones": milestones, "factors": factors}
+
+
 # Recipes of CIFAR, as published.
 _ROLT = {
     "schedule": {"name": "warmup_multistep", "warmup": "5 epochs"},
@@ -44,11 +51,7 @@ CIFAR = {
     "rcal": {
         "optimizer.lr": 0.02,
         "optimizer.weight_decay": 5e-4,
-        "schedule": {
-            "name": "warmup_multistep",
-            "milestones": (120, 160),
-            "factors": (0.1, 0.01),
-        },
+        "schedule": _decay(120, 160),
         "total": "200 epochs",
     },
     "coteaching": {
@@ -60,21 +63,13 @@ CIFAR = {
         "batch_size": 32,
         "optimizer.lr": 0.01,
         "optimizer.weight_decay": 1e-3,
-        "schedule": {
-            "name": "warmup_multistep",
-            "milestones": (40, 80),
-            "factors": (0.1, 0.01),
-        },
+        "schedule": _decay(40, 80),
         "total": "200 epochs",
     },
     # 120 epochs after the 80 of the first training, which is 40 % of the whole.
     "har": {
         "optimizer.weight_decay": 1e-4,
-        "schedule": {
-            "name": "warmup_multistep",
-            "milestones": (53, 67, 80, 160, 180),
-            "factors": (0.1, 0.01, 1.0, 0.1, 0.01),
-        },
+        "schedule": _decay(53, 67, 80, 160, 180, factors=(0.1, 0.01, 1.0, 0.1, 0.01)),
         "total": "200 epochs",
     },
     "sel_cl": {

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import os
 import pathlib
+import shlex
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +52,10 @@ def shipped_point(
     apply_changes(config, changes or {})
     if not smoke:
         config.total, config.replicas.seeds = total, SEEDS
-    options = [f"--config.{path}={value}" for path, value in (changes or {}).items()]
+    options = [
+        shlex.quote(f"--config.{path}={value}")
+        for path, value in (changes or {}).items()
+    ]
     return Point(key, config, " ".join([f"configs/{file}.py:{arg}", *options]))
 
 

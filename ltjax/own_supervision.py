@@ -85,11 +85,7 @@ def choose_method(config: Any, method: str, source: Source) -> None:
         _check_several(method)
         _choose_ranking(config, method, source.num_classes)
         return
-    for fault in (
-        _sets_fault(method, partial),
-        _unlabelled_fault(method, source),
-        _shape_fault(method, source),
-    ):
+    for fault in (_sets_fault(method, partial), _unlabelled_fault(method, source)):
         if fault:
             raise ConfigError([f"method is {method!r}, {fault}"])
     if method in WEAK:
@@ -150,15 +146,6 @@ def _unlabelled_fault(method: str, source: Source) -> str:
             f" whose label is missing, the first is row {source.origin[bare[0]]}"
             f" (0-based); expected {', '.join(SEMI_SUPERVISED)}, or only rows with a"
             " label"
-        )
-    return ""
-
-
-def _shape_fault(method: str, source: Source) -> str:
-    if method == "remixmatch" and len(source.shape) == 1:
-        return (
-            "which turns its inputs, but those of the data are features; expected"
-            " images, signals or another method"
         )
     return ""
 

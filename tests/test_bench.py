@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import sys
 
 import pytest
 
@@ -116,4 +117,43 @@ def test_augmentation_is_measured_against_pillow(bench):
     augment = bench("augment")
     assert augment.PEERS.keys() == {change.op for change in augment.FIXMATCH}
     row, *_ = augment.measure(2, 16, repeats=1, names=["distort_color"])
+    assert row["baseline"] == "Pillow"
     assert float(row["ratio"]) > 0 and float(row["images_per_second"]) > 0
+
+
+def test_augmentation_is_measured_against_torchvision(bench, tmp_path):
+    """A process that claims 500 s a call takes its place; only ours is measured."""
+    augment = bench("augment")
+    assert {change.op for change in augment.TORCHVISION} == augment.PEERS.keys()
+    script = tmp_path / "peer.py"
+    script.write_text(
+        "import sys\n"
+        "assert sys.argv[2:] == ['experiments.bench.augment_torch', '4', '8', '9']\n"
+        "print('ready 2 0.2', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    print('done 500', flush=True)\n"
+    )
+    fake = tmp_path / "python"
+    fake.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
+    fake.chmod(0o755)
+    (row,) = augment.measure_torchvision(4, 8, 1, str(fake))
+    assert (row["subject"], row["batch"], row["size"]) == ("rand_augment", "4", "8")
+    assert row["baseline"] == "torchvision 0.2, torch 2"
+    assert float(row["baseline_milliseconds"]) == pytest.approx(5e5, rel=0.01)
+    assert 0 < float(row["milliseconds"]) < 5e5
+
+
+def test_entries_of_the_pool_have_the_magnitudes_of_torchvision(bench):
+    """At 9 of 30: 0.9 * 0.3 around 1, 8 bits less 4 * 0.3 rounded, and so on."""
+    augment = bench("augment")
+    level, found = augment.MAGNITUDE / augment.HIGHEST, {}
+    for change in augment.TORCHVISION:
+        value = change.low + level * (change.high - change.low)
+        value = value * 32 if change.of_side else value
+        value = value // 1 if change.whole else value
+        found.setdefault(change.op, []).append(pytest.approx(value))
+    assert found["rotate"] == [9, 9] and found["shear_x"] == [0.09, 0.09]
+    assert found["translate_y"] == [4, 4]  # 150 / 331 * 32 * 0.3 = 4.35
+    assert found["posterize"] == [7, 7] and found["solarize"] == [178.5, 178.5]
+    assert found["color"] == [0.73, 1.27]
+    assert {len(values) for values in found.values()} == {2}  # all are as likely

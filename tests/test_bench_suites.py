@@ -16,6 +16,7 @@ FOLDER = ROOT / "experiments" / "bench"
 PARTS = {
     "__main__",
     "auc_torch",
+    "augment_torch",
     "common",
     "contrastive_faiss",
     "contrastive_torch",

@@ -79,9 +79,12 @@ def test_a_point_says_how_to_get_its_config():
     from experiments.seeded import shipped_point
 
     asked = {"key": {"method": "CE"}, "file": "auc_lt", "arg": "method=ce"}
-    changes = {"optimizer.lr": 0.3}
+    changes = {"optimizer.lr": 0.3, "eval_every": "3 steps"}
     point = shipped_point(**asked, changes=changes, smoke=False, total="9 steps")
-    assert point.command == "configs/auc_lt.py:method=ce --config.optimizer.lr=0.3"
+    assert point.command == (
+        "configs/auc_lt.py:method=ce --config.optimizer.lr=0.3"
+        " '--config.eval_every=3 steps'"
+    )
     config = point.config
     assert (config.optimizer.lr, config.total) == (0.3, "9 steps")
     assert config.replicas.seeds == (0, 1, 2)
@@ -123,6 +126,17 @@ def test_the_tables_of_weak_supervision():
     assert "| FixMatch above labelled only | ratio 100, reversed |" in found
     assert "| DARP" not in found
     assert "### Noisy labels\n\nNo rows yet." in found
+
+
+def test_true_masses_are_those_of_the_unlabelled_profile():
+    from experiments.weak.points import TOLD, changes_of
+
+    assert changes_of("FixMatch", 100, "reversed") is None
+    for setting, ends in {"consistent": (300, 3), "reversed": (3, 300)}.items():
+        changes = changes_of(TOLD, 100, setting)
+        counts = changes["pseudo_labels.counts"]
+        assert changes["pseudo_labels.masses"] == "given" and len(counts) == 10
+        assert (counts[0], counts[-1]) == ends
 
 
 def test_the_tables_of_self_supervision():

@@ -181,7 +181,7 @@ def parse_with_torch(parser: argparse.ArgumentParser) -> argparse.Namespace:
         "--torch-python",
         metavar="PYTHON",
         help="an interpreter that has torch (contrastive: and lightly, faiss; auc: and"
-        " libauc and XCurve)",
+        " libauc and XCurve; augment: and torchvision)",
     )
     args = parser.parse_args()
     if not args.torch_python:

@@ -99,10 +99,11 @@ SUITES = {
     ),
     "augment": Suite(
         "RandAugment of 256 images of 32x32 and whole views, on the device",
-        "RandAugment by Pillow, one image after the other",
+        "RandAugment by Pillow, one image after the other; torchvision's on tensors",
         "at most 1 on a CPU, per core",
-        ("subject", "batch", "size"),
-        ("images_per_second",),
+        ("subject", "baseline", "batch", "size"),
+        ("images_per_second", "baseline_images_per_second"),
+        with_torch=True,
         other=("switch", "weak_strong", "simclr_cifar", "distort_color"),
     ),
     "feeds": Suite(

@@ -98,3 +98,35 @@ def image_folder(tmp_path):
         lines.append(f"class{i % 2}/{i}.png {i % 2}")
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     return tmp_path
+
+
+@pytest.fixture
+def save_picture():
+    """`save_picture(path, size=(6, 8), mode="RGB", **options) -> pixels`.
+
+    Random ones, of which no two pictures of a test have the same; options are Pillow's.
+    """
+    rng = np.random.default_rng(0)
+
+    def save(path, *, size=(6, 8), mode="RGB", **options):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+        PIL.Image.fromarray(pixels).convert(mode).save(path, **options)
+        return pixels
+
+    return save
+
+
+@pytest.fixture
+def photos(tmp_path, save_picture):
+    """Classes of 5, 4 and 1 images whose order by letters is another one.
+
+    Beside them lie files that are no images.
+    """
+    root = tmp_path / "photos"
+    for name, count in {"class 10": 4, "class 2": 5, "Ärger": 1}.items():
+        for k in range(count):
+            save_picture(root / name / f"{k}.png")
+    (root / ".DS_Store").write_text("")
+    (root / "class 2" / "notes.txt").write_text("")
+    return root

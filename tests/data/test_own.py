@@ -16,32 +16,11 @@ from ltjax.data.table_files import frame_columns, read_columns
 from ltjax.data.tables import find_layout, table_contents
 from ltjax.options import read
 
-RNG = np.random.default_rng(0)
-
 
 def chosen(name, **options):
     found, faults = read("data", {"name": name, **options}, DATA)
     assert not faults
     return found
-
-
-def picture(path, *, size=(6, 8), mode="RGB", **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = RNG.integers(0, 256, (*size, 3), np.uint8)
-    PIL.Image.fromarray(pixels).convert(mode).save(path, **options)
-    return pixels
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Classes of 5, 4 and 1 images whose order by letters is another one."""
-    root = tmp_path / "photos"
-    for name, count in {"class 10": 4, "class 2": 5, "Ärger": 1}.items():
-        for k in range(count):
-            picture(root / name / f"{k}.png")
-    (root / ".DS_Store").write_text("")
-    (root / "class 2" / "notes.txt").write_text("")
-    return root
 
 
 # --- Labels
@@ -103,43 +82,43 @@ def test_the_split_is_stratified_and_seeded():
     assert np.bincount(labels[first]).tolist() == [1, 1, 1, 1, 1]
 
 
-def test_a_split_is_made_where_there_is_none(folder, caplog):
+def test_a_split_is_made_where_there_is_none(photos, caplog):
     caplog.set_level(logging.INFO)
-    data = chosen(f"folder:{folder}")
+    data = chosen(f"folder:{photos}")
     train, test = data.make("train"), data.make("test")
     assert train.class_counts.tolist() == [4, 3, 1]
     assert test.class_counts.tolist() == [1, 1, 0]
     assert not set(train.origin) & set(test.origin)
     assert "no test data: 20 % of each class (2 of 10 examples)" in caplog.text
     assert "1 class(es) with one example stay in training: Ärger" in caplog.text
-    assert len(chosen(f"folder:{folder}", test_share=0.5).make("test")) == 4
-    other = chosen(f"folder:{folder}", subset_seed=1).make("test")
+    assert len(chosen(f"folder:{photos}", test_share=0.5).make("test")) == 4
+    other = chosen(f"folder:{photos}", subset_seed=1).make("test")
     assert other.origin.tolist() != test.origin.tolist()
     with pytest.raises(MissingDataError, match="has no split 'tset', expected one of"):
-        chosen(f"folder:{folder}").make("tset")
+        chosen(f"folder:{photos}").make("tset")
 
 
 # --- Folders
 
 
-def test_folders_are_classes_in_natural_order(folder, caplog):
-    listing = list_classes(folder)
+def test_folders_are_classes_in_natural_order(photos, caplog, save_picture):
+    listing = list_classes(photos)
     assert listing.names == ("class 2", "class 10", "Ärger")
     assert np.bincount(listing.labels).tolist() == [5, 4, 1]
     assert listing.paths[0] == "class 2/0.png" and listing.other == {".txt": 1}
-    data = chosen(f"folder:{folder}")
+    data = chosen(f"folder:{photos}")
     source = data.make("train")
-    picture(folder / "loose.png")
+    save_picture(photos / "loose.png")
     data.make("test")
     assert "not used, no images of a class: 1 .txt, 1 images" in caplog.text
     assert source.class_names == listing.names and source.shape == (6, 8, 3)
 
 
-def test_folders_of_splits(folder, tmp_path, caplog):
+def test_folders_of_splits(photos, tmp_path, caplog, save_picture):
     whole = tmp_path / "whole"
     whole.mkdir()
-    folder.rename(whole / "Train")
-    picture(whole / "validation" / "class 10" / "x.png")
+    photos.rename(whole / "Train")
+    save_picture(whole / "validation" / "class 10" / "x.png")
     data = chosen(f"folder:{whole}")
     assert len(data.make("train")) == 10
     # The only other split serves as the test; labels are those of training.
@@ -147,26 +126,26 @@ def test_folders_of_splits(folder, tmp_path, caplog):
         test = data.make("test")
     assert test.labels.tolist() == [1] and test.class_names[1] == "class 10"
     assert f"{whole / 'validation'} is the test split" in caplog.text
-    picture(whole / "test" / "class 2" / "x.png")
+    save_picture(whole / "test" / "class 2" / "x.png")
     with pytest.warns(UserWarning):
         assert data.make("test").labels.tolist() == [0]
         assert data.make("val").labels.tolist() == [1]
     given = tmp_path / "given"
-    picture(given / "Ärger" / "y.png")
+    save_picture(given / "Ärger" / "y.png")
     with pytest.warns(UserWarning):
         other = chosen(f"folder:{whole}", test=str(given)).make("test")
     assert other.labels.tolist() == [2]
-    picture(given / "klass 2" / "y.png")
+    save_picture(given / "klass 2" / "y.png")
     with pytest.raises(DataError, match="'klass 2', which is not a class of.*mean 'cl"):
         chosen(f"folder:{whole}", test=str(given)).make("test")
 
 
-def test_images_as_cameras_and_programs_write_them(tmp_path):
+def test_images_as_cameras_and_programs_write_them(tmp_path, save_picture):
     """EXIF, CMYK, transparency, 16 bits: as a viewer shows them."""
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
-    picture(tmp_path / "a" / "1.jpg", size=(6, 8), exif=exif, quality=95)
-    picture(tmp_path / "a" / "2.jpg", size=(8, 6), mode="CMYK", quality=95)
+    save_picture(tmp_path / "a" / "1.jpg", size=(6, 8), exif=exif, quality=95)
+    save_picture(tmp_path / "a" / "2.jpg", size=(8, 6), mode="CMYK", quality=95)
     clear = PIL.Image.new("RGBA", (6, 8), (0, 0, 0, 0))
     clear.save(tmp_path / "a" / "3.png")
     (tmp_path / "b").mkdir()
@@ -181,8 +160,8 @@ def test_images_as_cameras_and_programs_write_them(tmp_path):
     assert np.unique(images[3]).tolist() == [100]
 
 
-def test_images_that_no_network_can_see(tmp_path):
-    picture(tmp_path / "a" / "1.png")
+def test_images_that_no_network_can_see(tmp_path, save_picture):
+    save_picture(tmp_path / "a" / "1.png")
     frames = [PIL.Image.new("L", (6, 8), k) for k in (0, 200)]
     (tmp_path / "b").mkdir()
     frames[0].save(tmp_path / "b" / "2.gif", save_all=True, append_images=frames[1:])
@@ -197,14 +176,14 @@ def test_images_that_no_network_can_see(tmp_path):
         image_sizes(str(tmp_path), list_classes(tmp_path).paths)
 
 
-def test_folders_that_are_no_data_set(tmp_path):
+def test_folders_that_are_no_data_set(tmp_path, save_picture):
     with pytest.raises(MissingDataError, match="no folder .*potos; did you mean 'phot"):
         (tmp_path / "photos").mkdir()
         chosen(f"folder:{tmp_path / 'potos'}").make("train")
     with pytest.raises(DataError, match="has 0 folder.s., expected one per class"):
         list_classes(tmp_path / "photos")
-    picture(tmp_path / "photos" / "photos" / "a" / "1.png")
-    picture(tmp_path / "photos" / "photos" / "b" / "1.png")
+    save_picture(tmp_path / "photos" / "photos" / "a" / "1.png")
+    save_picture(tmp_path / "photos" / "photos" / "b" / "1.png")
     with pytest.raises(
         DataError, match=r"has 1 folder.*did you mean .*photos/photos\?"
     ):
@@ -213,7 +192,7 @@ def test_folders_that_are_no_data_set(tmp_path):
     with pytest.raises(DataError, match=r"photos/c holds no image \(1 of 3 classes"):
         list_classes(tmp_path / "photos" / "photos")
     file = tmp_path / "file.png"
-    picture(file)
+    save_picture(file)
     with pytest.raises(DataError, match=r"file\.png is a file, expected a folder"):
         chosen(f"folder:{file}").make("train")
 
@@ -260,9 +239,9 @@ def test_parquet_and_frames_are_read_like_csv(tmp_path):
     assert framed.reader(np.array([1])).tolist() == [[1.5, 0.0]]
 
 
-def test_a_table_of_image_paths(tmp_path):
-    pixels = picture(tmp_path / "images" / "a 1.png")
-    picture(tmp_path / "images" / "b.png", size=(9, 12))
+def test_a_table_of_image_paths(tmp_path, save_picture):
+    pixels = save_picture(tmp_path / "images" / "a 1.png")
+    save_picture(tmp_path / "images" / "b.png", size=(9, 12))
     file = write(
         tmp_path / "list.csv", "file,label\nimages/a 1.png,cat\nimages/b.png,dog\n"
     )

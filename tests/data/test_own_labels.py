@@ -1,7 +1,6 @@
 """Your own data with missing labels, candidates and clean labels, of every kind."""
 
 import numpy as np
-import PIL.Image
 import pytest
 
 from ltjax.data import DataError
@@ -18,24 +17,6 @@ def chosen(name, **options):
 def write(path, text):
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def picture(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = len(str(path)) + sum(map(ord, path.name))
-    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-    PIL.Image.fromarray(pixels).save(path)
-    return pixels
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Classes of 5, 4 and 1 images."""
-    root = tmp_path / "photos"
-    for name, count in {"class 10": 4, "class 2": 5, "Ärger": 1}.items():
-        for k in range(count):
-            picture(root / name / f"{k}.png")
-    return root
 
 
 def rows(path, header, *lines):
@@ -168,20 +149,20 @@ def test_arrays_whose_labels_do_not_fit(arrays, message, tmp_path):
         chosen(f"npz:{file}", candidates="-2" not in message).make("train")
 
 
-def test_a_folder_of_images_without_a_class(folder, tmp_path):
-    picture(folder / "Unlabelled" / "1.png")
-    pixels = picture(folder / "Unlabelled" / "more" / "2.png")
-    train = chosen(f"folder:{folder}").make("train")
+def test_a_folder_of_images_without_a_class(photos, tmp_path, save_picture):
+    save_picture(photos / "Unlabelled" / "1.png")
+    pixels = save_picture(photos / "Unlabelled" / "more" / "2.png")
+    train = chosen(f"folder:{photos}").make("train")
     assert train.class_names == ("class 2", "class 10", "Ärger")
     assert train.class_counts.tolist() == [4, 3, 1] and len(train.bare) == 2
     np.testing.assert_array_equal(train.read(train.bare)[1], pixels)
-    assert len(chosen(f"folder:{folder}").make("test").bare) == 0
+    assert len(chosen(f"folder:{photos}").make("test").bare) == 0
     # Beside the splits it is that of training.
     whole = tmp_path / "whole"
     whole.mkdir()
-    (folder / "Unlabelled").rename(whole / "unlabeled")
-    folder.rename(whole / "train")
-    picture(whole / "test" / "class 2" / "x.png")
+    (photos / "Unlabelled").rename(whole / "unlabeled")
+    photos.rename(whole / "train")
+    save_picture(whole / "test" / "class 2" / "x.png")
     data = chosen(f"folder:{whole}")
     np.testing.assert_array_equal(data.make("train").read([11])[0], pixels)
     with pytest.warns(UserWarning):

@@ -3,7 +3,8 @@
 Each comes from its shipped config, smoked: two streams with a table that is refined,
 candidate sets with a table of confidences, contrastive pairs judged by neighbours and
 by a probe that is a stage, pairs of examples judged by areas, a class for every pixel,
-modalities that learn in turns.
+modalities that learn in turns. Then the other methods with tables by row, on one device
+and on eight.
 """
 
 import pathlib
@@ -32,13 +33,19 @@ class Broken(Exception):
     """The process ends here."""
 
 
-def stages(name: str, **changes):
-    """The checked runs of a slice, with changes by dotted name."""
-    config = load_config(
-        ["--config", str(CONFIGS / f"{SLICES[name][0]}.py:method={name},smoke")]
-        + [f"--config.{key}={value}" for key, value in changes.items()]
+def smoked(file: str, arguments: str, *changes: str):
+    """The checked runs of a shipped config, with changes as on the command line."""
+    return check_stages(
+        load_config(
+            ["--config", str(CONFIGS / f"{file}.py:{arguments},smoke")]
+            + [f"--config.{change}" for change in changes]
+        )
     )
-    return check_stages(config)
+
+
+def stages(name: str):
+    """The checked runs of a slice."""
+    return smoked(SLICES[name][0], f"method={name}")
 
 
 def breaking_at(step: int):
@@ -127,3 +134,97 @@ def test_on_eight_devices_it_is_the_run_of_one(
         rtol=2e-3,
         atol=2e-4,
     )
+
+
+# A run over more than one epoch, whose rows lie on five of eight devices.
+SMALL = (
+    "model.name=mlp",
+    "model.hidden=(16,)",
+    "batch_size=32",
+    "total=7 steps",
+    "eval_every=0 steps",
+    "checkpoint_every=0 steps",
+)
+UNNORMED = "model.norm=none"
+# By name: config, arguments, changes, tables. Steps write the tables of partial labels,
+# refreshes on the host the others; SoLar's counts on the device.
+TABLES = {
+    "lw": ("partial_lt", "method=lw,records", (UNNORMED,), ("confidence",)),
+    "cavl": ("partial_lt", "method=cavl", (UNNORMED,), ("confidence",)),
+    "corr": (
+        "partial_lt",
+        "method=corr,records,mixup=4.0",
+        (UNNORMED, "method.warmup=1 steps"),
+        ("confidence",),
+    ),
+    "solar": (
+        "partial_lt",
+        "method=solar",
+        (UNNORMED, "method.queue=2", "method.warmup=2 steps", "method.ramp=4 steps"),
+        ("confidence",),
+    ),
+    "solar_estimate": (
+        "partial_lt",
+        "method=solar",
+        (UNNORMED, "method.queue=2", "method.estimate=3 steps"),
+        ("confidence",),
+    ),
+    "rolt": (
+        "noisy_lt",
+        "method=rolt,drw",
+        (UNNORMED, "method.start=2 steps", "method.late=4 steps"),
+        ("clean", "logits", "scores", "surrogate"),
+    ),
+    "rcal": (
+        "noisy_lt",
+        "method=rcal,pretrain=False",
+        (UNNORMED,),
+        ("anchor", "kept"),
+    ),
+    "sel_cl": (
+        "noisy_lt",
+        "method=sel_cl,tune=False",
+        (UNNORMED, "method.neighbors=9", "method.quantile=1.0"),
+        ("selected",),
+    ),
+    "sel_cl_tune": (
+        "noisy_lt",
+        "method=supervised",
+        (
+            UNNORMED,
+            "method.name=sel_cl_tune",
+            "method.neighbors=9",
+            "method.quantile=1.0",
+        ),
+        ("selected",),
+    ),
+    "har": ("noisy_lt", "method=har", ("model.norm=batch",), ("held",)),
+    "crest": ("semi_lt", "method=crest_plus", (UNNORMED,), ("adopted",)),
+}
+QUICK = ("solar", "rolt")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in TABLES
+    ],
+)
+def test_tables_by_row_are_those_of_one_device(name, devices, tmp_path, assert_same):
+    file, arguments, changes, tables = TABLES[name]
+    states = {}
+    for count in (1, 8):
+        with devices(count):
+            runs = smoked(file, arguments, *SMALL, *changes)
+            place = tmp_path / str(count)
+            states[count] = train_stages(runs, place, tensorboard=False).state
+    for table in tables:
+        rows = states[8].method_state[table]
+        assert rows.sharding.shard_shape(rows.shape)[1] == rows.shape[1] // 8
+        assert len(np.unique(rows)) > 1  # none is as it began
+    one, eight = (
+        jax.tree.map(np.asarray, (state.params, state.method_state))
+        for state in states.values()
+    )
+    assert_same(eight, one, rtol=1e-4, atol=1e-5)

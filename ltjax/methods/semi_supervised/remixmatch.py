@@ -228,6 +228,11 @@ def _needs(options: ReMixMatchOptions, config) -> list[str]:
     faults = streams.stream_needs(config)
     if options.strong == "ctaugment":
         faults += _policy_needs(config)
+    if getattr(config.augment_unlabelled.options, "recipe", "") == "features":
+        faults.append(
+            "method 'remixmatch' turns its inputs, but config.augment_unlabelled.recipe"
+            " is that of features; expected images, signals or another method"
+        )
     if config.pseudo_labels.name == "align":
         faults.append(
             "config.pseudo_labels.name is 'align', but method 'remixmatch' aligns its"

@@ -170,6 +170,11 @@ def test_turns_are_quarters_of_images_and_reflections_of_signals():
     [
         ("mixmatch", ("augment_unlabelled.num_weak=1",), "needs the view 'weak2'"),
         ("remixmatch", ("pseudo_labels.name=align",), "aligns its guesses by itself"),
+        (
+            "remixmatch",
+            ("augment_unlabelled.recipe=features",),
+            "turns its inputs, but .* features",
+        ),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(smoked, arguments, changes, message):
