@@ -35,7 +35,7 @@ import PIL.ImageEnhance
 import PIL.ImageOps
 
 from experiments.bench import common
-from experiments.bench.torch_process import TorchProcess
+from experiments.bench.peer_process import PeerProcess
 from ltjax.data import image_ops, photometric
 from ltjax.data.randaugment import FIXMATCH, Change, rand_augment
 from ltjax.data.views import two_views, weak_strong
@@ -188,7 +188,7 @@ def measure_torchvision(
         images_of(batch, size),
     )
     try:
-        peer = TorchProcess(python, "augment_torch", batch, size, MAGNITUDE)
+        peer = PeerProcess(python, "augment_torch", batch, size, MAGNITUDE)
     except RuntimeError as error:
         print(f"torchvision is left out: {error}", file=sys.stderr)
         return []
