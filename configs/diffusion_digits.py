@@ -61,6 +61,7 @@ def _few_images(name: str) -> dict:
 
 def _blended(pixels: bool, total: str) -> dict:
     """A classifier on the features of every technique that needs no label."""
+    judges = {"segmentation": {}, "pictures": {}} if pixels else {"classification": {}}
     return {
         "name": "classifier",
         "label": "Blended diffusion features",
@@ -74,7 +75,7 @@ def _blended(pixels: bool, total: str) -> dict:
         "init_skip": ("head",),
         "ema_decay": 0.0,
         "evaluate_ema": False,
-        "evaluators": {"segmentation" if pixels else "classification": {}},
+        "evaluators": judges,
         "total": total,
     }
 

@@ -22,6 +22,7 @@ def get_config(arg=""):
     config.batch_size, config.total = 16, "1500 steps"
     config.optimizer.lr, config.schedule.name = 0.2, "cosine"
     config.many, config.few = 50_000, 10_000  # pixels
+    config.evaluators = {"segmentation": {}, "pictures": {}}
     config.eval_every, config.eval_batch_size = "20%", 50
     auc = args.method == "aucseg"
     presets.apply_preset(config, "ce" if auc else args.method, late="80%")

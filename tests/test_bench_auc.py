@@ -16,12 +16,32 @@ def auc(monkeypatch):
 
 
 def test_losses_equal_their_sum_over_pairs_and_are_measured(auc, monkeypatch):
-    chosen = {name: auc.LOSSES[name] for name in ("auc_square", "auc_hinge[2]")}
+    names = ("auc_square", "auc_hinge[2]", "partial_auc_cvar")
+    chosen = {name: auc.LOSSES[name] for name in names}
     monkeypatch.setattr(auc, "LOSSES", chosen)
     rows = list(auc.measure_losses(60, repeats=1))  # asserts that the values agree
     assert {row["subject"] for row in rows} == set(chosen)
     assert all(float(row["baseline_mib"]) >= 0 for row in rows)
     assert all(float(row["ratio"]) > 0 for row in rows)
+
+
+def test_losses_of_several_classes_equal_their_tables(auc, monkeypatch):
+    monkeypatch.setattr(auc, "CLASSES", 3)
+    chosen = [("auc_square", "ovo"), ("auc_exp", "ovr")]
+    monkeypatch.setattr(auc, "OF_CLASSES", chosen)
+    rows = list(auc.measure_class_losses(30, repeats=1))  # the values agree
+    assert [row["subject"] for row in rows] == ["auc_square, ovo", "auc_exp, ovr"]
+    asked = {}
+    monkeypatch.setattr(auc, "PAIRS", 100)
+    monkeypatch.setattr(auc, "OF_CLASSES", chosen[:1])
+    monkeypatch.setattr(auc, "fast", lambda *a: None)
+    monkeypatch.setattr(auc, "all_class_pairs", lambda *a: None)
+    monkeypatch.setattr(auc, "against_pairs", lambda *a: asked.update({a[0]: a[5:7]}))
+    list(auc.measure_class_losses(30, repeats=1))
+    (up, down), scale = asked["auc_square, ovo"]
+    timed = sum(len(u) * len(d) for u, d in zip(up, down, strict=True))
+    every = sum((30 - len(d)) * len(d) for d in down)
+    assert timed <= 100 + 3 * 30 and scale == every / timed
 
 
 def test_baseline_is_scaled_to_all_pairs(auc, monkeypatch):
@@ -72,7 +92,8 @@ class Peer:
             if kept:
                 slopes = np.zeros_like(scores)
                 slopes[up], slopes[~up] = -gaps.sum(1), gaps.sum(0)
-                np.save(kept[0], 2 * slopes / gaps.size)
+                half = 1 if library == "LibAUC" else 2
+                np.save(kept[0], 2 * slopes / gaps.size / half)
         return self.value
 
 
@@ -91,11 +112,11 @@ def test_a_table_of_pairs_is_not_asked_of_large_sizes(auc, monkeypatch):
 
 
 def test_peers_are_compared_in_double_precision(auc, monkeypatch):
-    monkeypatch.setattr(
-        auc, "PEERS", {k: auc.PEERS[k] for k in [("LibAUC", "squared")]}
-    )
-    ((name, value, slope),) = auc.differences_in_float64(40, Peer())
-    assert name == "LibAUC squared" and max(value, slope) < 1e-14
+    names = ("LibAUC", "squared"), ("XCurve", "square")
+    monkeypatch.setattr(auc, "PEERS", {name: auc.PEERS[name] for name in names})
+    found = list(auc.differences_in_float64(40, Peer()))
+    assert [name for name, *_ in found] == ["LibAUC squared", "XCurve square"]
+    assert max(max(apart) for _, *apart in found) < 1e-14
 
 
 def test_growth_is_the_exponent_from_size_to_size(auc):

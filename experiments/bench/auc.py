@@ -6,13 +6,13 @@
 
 Four comparisons:
 
-- losses, forward and backward, binary, with a tenth of positives, against the same
-  surrogate over the whole table of pairs. That is timed for at most 2^24 pairs (a block
-  of positives against all negatives) and scaled up to all: 10^6 examples have
-  9 * 10^10;
+- losses, forward and backward, binary, with a tenth of positives, or of ten classes
+  ("ovo", "ovr"), against the same surrogate over the whole table of pairs. That is
+  timed for at most 2^24 pairs (a block of positives against all negatives) and scaled
+  up to all: 10^6 examples have 9 * 10^10;
 - losses against those of LibAUC and XCurve (PyTorch), on the same scores and the same
   cores, in a process of the interpreter that --torch-python names. Values must agree
-  (those of LibAUC are compared in float64 first, gradients too, and printed);
+  (they are compared in float64 first, gradients too, and printed);
   XCurve's hinge is not a pairwise hinge, and its losses of several classes need a GPU;
 - the loss of all pixels of a batch, in chunks, against all its scores at once;
 - metrics against scikit-learn's function of the same arrays; both give the same number.
@@ -46,6 +46,7 @@ from sklearn.metrics import (
 import ltjax.losses as losses
 import ltjax.metrics as metrics
 from experiments.bench import common
+from experiments.bench.auc_pairs import LOSSES, SURROGATES, all_class_pairs, all_pairs
 from experiments.bench.peer_process import PeerProcess
 from ltjax._numerics import double_precision
 
@@ -56,29 +57,20 @@ CLASSES = 10
 # Sizes up to which something takes no minutes: quadratic losses, loops over rows.
 LARGEST = {
     "auc_logistic": 2 * 10**4,
+    "partial_auc_kl": 2 * 10**4,
     "LibAUC": 2 * 10**4,
-    "ovo_auc": 2 * 10**4,
-    "ovr_auc": 10**5,
-    "ranking_loss": 10**4,
-    "label_ranking_average_precision": 10**3,
+    "label_ranking_average_precision": 10**5,
 }
+# Metrics that scikit-learn takes seconds for from 10^5 rows on: few repeats there.
+SLOW = ("ovo_auc", "ovr_auc", "ranking_loss", "label_ranking_average_precision")
 
 
-def hinge(t):
-    return jnp.maximum(1 - t, 0)
-
-
-# name -> (loss, surrogate of the margin)
-LOSSES = {
-    "auc_square": (losses.auc_square, lambda t: jnp.square(1 - t) / 2),
-    "auc_hinge[1]": (losses.auc_hinge, hinge),
-    "auc_hinge[2]": (
-        partial(losses.auc_hinge, power=2),
-        lambda t: jnp.square(hinge(t)),
-    ),
-    "auc_exp": (losses.auc_exp, lambda t: jnp.exp(-t)),
-    "auc_logistic": (losses.auc_logistic, lambda t: jax.nn.softplus(-t)),
-}
+# (name, which pairs) of losses of several classes
+OF_CLASSES = [
+    (name, pairs)
+    for name in ("auc_square", "auc_hinge[1]", "auc_exp")
+    for pairs in ("ovo", "ovr")
+]
 
 
 def aucm(scores, labels):
@@ -110,14 +102,13 @@ def binary(size: int) -> tuple[np.ndarray, np.ndarray]:
     return scores.astype(np.float32), labels
 
 
-def all_pairs(surrogate: Callable, up: jax.Array, down: jax.Array):
-    """Value and gradient of the mean over a table of pairs, compiled."""
-
-    def mean(up, down):
-        return jnp.mean(surrogate(up[:, None] - down[None, :]))
-
-    graded = jax.jit(jax.value_and_grad(mean, argnums=(0, 1)))
-    return graded.lower(up, down).compile()
+def several_classes(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and labels of `CLASSES` classes, the first ones more frequent."""
+    rng = np.random.default_rng(1)
+    shares = rng.dirichlet(np.ones(CLASSES), size)
+    classes = rng.geometric(0.3, size) % CLASSES
+    classes[:CLASSES] = np.arange(CLASSES)
+    return shares, classes
 
 
 def fast(loss: Callable, scores: jax.Array, labels: jax.Array):
@@ -126,44 +117,77 @@ def fast(loss: Callable, scores: jax.Array, labels: jax.Array):
     return graded.lower(scores, labels).compile()
 
 
+def against_pairs(
+    name: str, size: int, subject, inputs, table, parts, scale: float, repeats: int
+) -> dict[str, str]:
+    """A row of a loss next to some of the pairs, whose time is scaled up to all."""
+    if scale == 1:
+        pair = subject(*inputs)[0], table(*parts)[0]
+        np.testing.assert_allclose(*pair, rtol=1e-4)
+    found = common.interleaved_ratios(
+        partial(table, *parts),
+        {name: partial(subject, *inputs)},
+        repeats=repeats,
+        clock=time.process_time,
+    )[name]
+    ratio = dataclasses.replace(
+        found,
+        median=found.median / scale,
+        low=found.low / scale,
+        high=found.high / scale,
+        baseline_seconds=found.baseline_seconds * scale,
+    )
+    memory = common.megabytes(subject), common.megabytes(table)
+    whole = memory if scale == 1 else (memory[0], None)
+    return row(name, "all pairs", size, ratio, *whole)
+
+
 def measure_losses(size: int, repeats: int) -> Iterator[dict[str, str]]:
-    """Every loss against the sum over all pairs."""
-    scores, labels = map(jnp.asarray, binary(size))
+    """Every binary loss against the sum over all pairs."""
+    inputs = scores, labels = tuple(map(jnp.asarray, binary(size)))
     up, down = scores[labels == 1], scores[labels == 0]
     block = max(1, min(len(up), PAIRS // len(down)))
-    scale = len(up) / block
-    for name, (loss, surrogate) in LOSSES.items():
+    parts = up[:block], down
+    for name, (loss, table) in LOSSES.items():
         if size > LARGEST.get(name, size):
             continue
-        subject = fast(loss, scores, labels)
-        table = all_pairs(surrogate, up[:block], down)
-        if block == len(up):
-            pair = subject(scores, labels)[0], table(up, down)[0]
-            np.testing.assert_allclose(*pair, rtol=1e-4)
-        found = common.interleaved_ratios(
-            partial(table, up[:block], down),
-            {name: partial(subject, scores, labels)},
-            repeats=repeats,
-            clock=time.process_time,
-        )[name]
-        ratio = dataclasses.replace(
-            found,
-            median=found.median / scale,
-            low=found.low / scale,
-            high=found.high / scale,
-            baseline_seconds=found.baseline_seconds * scale,
+        subject, pairs = fast(loss, *inputs), all_pairs(table, *parts)
+        scale = len(up) / block
+        yield against_pairs(name, size, subject, inputs, pairs, parts, scale, repeats)
+
+
+def measure_class_losses(size: int, repeats: int) -> Iterator[dict[str, str]]:
+    """Every loss of several classes against the sums over all pairs of each."""
+    scores, labels = several_classes(size)
+    inputs = jnp.asarray(scores, jnp.float32), jnp.asarray(labels)
+    counts = np.bincount(labels, minlength=CLASSES)
+    every = int((counts * (size - counts)).sum())
+    blocks = [max(1, int(n * min(1, PAIRS / every))) for n in counts]
+    scale = every / sum(b * (size - n) for b, n in zip(blocks, counts, strict=True))
+    up = [inputs[0][labels == k, k][:block] for k, block in enumerate(blocks)]
+    down = [inputs[0][labels != k, k] for k in range(CLASSES)]
+    for name, pairs in OF_CLASSES:
+        loss, surrogate = SURROGATES[name]
+        weights = [
+            jnp.asarray(1 / ((CLASSES - 1) * counts[labels[labels != k]]), jnp.float32)
+            if pairs == "ovo"
+            else jnp.full(size - counts[k], 1 / (size - counts[k]))
+            for k in range(CLASSES)
+        ]
+        subject = fast(partial(loss, pairs=pairs), *inputs)
+        table = all_class_pairs(surrogate, up, down, weights)
+        told = f"{name}, {pairs}"
+        yield against_pairs(
+            told, size, subject, inputs, table, (up, down), scale, repeats
         )
-        memory = common.megabytes(subject), common.megabytes(table)
-        whole = memory if scale == 1 else (memory[0], None)
-        yield row(name, "all pairs", size, ratio, *whole)
 
 
 def differences_in_float64(
     size: int, peer: PeerProcess
 ) -> Iterator[tuple[str, float, float]]:
-    """(LibAUC's loss, largest relative differences of its value and its gradient).
+    """(Loss of a peer, largest relative differences of its value and its gradient).
 
-    XCurve refuses float64, and the prior of LibAUC's AUCM is float32.
+    The prior of LibAUC's AUCM is float32.
     """
     scores, labels = binary(size)
     scores = scores.astype(np.float64)
@@ -172,8 +196,6 @@ def differences_in_float64(
         np.savez(place, scores=scores, labels=labels)
         placed = jnp.asarray(scores), jnp.asarray(labels)
         for (library, theirs), (_, loss, factor) in PEERS.items():
-            if library != "LibAUC":
-                continue
             expected = peer.ask(f"{library} {theirs} {place} {kept}")
             value, gradient = fast(loss, *placed)(*placed)
             slopes = np.load(kept)
@@ -233,11 +255,8 @@ def measure_pixels(shape: tuple[int, ...], repeats: int) -> Iterator[dict[str, s
 
 def metric_cases(size: int) -> dict[str, tuple[Callable, Callable]]:
     """name -> (ours, scikit-learn's), each without arguments."""
-    scores, labels = binary(size)
-    rng = np.random.default_rng(1)
-    shares = rng.dirichlet(np.ones(CLASSES), size)
-    classes = rng.geometric(0.3, size) % CLASSES
-    classes[:CLASSES] = np.arange(CLASSES)
+    (scores, labels), (shares, classes) = binary(size), several_classes(size)
+    rng = np.random.default_rng(2)
     relevant = (rng.random((size, CLASSES)) < 0.3).astype(int)
     return {
         "auc": (
@@ -277,8 +296,9 @@ def measure_metrics(size: int, repeats: int) -> Iterator[dict[str, str]]:
         if size > LARGEST.get(name, size):
             continue
         np.testing.assert_allclose(ours(), theirs(), rtol=1e-9)
+        few = min(repeats, 3) if size >= 10**5 and name in SLOW else repeats
         found = common.interleaved_ratios(
-            theirs, {name: ours}, repeats=repeats, clock=time.process_time
+            theirs, {name: ours}, repeats=few, clock=time.process_time
         )
         yield row(name, "scikit-learn", size, found[name], None, None)
 
@@ -332,6 +352,7 @@ def measure(
             print(f"float64, {name}: {told}", flush=True)
         for size in sizes:
             yield from measure_losses(size, repeats)
+            yield from measure_class_losses(size, repeats)
             yield from measure_peers(size, repeats, peer) if peer else ()
             yield from measure_metrics(size, repeats)
         yield from measure_pixels(images, repeats)

@@ -21,6 +21,21 @@ def main() -> None:
         "square": lambda: SquareAUCLoss(2),
         "exp": lambda: ExpAUCLoss(2),
     }
+
+    def in_double(loss):
+        """XCurve's formula; its `forward` makes labels float32, for which it refuses.
+
+        What stands before the formula is that of `forward` for two classes.
+        """
+
+        def call(scores, labels):
+            up = labels.to(scores.dtype)
+            count, rest = up.sum(), (1 - up).sum()
+            pairs = 1 / (count * rest)
+            return loss.calLossPerCLass(scores.squeeze(1), up, pairs, count)
+
+        return call
+
     loss, scores, labels, kept = None, None, None, []
     print(
         "ready", torch.__version__, libauc.__version__, XCurve.__version__, flush=True
@@ -35,6 +50,8 @@ def main() -> None:
                 shape = (-1, 1) if library == "XCurve" else (-1,)
                 scores = torch.from_numpy(stored["scores"]).reshape(shape)
                 labels = torch.from_numpy(stored["labels"])
+            if library == "XCurve" and scores.dtype == torch.float64:
+                loss = in_double(loss)
             scores.requires_grad_()
         scores.grad = None
         value = loss(scores, labels)

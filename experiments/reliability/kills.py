@@ -23,12 +23,12 @@ class Subject(NamedTuple):
     Attributes:
         config: file and arguments of its config.
         changes: fields that are set on top.
-        stage_steps: of each stage, where the config's stages have lengths of their own.
+        of_stages: fields that are set on top in each stage, such as its length.
     """
 
     config: str
     changes: dict = {}
-    stage_steps: int = 0
+    of_stages: dict = {}
 
 
 # Long enough to be interrupted, with a checkpoint every few dozen milliseconds.
@@ -38,6 +38,7 @@ STEPS = {
     "eval_every": "100 steps",
     "checkpoint_every": "20 steps",
 }
+HALF, THIRD = {"total": "100 steps"}, {"total": "60 steps"}  # of several stages
 STREAMING = {"data.feed": "streaming"}
 LOW_RANK = (
     {"name": "whole"},
@@ -54,12 +55,12 @@ SUBJECTS = {
     "fixmatch + darp": Subject("semi_lt.py:method=darp,smoke"),
     "proden": Subject("partial_lt.py:method=proden,smoke"),
     "solar with mixup": Subject("partial_lt.py:method=solar,smoke"),
-    "rcal": Subject("noisy_lt.py:method=rcal,smoke", stage_steps=100),
+    "rcal": Subject("noisy_lt.py:method=rcal,smoke", {}, HALF),
     "moco": Subject("selfsup_lt.py:method=moco,smoke"),
     "sdclr": Subject("selfsup_lt.py:method=sdclr,smoke"),
     "bcl": Subject("selfsup_lt.py:method=bcl,smoke"),
     "gh": Subject("selfsup_lt.py:method=gh,smoke"),
-    "dnc": Subject("selfsup_lt.py:method=dnc,smoke", stage_steps=60),
+    "dnc": Subject("selfsup_lt.py:method=dnc,smoke", {}, THIRD),
     "simclr and probe": Subject("selfsup_lt.py:method=simclr,probe,smoke"),
     "auc": Subject("auc_lt.py:method=auc_square,smoke"),
     "low-rank updates": Subject("mnist1d_lt.py:method=la,smoke", {"stages": LOW_RANK}),
@@ -68,6 +69,15 @@ SUBJECTS = {
     "dual variables": Subject("auc_lt.py:method=aucm,binary,smoke"),
     "attacked inputs": Subject("robust_auc.py:method=drauc,smoke"),
     "modality stages": Subject("multimodal_digits.py:method=reconboost,smoke"),
+    "experts": Subject("experts_lt.py:method=sade,smoke"),
+    "sampled test priors": Subject("experts_lt.py:method=dirmixe,smoke"),
+    "router of experts": Subject("experts_lt.py:method=ride_routed,smoke", {}, HALF),
+    "denoising": Subject("diffusion_digits.py:method=denoising,smoke"),
+    "steered diffusion": Subject(
+        "diffusion_digits.py:method=steered,smoke",
+        {},
+        THIRD | {"evaluators": {"denoising": {}}},  # GATE itself takes much longer
+    ),
 }
 
 
@@ -75,10 +85,9 @@ def arguments(subject: Subject, workdir: pathlib.Path) -> list[str]:
     """Of the command that trains a subject."""
     path = f"{ROOT / 'configs' / subject.config}"
     changes = STEPS | subject.changes
-    if steps := subject.stage_steps:
-        length = {"total": f"{steps} steps"}
+    if subject.of_stages:
         stages = load_config(["--config", path]).stages
-        changes |= {"stages": tuple(stage | length for stage in stages)}
+        changes |= {"stages": tuple(stage | subject.of_stages for stage in stages)}
     return [
         *("train", "--config", path),
         *(f"--config.{key}={value}" for key, value in changes.items()),

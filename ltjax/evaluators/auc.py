@@ -23,6 +23,7 @@ class AUCOptions:
     )
 
 
+_OF_CLASS = "classes/AUC against the other classes"  # [R, K], charted by the report
 _MAP = {
     "softmax": jax.nn.softmax,
     "sigmoid": jax.nn.sigmoid,
@@ -61,7 +62,7 @@ def make(options: AUCOptions, setting: EvaluatorSetting) -> Evaluator:
         nan = np.full((num_classes, num_classes), np.nan)
         found = {
             "auc_matrix": ovo_auc_matrix(scores, labels) if known else nan,
-            "auc_of_class": np.asarray(ovr_auc(scores, labels, average="none"))
+            _OF_CLASS: np.asarray(ovr_auc(scores, labels, average="none"))
             if known
             else nan[0],
         }
@@ -75,7 +76,7 @@ def make(options: AUCOptions, setting: EvaluatorSetting) -> Evaluator:
         matrix = arrays["auc_matrix"]
         values = {
             "auc_ovo": _mean(matrix),
-            "auc_ovr": _mean(arrays["auc_of_class"][:, None]),
+            "auc_ovr": _mean(arrays[_OF_CLASS][:, None]),
             "auc_worst": np.array([np.nanmin(m, initial=np.inf) for m in matrix]),
         }
         everyone = {"all": np.ones(num_classes, bool)}

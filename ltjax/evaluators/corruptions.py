@@ -88,12 +88,13 @@ def relative_error(arrays: Arrays, baseline: str | os.PathLike) -> np.ndarray:
             f" expected {', '.join(names_of(cases))}"
         )
 
-    def errors(values: np.ndarray) -> np.ndarray:
-        """[R, C, S]."""
-        return (1 - values[:, 1:]).reshape(len(values), -1, len(SEVERITIES))
+    base = 1 - by_severity(theirs["corruption_values"]).mean(axis=0)
+    return mean_corruption_error(1 - by_severity(arrays["corruption_values"]), base)
 
-    base = errors(theirs["corruption_values"]).mean(axis=0)
-    return mean_corruption_error(errors(arrays["corruption_values"]), base)
+
+def by_severity(values: np.ndarray) -> np.ndarray:
+    """Values [R, 1 + C S], the clean ones first -> [R, C, S]."""
+    return values[:, 1:].reshape(len(values), -1, len(SEVERITIES))
 
 
 def make(options: CorruptionOptions, setting: EvaluatorSetting) -> Evaluator:
@@ -111,6 +112,7 @@ def make(options: CorruptionOptions, setting: EvaluatorSetting) -> Evaluator:
     Returns:
         `Evaluator`.
     """
+    what = "mean recall" if options.measure == "accuracy" else "AUC"
 
     def judge(state, batch, extra):
         logits = setting.predict(state, batch["inputs"])["logits"]
@@ -126,9 +128,28 @@ def make(options: CorruptionOptions, setting: EvaluatorSetting) -> Evaluator:
             else [np.nan] * len(numbers)
             for s, y, c in zip(scores, labels, case, strict=True)
         ]
-        return {
+        stored = {
             "corruption_values": np.asarray(values),
             "corruption_cases": np.tile(numbers, (len(values), 1)),
+        }
+        return {**stored, **profiles(stored["corruption_values"], names_of(numbers))}
+
+    def profiles(values: np.ndarray, names: list[str]) -> Arrays:
+        """Charts of the report; none of a split that is not corrupted."""
+        if not names:
+            return {}
+        each = 100 * by_severity(values)
+        severities = {"clean": 100 * values[:, 0]}
+        for s, severity in enumerate(SEVERITIES):
+            severities[f"severity {severity}"] = each[:, :, s].mean(axis=1)
+        kinds = {
+            name.replace("_", " "): each[:, n].mean(axis=1)
+            for n, name in enumerate(names)
+        }
+        return {
+            f"profiles/{what} by {title} (%)/{name}": value
+            for title, found in (("severity", severities), ("corruption", kinds))
+            for name, value in found.items()
         }
 
     def summarize(arrays):
@@ -136,7 +157,7 @@ def make(options: CorruptionOptions, setting: EvaluatorSetting) -> Evaluator:
         found = {"clean": values[:, 0]}
         if values.shape[1] == 1:
             return found
-        each = values[:, 1:].reshape(len(values), -1, len(SEVERITIES))
+        each = by_severity(values)
         for n, name in enumerate(names_of(arrays["corruption_cases"][0])):
             for s, severity in enumerate(SEVERITIES):
                 found[f"corrupted_{name}_{severity}"] = each[:, n, s]
@@ -149,7 +170,6 @@ def make(options: CorruptionOptions, setting: EvaluatorSetting) -> Evaluator:
             found["mean_corruption_error"] = relative_error(arrays, options.baseline)
         return found
 
-    what = "mean recall" if options.measure == "accuracy" else "AUC"
     return Evaluator(
         judge=Sweep(judge),
         arrays=arrays,

@@ -71,7 +71,10 @@ def make(options: DenoisingOptions, setting: EvaluatorSetting) -> Evaluator:
 
     def arrays(found, extra, about):
         total, count = (np.asarray(part, np.float64) for part in found)
-        return {"denoising_losses": total / count[:, None]}
+        losses = total / count[:, None]
+        title = "denoising loss by noise level"
+        profile = {f"profiles/{title}/{t}": losses[:, k] for k, t in enumerate(times)}
+        return {"denoising_losses": losses, **profile}
 
     def summarize(arrays):
         losses = arrays["denoising_losses"]

@@ -6,6 +6,7 @@ probe sees single pixels, drawn so that the classes of an image are equally like
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -64,6 +65,13 @@ def balanced_pixels(key: jax.Array, targets: jax.Array, count: int) -> jax.Array
     often = jnp.zeros(IGNORED + 1).at[targets].add(1.0)
     weights = jnp.where(targets == IGNORED, 1e-9, 1 / often[targets])
     return jax.random.categorical(key, jnp.log(weights), shape=(count,))
+
+
+def measure_of(dense: np.ndarray) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """What probes are judged by, [R] bool: whether pixels have classes."""
+    if dense.any():
+        return "mIoU", mean_iou
+    return "mean recall", balanced_accuracy
 
 
 def make(options: DiffusionProbeOptions, setting: EvaluatorSetting) -> Evaluator:
@@ -172,19 +180,22 @@ def make(options: DiffusionProbeOptions, setting: EvaluatorSetting) -> Evaluator
         return {"counts": sums["counts"] + jnp.stack(found), "dense": dense}
 
     def arrays(found, extra, about):
-        return {
-            "diffusion_counts": np.asarray(found["counts"], np.int64),
-            "diffusion_dense": np.asarray(found["dense"]),
+        counts = np.asarray(found["counts"], np.int64)
+        dense = np.asarray(found["dense"])
+        what, measure = measure_of(dense)
+        profile = {
+            f"profiles/{what} of probes (%)/{case.replace('_', ' ')}": 100
+            * measure(counts[:, k])
+            for k, case in enumerate(cases)
         }
+        return {"diffusion_counts": counts, "diffusion_dense": dense, **profile}
 
     def summarize(arrays):
         values, matrices = {}, arrays["diffusion_counts"]
-        dense = bool(arrays["diffusion_dense"].reshape(-1)[0])
+        _, measure = measure_of(arrays["diffusion_dense"])
         for k, case in enumerate(cases):
             matrix = matrices[:, k]
-            values[f"probe_{case}"] = (
-                mean_iou(matrix) if dense else balanced_accuracy(matrix)
-            )
+            values[f"probe_{case}"] = measure(matrix)
             values[f"probe_{case}_accuracy"] = accuracy(matrix)
             for group, found in group_accuracy(matrix, groups).items():
                 values[f"probe_{case}_{group}"] = found.accuracy

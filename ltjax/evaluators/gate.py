@@ -14,6 +14,7 @@ import numpy as np
 
 from ltjax.evaluators.denoising import diffusion_of
 from ltjax.evaluators.evaluator import Evaluator, EvaluatorSetting, Sweep
+from ltjax.evaluators.pictures import displayed
 from ltjax.methods.diffusion.denoising import layer_of
 from ltjax.methods.diffusion.process import TECHNIQUES
 from ltjax.metrics import (
@@ -25,6 +26,8 @@ from ltjax.metrics import (
 )
 from ltjax.metrics.column import Column
 from ltjax.options import Component, nearest, option
+
+_SHOWN = 8  # images in the report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +134,9 @@ def make(options: GateOptions, setting: EvaluatorSetting) -> Evaluator:
                 "edge_f1": edge_f1(made[name], x),
                 "psnr": peak_signal_to_noise(made[name], x, peak=options.peak),
                 "features": features(state, x, told[name], name, options.time),
+                "picture": displayed(made[name]),
             }
-        return kept
+        return {**kept, "picture": displayed(x)}
 
     def judge(state, batch, extra):
         shapes = jax.eval_shape(look, state, batch)
@@ -156,7 +160,10 @@ def make(options: GateOptions, setting: EvaluatorSetting) -> Evaluator:
             made[f"gate_content_shift_{name}"] = 1 - np.array(cka)
             for key in ("drift", "edge_f1", "psnr"):
                 made[f"gate_{key}_{name}"] = own[key]
-        return made
+            made[f"profiles/drift by technique/{name}"] = own["drift"].mean(axis=1)
+            made[f"pictures/regenerated, {name}"] = own["picture"][:, :_SHOWN]
+        images = np.asarray(found["picture"])[:, wanted]
+        return {"pictures/image": images[:, :_SHOWN], **made}
 
     def summarize(arrays):
         values = {}

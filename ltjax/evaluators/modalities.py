@@ -47,12 +47,15 @@ def make(options: NoOptions, setting: EvaluatorSetting) -> Evaluator:
 
     def arrays(found, extra, about):
         right, support = (np.asarray(part, np.int64) for part in found)
-        return {_RIGHT: right, _SUPPORT: support}
+        recall = np.where(
+            support[..., None] > 0, right / np.maximum(support, 1)[..., None], np.nan
+        )
+        each = {f"classes/{n} alone": recall[..., m] for m, n in enumerate(names)}
+        return {_RIGHT: right, _SUPPORT: support, **each}
 
     def summarize(arrays):
-        right, support = arrays[_RIGHT], arrays[_SUPPORT][..., None]
-        recall = np.where(support > 0, right / np.maximum(support, 1), np.nan)
-        alone = np.nanmean(recall, axis=1)  # [R, M]
+        recalls = [arrays[f"classes/{name} alone"] for name in names]
+        alone = np.nanmean(np.stack(recalls, axis=-1), axis=1)  # [R, M]
         each = {f"alone_{name}": alone[:, m] for m, name in enumerate(names)}
         return {**each, "alone_gap": alone.max(axis=1) - alone.min(axis=1)}
 

@@ -16,6 +16,7 @@ from ltjax.metrics.column import Column
 from ltjax.options import Component, option
 
 _PREFIX = "multilabel_"
+_OF_CLASS = "classes/average precision"  # [R, K], charted by the report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ def make(options: MultilabelOptions, setting: EvaluatorSetting) -> Evaluator:
             }
             found |= {f"{name}_at_{k}": _mean(x) for name, x in named.items()}
         each = np.asarray(average_precision(scores, targets))
-        return {**found, "ap_of_class": each}
+        return {f"{_PREFIX}{k}": x for k, x in found.items()} | {_OF_CLASS: each}
 
     def arrays(found, extra, about):
         each = []
@@ -78,7 +79,7 @@ def make(options: MultilabelOptions, setting: EvaluatorSetting) -> Evaluator:
             known = np.isfinite(scores).all()
             one = measures(np.where(np.isfinite(scores), scores, 0), targets)
             each.append({k: v if known else v * np.nan for k, v in one.items()})
-        return {f"{_PREFIX}{k}": np.stack([one[k] for one in each]) for k in each[0]}
+        return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
     def summarize(arrays):
         own = {
@@ -86,7 +87,7 @@ def make(options: MultilabelOptions, setting: EvaluatorSetting) -> Evaluator:
             for name, x in arrays.items()
             if name.startswith(_PREFIX)
         }
-        each = own.pop("ap_of_class")
+        each = arrays[_OF_CLASS]
         values = {"map": np.array([_mean(one) for one in each])}
         for name, members in groups.items():
             values[f"map_{name}"] = np.array([_mean(one[members]) for one in each])

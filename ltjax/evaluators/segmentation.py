@@ -9,6 +9,7 @@ from ltjax.metrics import (
     balanced_accuracy,
     group_iou,
     mean_iou,
+    per_class_iou,
     pixel_confusion,
 )
 from ltjax.metrics.column import Column
@@ -44,7 +45,11 @@ def make(options: NoOptions, setting: EvaluatorSetting) -> Evaluator:
 
     def arrays(found, extra, about):
         low, high = (np.asarray(part, np.int64) for part in found)
-        return {"pixels": (high << _LIMB) + low}
+        matrix = (high << _LIMB) + low
+        return {
+            "pixels": matrix,
+            "classes/intersection over union": per_class_iou(matrix),
+        }
 
     def summarize(arrays):
         matrix = arrays["pixels"]

@@ -68,6 +68,13 @@ class Priors(NamedTuple):
     shares: np.ndarray
 
 
+# Arrays [R, P] -> what a chart of them is called.
+TITLES = {
+    "priors_accuracy": "accuracy by test prior",
+    "priors_corrected": "accuracy by test prior, which is known",
+}
+
+
 def named_priors(options: PriorOptions, class_counts: np.ndarray) -> Priors:
     """The priors that a run is judged under.
 
@@ -229,7 +236,21 @@ def make(options: PriorOptions, setting: EvaluatorSetting) -> Evaluator:
                 kept["priors_corrected"] = np.concatenate(each, axis=-1)
         replicas = len(kept["priors_accuracy"])
         shares = np.broadcast_to(priors.shares, (replicas, *priors.shares.shape))
-        return {**kept, "priors_shares": shares}
+        return {**kept, **profiles(kept), "priors_shares": shares}
+
+    def profiles(kept: dict[str, Any]) -> dict[str, Any]:
+        """Charts of the report: priors that are not drawn, and the experts' weights."""
+        found = {}
+        for p, name in enumerate(priors.names[: 2 * len(set(options.ratios)) + 1]):
+            told = name.replace("_", " ")
+            for key, title in TITLES.items():
+                if key in kept:
+                    found[f"profiles/{title} (%)/{told}"] = 100 * kept[key][:, p]
+            weights = kept.get("priors_weights", np.empty((0, 0, 0)))
+            for e in range(weights.shape[-1]):
+                title = f"weight of expert {e + 1} by test prior"
+                found[f"profiles/{title}/{told}"] = weights[:, p, e]
+        return found
 
     def summarize(arrays):
         kinds = {"priors": "priors_accuracy", "corrected": "priors_corrected"}

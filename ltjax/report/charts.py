@@ -14,7 +14,7 @@ from ltjax.report.collapse import PANELS
 from ltjax.report.costs import cost_of
 from ltjax.report.diagrams import FEWEST
 from ltjax.report.plots import mean_std
-from ltjax.report.runs import Run
+from ltjax.report.runs import PROFILES, Run
 from ltjax.report.series import (
     Panels,
     calibration_panels,
@@ -32,7 +32,9 @@ _BINS = 24
 _LONGEST = 160  # points of a curve
 _SMALL = 220  # pixels of a panel among many
 GROUP_COLORS = {"many": "#0072b2", "medium": "#e69f00", "few": "#d55e00"}
-POINTS = "points/"  # of an evaluation file: [R, n, 3], (x, y, class)
+# What evaluators keep for charts in an evaluation file, each followed by a title:
+POINTS = "points/"  # [R, n, 3], (x, y, class)
+CLASSES = "classes/"  # [R, K] shares, one of each class
 
 
 def chart_styles(styles: Mapping[str, LineStyle]) -> dict[str, dict]:
@@ -73,8 +75,13 @@ def class_chart(runs: Sequence[Run]) -> dict | None:
         The chart, or None if no run classifies.
     """
     recalls = class_recalls(runs)
-    if not recalls:
-        return None
+    return _class_chart(runs, recalls, "accuracy (%)") if recalls else None
+
+
+def _class_chart(
+    runs: Sequence[Run], shares: Mapping[str, np.ndarray], label: str
+) -> dict:
+    """Shares [R, K] of each run over classes, in percent."""
     counts = runs[0].class_counts
     names = runs[0].class_names or tuple(map(str, range(len(counts))))
     order = np.argsort(-counts, kind="stable")
@@ -84,10 +91,10 @@ def class_chart(runs: Sequence[Run]) -> dict | None:
         k: name for name, at in runs[0].groups.items() for k in np.flatnonzero(at)
     }
     if single:
-        label, ticks = "class, most frequent first", [names[k] for k in order]
+        axis, ticks = "class, most frequent first", [names[k] for k in order]
         texts = [f"{names[k]}: {counts[k]} training examples" for k in order]
     else:
-        label = f"classes in {_BINS} bins, most frequent first"
+        axis = f"classes in {_BINS} bins, most frequent first"
         ticks = [f"{counts[b[0]]}–{counts[b[-1]]}" for b in bins]
         texts = [
             f"{len(b)} classes of {counts[b[0]]} to {counts[b[-1]]} training examples"
@@ -98,12 +105,12 @@ def class_chart(runs: Sequence[Run]) -> dict | None:
         for text, b in zip(texts, bins, strict=True)
     ]
     series = []
-    for name, recall in recalls.items():
-        values = np.stack([mean_std(100 * recall[:, b])[0] for b in bins])
+    for name, share in shares.items():
+        values = np.stack([mean_std(100 * share[:, b])[0] for b in bins])
         series.append({"method": name, "points": _points(range(len(bins)), values)})
     panel = {
-        "x": {"label": label, "names": ticks, "texts": texts},
-        "y": {"label": "accuracy (%)", "min": 0, "max": 104},
+        "x": {"label": axis, "names": ticks, "texts": texts},
+        "y": {"label": label, "min": 0, "max": 104},
         "bars": {
             "label": "training examples",
             "values": [max(float(counts[b].mean()), 0.5) for b in bins],
@@ -223,6 +230,12 @@ def cost_chart(runs: Sequence[Run]) -> dict | None:
     return {"panels": [panel]}
 
 
+def _kept(runs: Sequence[Run], prefix: str) -> list[str]:
+    """Names of the arrays with a prefix, of any run, in their order."""
+    names = (key for run in runs for key in run.arrays if key.startswith(prefix))
+    return list(dict.fromkeys(names))
+
+
 def points_charts(runs: Sequence[Run]) -> dict[str, dict]:
     """Title -> chart of the points that an evaluator kept, a panel for each run.
 
@@ -233,11 +246,8 @@ def points_charts(runs: Sequence[Run]) -> dict[str, dict]:
     Returns:
         Charts whose series are class groups.
     """
-    titles = dict.fromkeys(
-        key for run in runs for key in run.arrays if key.startswith(POINTS)
-    )
     found = {}
-    for key in titles:
+    for key in _kept(runs, POINTS):
         panels = []
         for run in runs:
             if key not in run.arrays or run.diverged[0]:
@@ -275,6 +285,51 @@ def _cloud(run: Run, rows: np.ndarray) -> dict:
     }
 
 
+def classes_charts(runs: Sequence[Run]) -> dict[str, dict]:
+    """Title -> chart of what an evaluator found of each class, in percent.
+
+    Args:
+        runs: comparable ones, whose evaluation files may hold "classes/<title>" [R, K]:
+            shares, NaN where a class has none.
+    """
+    found = {}
+    for key in _kept(runs, CLASSES):
+        title = key.removeprefix(CLASSES)
+        shares = {
+            run.name: np.asarray(run.arrays[key], float)
+            for run in runs
+            if key in run.arrays
+        }
+        found[title] = _class_chart(runs, shares, f"{title} (%)")
+    return found
+
+
+def profile_charts(runs: Sequence[Run]) -> dict[str, dict]:
+    """Title -> chart of one number under several conditions, a line for each run.
+
+    Args:
+        runs: whose evaluation files may hold "profiles/<title>/<condition>" [R].
+    """
+    conditions: dict[str, list[str]] = {}
+    for key in _kept(runs, PROFILES):
+        title, _, condition = key.removeprefix(PROFILES).rpartition("/")
+        conditions.setdefault(title, []).append(condition)
+    found = {}
+    for title, names in conditions.items():
+        series = []
+        for run in runs:
+            lost = np.full(len(run.members), np.nan)
+            keys = (f"{PROFILES}{title}/{name}" for name in names)
+            values = np.stack([run.arrays.get(key, lost) for key in keys])
+            points = _points(range(len(names)), values)
+            if points:
+                series.append({"method": run.name, "points": points})
+        axes = {"x": {"label": "", "names": names}, "y": {"label": title}}
+        if series:
+            found[title] = {"panels": [{**axes, "line": True, "series": series}]}
+    return found
+
+
 def all_charts(runs: Sequence[Run]) -> dict[str, dict]:
     """Name -> chart, of those that the runs have something for."""
     runs = list(runs)
@@ -287,6 +342,13 @@ def all_charts(runs: Sequence[Run]) -> dict[str, dict]:
         "reported": curves_chart(method_panels(runs), small=True),
         "logged": curves_chart(other_panels(runs), small=True),
     }
+    kept = {
+        "classes": classes_charts(runs),
+        "profiles": profile_charts(runs),
+        "points": points_charts(runs),
+    }
     return {name: chart for name, chart in found.items() if chart} | {
-        f"points: {title}": chart for title, chart in points_charts(runs).items()
+        f"{kind}: {title}": chart
+        for kind, charts in kept.items()
+        for title, chart in charts.items()
     }

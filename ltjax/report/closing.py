@@ -9,7 +9,7 @@ from ltjax.report.runs import Run
 _ALL_CLASSES = 30  # with more classes, only some of them are listed
 _WORST = 10
 _WIDEST = 28  # characters of a name
-_PRECISION = "multilabel_ap_of_class"  # [R, K], of several labels per example
+_PRECISION = "classes/average precision"  # [R, K], of several labels per example
 
 
 def closing_table(run: Run) -> str:

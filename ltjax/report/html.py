@@ -78,7 +78,7 @@ _ALWAYS_TOLD = (
     "gradient",
 )  # of a glossary, even if all runs have the same
 
-# Charts in the order of the page; the rest are points of evaluators.
+# Charts in the order of the page; the rest are what evaluators kept.
 _LEADING = ("class_accuracy", "training_curves", "reported", "collapse", "reliability")
 
 
@@ -142,13 +142,20 @@ def _confusions(section: Section) -> str:
     )
 
 
-def _points(section: Section) -> str:
+# What evaluators keep -> caption of its chart.
+_KEPT = {
+    "classes": "By class, against its number of training examples (bars): {}.",
+    "profiles": "By condition: {}.",
+    "points": "Points of {}, first replica; colors are class groups.",
+}
+
+
+def _kept(section: Section) -> str:
     parts = []
     for name in section.charts:
         kind, _, title = name.partition(": ")
-        if kind == "points":
-            caption = f"Points of {title}, first replica; colors are class groups."
-            parts.append(_chart(section, name, caption))
+        if kind in _KEPT:
+            parts.append(_chart(section, name, _KEPT[kind].format(title)))
     return "\n".join(parts)
 
 
@@ -170,7 +177,7 @@ def _section(section: Section) -> str:
         _chart(section, "cost", told["cost"]),
         "<h3>Figures</h3>" if section.charts or section.pictures else "",
         *(_chart(section, name, told[name]) for name in _LEADING),
-        _points(section),
+        _kept(section),
         *(_figure(p) for p in section.pictures.values() if p.place == "pixels"),
         classes_table(runs, section.identity),
         _confusions(section),

@@ -8,13 +8,13 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from ltjax._archives import check_members
 from ltjax._seal import BrokenSeal, unsealed
-from ltjax.report.runs import SUMMARY, Run
+from ltjax.report.runs import PROFILES, SUMMARY, Run
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,12 +77,13 @@ def read_facts(path: pathlib.Path) -> dict:
         raise ReportError(f"{path} is damaged: {error}") from None
 
 
-def _read_arrays(path: str) -> dict[str, np.ndarray]:
+def _read_arrays(path: str, prefix: str = "") -> dict[str, np.ndarray]:
     try:
         check_members(path)
         # numpy leaves a file open that it finds damaged.
         with open(path, "rb") as raw, np.load(raw) as file:
-            arrays = {name: file[name] for name in file.files}
+            chosen = [name for name in file.files if name.startswith(prefix)]
+            arrays = {name: file[name] for name in chosen}
     except Exception as error:  # a flipped bit makes zipfile raise almost anything
         raise ReportError(f"{path} cannot be read: {error}") from None
     for name, value in arrays.items():
@@ -148,14 +149,19 @@ def _check_arrays(path: str, arrays: Mapping[str, np.ndarray], info: dict) -> No
             f"{path} holds (replicas, classes) {counted.shape[:2]}, but run.json says"
             f" {expected}"
         )
-    for name, value in arrays.items():
-        if value.shape[:1] != expected[:1]:
-            raise ReportError(
-                f"{path} holds {name!r} of shape {value.shape}, but run.json says"
-                f" {expected[0]} replicas"
-            )
+    _check_replicas(path, arrays, info)
     if counted is None and not any(name.startswith(SUMMARY) for name in arrays):
         raise ReportError(f"{path} holds neither summaries nor counts of classes")
+
+
+def _check_replicas(path: str, arrays: Mapping[str, np.ndarray], info: dict) -> None:
+    replicas = len(info["replicas"])
+    for name, value in arrays.items():
+        if value.shape[:1] != (replicas,):
+            raise ReportError(
+                f"{path} holds {name!r} of shape {value.shape}, but run.json says"
+                f" {replicas} replicas"
+            )
 
 
 def evaluation_steps(path: str | os.PathLike, split: str = "test") -> dict[int, str]:
@@ -172,6 +178,23 @@ def evaluation_steps(path: str | os.PathLike, split: str = "test") -> dict[int, 
     files = pathlib.Path(path, "evaluation").glob(f"{split}_*.npz")
     found = {int(m[1]): str(f) for f in files if (m := pattern.fullmatch(f.name))}
     return dict(sorted(found.items()))
+
+
+def _other_profiles(
+    path: pathlib.Path, split: str, step: int
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(File, its profiles) of the splits that were evaluated beside `split`."""
+    for file in sorted((path / "evaluation").glob(f"*_{step}.npz")):
+        other = file.stem.removesuffix(f"_{step}")
+        if other not in (split, TRAIN):
+            found = _read_arrays(str(file), PROFILES)
+            yield (
+                str(file),
+                {
+                    name.replace(PROFILES, f"{PROFILES}{other}: ", 1): value
+                    for name, value in found.items()
+                },
+            )
 
 
 def read_run(
@@ -219,6 +242,9 @@ def read_run(
         )
     arrays = _read_arrays(found[step])
     _check_arrays(found[step], arrays, info)
+    for file, profiles in _other_profiles(path, split, step):
+        _check_replicas(file, profiles, info)
+        arrays |= profiles
     return Run(
         path=path,
         name=str(info["method"]),

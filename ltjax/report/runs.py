@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GROUPS = ("many", "medium", "few")
 SUMMARY = "summary/"  # of an evaluation file: what its evaluators made of the split
+# Of an evaluation file, then a title, "/" and where: [R], in the unit of the title.
+PROFILES = "profiles/"
 
 
 class LeftOut(NamedTuple):

@@ -48,7 +48,8 @@ WRONG = [0, 0, 1, 1, 2, 2, 3, 3, 3, 3, 3]
 
 def test_balanced_accuracy_of_each_case_and_its_means():
     evaluator = judged()
-    found = evaluator.summarize(arrays_of(evaluator, WRONG))
+    arrays = arrays_of(evaluator, WRONG)
+    found = evaluator.summarize(arrays)
     value = 1 - np.array(WRONG) / 6  # one class of two loses a third for each error
     assert found["clean"][0] == pytest.approx(value[0])
     assert found["corrupted_fog_3"][0] == pytest.approx(value[3])
@@ -57,6 +58,13 @@ def test_balanced_accuracy_of_each_case_and_its_means():
     assert found["corrupted_mean"][0] == pytest.approx(value[1:].mean())
     assert found["corrupted_worst"][0] == pytest.approx(value[6:].mean())
     assert "mean_corruption_error" not in found
+    for place, name in {
+        "severity (%)/clean": "clean",
+        "severity (%)/severity 2": "severity_2",
+        "corruption (%)/fog": "corrupted_fog",
+    }.items():
+        charted = arrays[f"profiles/mean recall by {place}"]
+        np.testing.assert_allclose(charted, 100 * found[name])
 
 
 def test_areas_count_ties_half():

@@ -86,7 +86,15 @@ def test_the_score_is_the_drift_of_the_first_images():
         features = (1 - away) * pooled + away * squares
         shift = 1 - linear_cka(features[:8], pooled[:8])
         assert found[f"content_shift_{name}"] == pytest.approx(shift, abs=1e-4)
+        charted = arrays[f"profiles/drift by technique/{name}"]
+        assert charted == pytest.approx(found[f"drift_{name}"])
     assert {column.key for column in judge.columns} <= found.keys()
+    # Where an image was brought back to, from its darkest to its brightest channel.
+    made = IMAGES[:8] + AWAY["control"] * np.roll(IMAGES[:8], 1, axis=-1)
+    low, high = (f(made, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
+    shown = arrays["pictures/regenerated, control"][0]
+    np.testing.assert_allclose(shown, 255 * (made - low) / (high - low), atol=0.51)
+    assert arrays["pictures/image"].shape == shown[None].shape
 
 
 def test_batches_beyond_the_images_are_not_computed():
@@ -114,6 +122,7 @@ def test_probes_are_solved_on_pooled_features():
     assert arrays["diffusion_counts"][0, 0].sum() == 10  # without padding
     assert found["probe_none_up0_10"] == 1 == found["probe_best"]
     assert found["probe_control_up0_10_few"] == 1
+    assert arrays["profiles/mean recall of probes (%)/control up0 10"] == 100
 
 
 def test_pixels_are_drawn_evenly_from_the_classes_of_an_image():

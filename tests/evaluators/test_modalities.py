@@ -36,5 +36,6 @@ def test_balanced_accuracy_of_each_modality():
     assert found["alone_image"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["alone_signal"] == pytest.approx((1 / 3 + 0) / 2)
     assert found["alone_gap"] == pytest.approx(2 / 3)
+    np.testing.assert_allclose(arrays["classes/signal alone"], [[1 / 3, 0]])
     with pytest.raises(ConfigError, match="the network takes one array"):
         make(NoOptions(), setting(()))

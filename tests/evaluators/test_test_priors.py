@@ -91,6 +91,10 @@ def test_weights_are_learned_on_the_test_set_of_each_prior():
         hit = jnp.argmax(jnp.einsum("e,nek->nk", w, clean), -1) == labels
         want = np.sum(often * np.asarray(hit))
         assert arrays["priors_accuracy"][0, p] == pytest.approx(want, abs=1e-6)
+    charted = arrays["profiles/accuracy by test prior (%)/backward 4"]
+    assert charted == 100 * arrays["priors_accuracy"][:, 2]
+    charted = arrays["profiles/weight of expert 2 by test prior/uniform"]
+    assert charted == arrays["priors_weights"][:, 1, 1]
 
 
 def test_without_experts_there_is_nothing_to_weigh():

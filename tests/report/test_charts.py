@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from ltjax.report import read_run
-from ltjax.report.charts import all_charts, chart_styles, class_chart, points_charts
+from ltjax.report.charts import (
+    all_charts,
+    chart_styles,
+    class_chart,
+    classes_charts,
+    points_charts,
+    profile_charts,
+)
 from ltjax.report.style import method_styles
 
 
@@ -93,6 +100,35 @@ def test_points_of_an_evaluator(ce):
         [0.5, -1.0, None, "class 2"],
         [2.0, 1.0, None, "class 2"],
     ]
+
+
+def keep(run, **arrays):
+    """Adds arrays to the evaluation file of a run."""
+    file = run / "evaluation" / "test_100.npz"
+    np.savez(file, **np.load(file), **arrays)
+
+
+def test_shares_of_classes_that_an_evaluator_kept(ce, la):
+    keep(ce, **{"classes/AUC": np.array([[0.9, 0.7, np.nan], [1.0, 0.7, np.nan]])})
+    found = classes_charts([read_run(ce), read_run(la)])
+    (panel,) = found["AUC"]["panels"]
+    (series,) = panel["series"]  # the other run has none
+    # The mean of 90 and 100, the deviation 10 / sqrt 2; none of a class without.
+    assert series["points"] == [[0, 95, pytest.approx(7.0711)], [1, 70, 0]]
+    assert panel["y"]["label"] == "AUC (%)" and panel["bars"]["values"]
+
+
+def test_a_number_by_condition_is_a_line(ce, la):
+    for run, conditions in ((ce, {"flat": [1, 3], "steep": [5, 5]}), (la, {"flat": 4})):
+        for name, values in conditions.items():
+            values = np.broadcast_to(values, len(read_run(run).members))
+            keep(run, **{f"profiles/accuracy (%)/{name}": values})
+    found = profile_charts([read_run(ce), read_run(la)])
+    (panel,) = found["accuracy (%)"]["panels"]
+    assert panel["x"]["names"] == ["flat", "steep"]
+    first, second = panel["series"]
+    assert first["points"] == [[0, 2, pytest.approx(2**0.5, abs=1e-4)], [1, 5, 0]]
+    assert second["points"] == [[0, 4, None]]
 
 
 def test_charts_are_json(ce, la):

@@ -151,3 +151,15 @@ def test_metrics_and_facts_that_no_parser_likes(workdir):
     (folder / "run.json").write_text("[" * 100_000)
     with pytest.raises(ReportError, match=r"run\.json is damaged: not JSON"):
         read_run(folder)
+
+
+def test_profiles_of_the_other_splits_are_shown_beside(ce):
+    folder = ce / "evaluation"
+    profile = {"profiles/AUC/severity 1": np.array([0.5, 0.6]), "other": np.ones(2)}
+    for name in ("corrupted_100", "train_100", "corrupted_50"):
+        np.savez(folder / f"{name}.npz", **profile)
+    found = {name for name in read_run(ce).arrays if "AUC" in name or name == "other"}
+    assert found == {"profiles/corrupted: AUC/severity 1"}
+    np.savez(folder / "corrupted_100.npz", **{"profiles/AUC/severity 1": np.ones(3)})
+    with pytest.raises(ReportError, match=r"corrupted_100.npz holds .* says 2 replica"):
+        read_run(ce)
