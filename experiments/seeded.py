@@ -92,11 +92,19 @@ def shipped_points(
 
 
 class Trained(NamedTuple):
-    """A run, its result, and the minutes of all its stages; no result: it diverged."""
+    """What came of a config, of its last stage.
+
+    Attributes:
+        run: as built.
+        result: None if it diverged.
+        minutes: of all stages.
+        read: the finished run as reports read it, if it was evaluated repeatedly.
+    """
 
     run: Any
     result: Any
     minutes: float
+    read: Any = None
 
     def metric(self, name: str) -> np.ndarray:
         """A metric of the result, [R]; NaN where there is none."""
@@ -104,18 +112,25 @@ class Trained(NamedTuple):
         found = self.result.metrics if self.result else {}
         return np.asarray(found.get(name, lost))
 
+    def curve(self, name: str, count: int) -> np.ndarray:
+        """A metric at each of `count` evaluations, [count, R]; NaN if it diverged."""
+        lost = np.full((count, len(self.run.info.replicas)), np.nan)
+        return self.read.curve(name)[1] if self.read else lost
 
-def train_seeds(config: Any) -> Trained:
+
+def train_seeds(config: Any, *, evaluations: int = 1) -> Trained:
     """Trains every stage of a config, in a folder that is gone afterwards.
 
     Args:
         config: a ConfigDict with the seeds as replicas.
+        evaluations: of a stage, evenly spread; the last one at its end.
 
     Returns:
         `Trained`, of the last stage.
     """
     import jax
 
+    from ltjax.report import read_run
     from ltjax.train.build import build
     from ltjax.train.loop import run
     from ltjax.train.records import NonFinite
@@ -125,8 +140,9 @@ def train_seeds(config: Any) -> Trained:
     started = time.perf_counter()
     if jax.default_backend() != "cpu":
         config.steps_per_call = STEPS_PER_CALL
-    config.log_every = config.eval_every = config.checkpoint_every = "100%"
-    built = result = None
+    config.log_every = config.checkpoint_every = "100%"
+    config.eval_every = f"{100 / evaluations:g}%"
+    built = result = read = None
     with tempfile.TemporaryDirectory() as nowhere:
         for stage in check_stages(config):
             place = pathlib.Path(nowhere, stage.folder)
@@ -138,7 +154,9 @@ def train_seeds(config: Any) -> Trained:
                 except NonFinite:
                     result = None
                     break
-    return Trained(built, result, (time.perf_counter() - started) / 60)
+        if result is not None and evaluations > 1:
+            read = read_run(place)
+    return Trained(built, result, (time.perf_counter() - started) / 60, read)
 
 
 def seed_rows(

@@ -22,6 +22,7 @@ GRIDS = (
     "measures.auc",
     "measures.tkpr",
     "measures.aucseg",
+    "measures.autkc",
 )
 
 
@@ -270,6 +271,58 @@ def test_the_score_of_techniques_against_their_gain():
         assert [s.config.replicas.seeds for s in stages] == [(point.key["seed"],)] * 3
 
 
+def test_frames_differ_by_more_than_their_runs():
+    from experiments.measures.collapse.table import frame_effect
+
+    # Residuals are 1/2 up and down: a sum of squares of 1 with one degree of freedom.
+    values = np.array([[10.0, 21.0], [13.0, 22.0]])
+    spread, noise, p = frame_effect(values)
+    assert spread == pytest.approx(2**0.5)  # means 15.5 and 17.5
+    assert noise == pytest.approx(0.5**0.5)
+    assert p == pytest.approx(2 / np.pi * np.arctan(0.5))  # |t| above 2
+
+
+def test_similar_classes_are_neighbours_in_the_frames_that_say_so():
+    from experiments.measures.collapse.points import CHOSEN, alignments
+
+    aligned, opposed = (one["permutation"] for one in CHOSEN.values())
+    found = alignments([aligned, *range(1, 30), opposed])
+    assert found.argmax() == 0 and found.argmin() == 30
+
+
+def test_the_tables_of_frames():
+    from experiments.measures.collapse.points import CLAIMS, METRICS, OWN, TIMES
+    from experiments.measures.collapse.points import points as every
+    from experiments.measures.collapse.table import text
+
+    keys = [{k: str(v) for k, v in point.key.items()} for point in every()]
+    for point in every():
+        (stage,) = check_stages(point.config)
+        assert stage.config.replicas.seeds == (0, 1, 2)
+    rows = [
+        {"dim": "5", "frame": frame, "at": at, "seed": str(seed)}
+        | dict.fromkeys(METRICS, str(value + seed + late))
+        | {"margin_low": str(50 + late - value + seed * (value - 70))}
+        for frame, value in ((OWN, 70), ("aligned", 73), ("opposed", 71))
+        for at, late in (("60 %", 0), ("100 %", 5))
+        for seed in (0, 1)
+    ]
+    found = text(rows)
+    title = "opposite pairs in 5 dimensions"
+    line = "| larger margins at the end than after 60 %"
+    assert f"{line} | {title} | margin low | 5.0 ± 0.0 | holds |" in found
+    line = "| similar classes aligned above opposed |"
+    assert f"{line} {title} | balanced accuracy | 2.0 ± 0.0 | holds |" in found
+    assert "quantile with test accuracy is -1.00." in found
+    assert "3 frames of equal inner products: the test accuracies deviate" in found
+    assert "| aligned | 78.5 ± 0.7 |" in found and "simplex" not in found
+    assert text([]) == "No rows yet."
+    for claim in CLAIMS:
+        for side in (claim.better, claim.worse):
+            key = {k: v for k, v in side.items() if k != "at"}
+            assert side["at"] in TIMES and key in keys
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_point_is_a_config_of_its_own_that_passes_the_checks(name):
     module = importlib.import_module(f"experiments.{name}.points")
@@ -352,6 +405,8 @@ def test_claims_are_about_points_of_the_grid(name):
         ("measures.tkpr", ["distribution-balanced"]),
         ("measures.aucseg", ["AUCSeg"]),
         ("measures.gate", ["0"]),
+        ("measures.autkc", ["hinge"]),
+        ("measures.collapse", ["opposed"]),
     ],
 )
 @pytest.mark.slow

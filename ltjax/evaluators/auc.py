@@ -24,11 +24,39 @@ class AUCOptions:
 
 
 _OF_CLASS = "classes/AUC against the other classes"  # [R, K], charted by the report
+_CURVE = "profiles/true positive rate by false positive rate, mean of classes (%)"
+RATES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of false positives
 _MAP = {
     "softmax": jax.nn.softmax,
     "sigmoid": jax.nn.sigmoid,
     "logits": lambda logits: logits,
 }
+
+
+def true_positive_rates(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The ROC curve at `RATES`, its mean over the classes that can be told apart.
+
+    Args:
+        scores: [N, K]; of two classes the margin of class 1 is ranked.
+        labels: [N] int.
+
+    Returns:
+        [len(RATES)], the share of a class's examples above the negatives but for that
+        share of them; NaN if there is one class.
+    """
+    if scores.shape[1] == 2:
+        columns = [(scores[:, 1] - scores[:, 0], labels == 1)]
+    else:
+        columns = [(column, labels == k) for k, column in enumerate(scores.T)]
+    found = []
+    for column, own in columns:
+        up, down = np.sort(column[own]), np.sort(column[~own])
+        if up.size and down.size:
+            # The floor of a product that rounding may have made a little smaller.
+            let_in = np.floor(np.asarray(RATES) * down.size + 1e-9).astype(int)
+            first_out = down[down.size - 1 - let_in]
+            found.append(1 - np.searchsorted(up, first_out, side="right") / up.size)
+    return np.mean(found, axis=0) if found else np.full(len(RATES), np.nan)
 
 
 def make(options: AUCOptions, setting: EvaluatorSetting) -> Evaluator:
@@ -60,11 +88,17 @@ def make(options: AUCOptions, setting: EvaluatorSetting) -> Evaluator:
     def _areas(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         known = np.isfinite(scores).all()
         nan = np.full((num_classes, num_classes), np.nan)
+        nan_curve = np.full(len(RATES), np.nan)
         found = {
             "auc_matrix": ovo_auc_matrix(scores, labels) if known else nan,
             _OF_CLASS: np.asarray(ovr_auc(scores, labels, average="none"))
             if known
             else nan[0],
+        }
+        curve = true_positive_rates(scores, labels) if known else nan_curve
+        found |= {
+            f"{_CURVE}/{rate:.0%}": np.asarray(100 * value)
+            for rate, value in zip(RATES, curve, strict=True)
         }
         if num_classes == 2 and known:
             margin = scores[:, 1] - scores[:, 0]

@@ -161,7 +161,7 @@ def make(options: GateOptions, setting: EvaluatorSetting) -> Evaluator:
             for key in ("drift", "edge_f1", "psnr"):
                 made[f"gate_{key}_{name}"] = own[key]
             made[f"profiles/drift by technique/{name}"] = own["drift"].mean(axis=1)
-            made[f"pictures/regenerated, {name}"] = own["picture"][:, :_SHOWN]
+            made[f"pictures/brought back by {name}"] = own["picture"][:, :_SHOWN]
         images = np.asarray(found["picture"])[:, wanted]
         return {"pictures/image": images[:, :_SHOWN], **made}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ltjax.evaluators import EvaluatorSetting
-from ltjax.evaluators.auc import AUCOptions, make
+from ltjax.evaluators.auc import AUCOptions, make, true_positive_rates
 
 GROUPS = {"few": np.array([False, False, True])}
 
@@ -47,3 +47,28 @@ def test_scores_that_are_not_finite_have_no_area():
     arrays, found = judged([[np.nan, 1.0, 0.0], [0, 1, 0], [0, 0, 1]], [0, 1, 2])
     assert np.isnan(found["auc_ovo"]) and np.isnan(found["auc_ovr"])
     assert np.isnan(arrays["classes/AUC against the other classes"]).all()
+
+
+def test_the_curve_of_receiver_and_operator():
+    # Ten negatives 0, .1, ..., .9: none of them above .95, one above .85 and so on.
+    margin = np.r_[np.arange(10) / 10, 0.95, 0.85, 0.75, 0.25]
+    scores = np.stack([0 * margin, margin], axis=1)
+    found = true_positive_rates(scores, np.r_[np.zeros(10), np.ones(4)].astype(int))
+    # Up to 5 % none of them is let in; 10 %, 20 % and 50 % are 1, 2 and 5 of them.
+    np.testing.assert_allclose(found, [0.25, 0.25, 0.25, 0.25, 0.5, 0.75, 0.75])
+    # A positive that ties with the first negative outside is not above it.
+    tied = true_positive_rates(np.array([[0, 0.5], [0, 0.5]]), np.array([0, 1]))
+    assert (tied == 0).all()
+    assert np.isnan(true_positive_rates(scores, np.zeros(14, int))).all()
+
+
+def test_the_curve_of_classes_is_their_mean():
+    scores = np.array([[0.9, 0, 0.2], [0.1, 1, 0.1], [0.5, 0, 0.1], [0.2, 0.8, 0.3]])
+    labels = np.array([0, 1, 0, 2])
+    # Every example of 0, of 1 and of 2 is above all others in its column.
+    np.testing.assert_array_equal(true_positive_rates(scores, labels), np.ones(7))
+    # In column 1 example 3 is above the one of class 1: 0 until half of the negatives
+    # are let in, of which there are 3.
+    scores[1, 1] = 0.5
+    want = np.array([2 / 3] * 6 + [1])
+    np.testing.assert_allclose(true_positive_rates(scores, labels), want)

@@ -92,7 +92,7 @@ def test_the_score_is_the_drift_of_the_first_images():
     # Where an image was brought back to, from its darkest to its brightest channel.
     made = IMAGES[:8] + AWAY["control"] * np.roll(IMAGES[:8], 1, axis=-1)
     low, high = (f(made, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
-    shown = arrays["pictures/regenerated, control"][0]
+    shown = arrays["pictures/brought back by control"][0]
     np.testing.assert_allclose(shown, 255 * (made - low) / (high - low), atol=0.51)
     assert arrays["pictures/image"].shape == shown[None].shape
 
