@@ -189,19 +189,20 @@ function drawPanel(section, panel, box) {
   const room = (width - 100) / (names?.length ?? 1);
   const longest = names ? Math.max(...names.map((name) => name.length)) : 0;
   const slanted = 6.5 * longest > room;
-  const edge = { left: 44, right: panel.bars ? 48 : 12, top: 24,
-    bottom: 40 + (slanted ? Math.min(4.6 * longest, 70) : 0) };
-  const svg = draw("svg", box, { class: "plot", viewBox: `0 0 ${width} ${height}`,
-    role: "img", tabindex: 0, "aria-label":
-    `${panel.y.label} against ${panel.x.label}; arrow keys read the values` });
   const points = panel.series.flatMap((one) => one.points);
   const spread = points.flatMap(([, y, std]) => [y - (std ?? 0), y + (std ?? 0)]);
   const heights = panel.y.log ? points.map(([, y]) => y) : spread;
-  const [left, right] = [edge.left, width - edge.right];
-  const [top, bottom] = [edge.top, height - edge.bottom];
+  const top = 24;
+  const bottom = height - 40 - (slanted ? Math.min(4.6 * longest, 70) : 0);
+  const y = scaleOf(panel.y, heights, bottom, top);
+  const yTicks = ticksOf(y.low, y.high, panel.y.log, 5);
+  const left = Math.max(44, 10 + 7 * Math.max(...yTicks.map((at) => short(at).length)));
+  const right = width - (panel.bars ? 48 : 12);
+  const svg = draw("svg", box, { class: "plot", viewBox: `0 0 ${width} ${height}`,
+    role: "img", tabindex: 0, "aria-label":
+    `${panel.y.label} against ${panel.x.label}; arrow keys read the values` });
   const xAxis = names ? { ...panel.x, min: -0.6, max: names.length - 0.4 } : panel.x;
   const x = scaleOf(xAxis, points.map(([at]) => at), left, right);
-  const y = scaleOf(panel.y, heights, bottom, top);
 
   if (panel.bars) {
     const bars = scaleOf({ log: true, min: 0.7 * Math.min(...panel.bars.values),
@@ -215,7 +216,7 @@ function drawPanel(section, panel, box) {
     }
     draw("text", svg, { x: width, y: 12, "text-anchor": "end" }, panel.bars.label);
   }
-  for (const tick of ticksOf(y.low, y.high, panel.y.log, 5)) {
+  for (const tick of yTicks) {
     draw("line", svg, { class: "grid", x1: left, x2: right, y1: y(tick), y2: y(tick) });
     draw("text", svg, { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, short(tick));
   }

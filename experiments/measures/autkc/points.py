@@ -3,7 +3,7 @@
 from experiments.grid import Point
 from experiments.seeded import Grid, shipped_points
 
-TOTAL = "500 steps"
+TOTAL = "1500 steps"
 RATIO = 100  # of the training set
 DEPTH = 3  # k
 KEY = {"ratio": RATIO}
