@@ -15,6 +15,7 @@ FOLDER = ROOT / "experiments" / "bench"
 # Parts of suites, sides of the GPU benchmark, and what has an entry of its own.
 PARTS = {
     "__main__",
+    "auc_pairs",
     "auc_torch",
     "augment_torch",
     "common",
