@@ -146,13 +146,11 @@ class Ours:
         with jax.set_mesh(layout.mesh), jax.transfer_guard("disallow"):
             last = first + self._dispatches
             for rows in run.feed.iterate(self._plan, first, last):
-                self._state, sums = self._compiled(
-                    self._state,
-                    sums,
-                    self._arrays,
-                    layout.put(rows, self._rows),
-                    program=run.program(self._dispatch * self._size),
-                )
+                program = run.program(self._dispatch * self._size)
+                with layout.sent(rows, self._rows) as rows:
+                    self._state, sums = self._compiled(
+                        self._state, sums, self._arrays, rows, program=program
+                    )
                 self._dispatch += 1
         return jax.device_get(sums)
 
@@ -160,12 +158,12 @@ class Ours:
         """The program of a dispatch, to be compiled ahead of time."""
         run, layout = self._run, self._layout
         (rows,) = run.feed.iterate(self._plan, 0, 1)
-        with jax.set_mesh(layout.mesh):
+        with jax.set_mesh(layout.mesh), layout.sent(rows, self._rows) as rows:
             return self._compiled.lower(
                 self._state,
                 layout.put(self._zeros, layout.replicated),
                 self._arrays,
-                layout.put(rows, self._rows),
+                rows,
                 program=run.program(0),
             )
 

@@ -99,13 +99,12 @@ def index_rows(num_examples: int, indices: np.ndarray, mask: np.ndarray) -> Rows
             f"feed: the plan has indices {indices.shape} and a mask of dtype"
             f" {mask.dtype} and shape {mask.shape}, expected bool of the same shape"
         )
-    outside = (indices < 0) | (indices >= num_examples)
-    if outside.any():
+    if indices.size and (indices.min() < 0 or indices.max() >= num_examples):
+        outside = indices[(indices < 0) | (indices >= num_examples)]
         raise IndexError(
-            f"feed: the plan contains index {indices[outside][0]}, expected"
-            f" [0, {num_examples})"
+            f"feed: the plan contains index {outside[0]}, expected [0, {num_examples})"
         )
-    return {"index": indices.astype(np.int32), "mask": mask}
+    return {"index": indices.astype(np.int32, copy=False), "mask": mask}
 
 
 def _resident_batch(pipeline, arrays, rows, key, *, train: bool, **hints) -> Batch:

@@ -135,8 +135,8 @@ def make_pass(
             if done % IN_FLIGHT == 0:
                 jax.block_until_ready(sums)
             beat(f"the pass over {split.name!r}")
-            rows = layout.put(rows, layout.shared_rows)
-            sums = advance(state, sums, arrays, rows, extra)
+            with layout.sent(rows, layout.shared_rows) as rows:
+                sums = advance(state, sums, arrays, rows, extra)
         return layout.fetch(sums)
 
     return run
@@ -186,8 +186,8 @@ def make_collector(
         parts = []
         for rows in split.feed.iterate(plan, 0, steps, local=local):
             beat(f"the pass over {split.name!r}")
-            rows = layout.put(rows, layout.shared_rows)
-            parts.append(jax.device_get(said(state, arrays, rows, extra)))
+            with layout.sent(rows, layout.shared_rows) as rows:
+                parts.append(jax.device_get(said(state, arrays, rows, extra)))
         return jax.tree.map(
             lambda *x: np.concatenate(x, axis=1)[:, : split.size], *parts
         )

@@ -418,16 +418,16 @@ def _dispatcher(
         programs = [run.program(step + k) for k in range(size)]
         due = (r.due(step + k) for r in run.method.refreshes for k in range(1, size))
         if size == 1:
-            rows = layout.put(rows, rows_sharding)
-            return one(state, sums, arrays, rows, program=programs[0])
+            with layout.sent(rows, rows_sharding) as rows:
+                return one(state, sums, arrays, rows, program=programs[0])
         if len(set(programs)) == 1 and not any(due):
-            rows = layout.put(rows, chunk_sharding)
-            return several(state, sums, arrays, rows, program=programs[0])
+            with layout.sent(rows, chunk_sharding) as rows:
+                return several(state, sums, arrays, rows, program=programs[0])
         for k, program in enumerate(programs):
             state = refresh(step + k, state) if k else state
             single = jax.tree.map(lambda x, k=k: x[k], rows)
-            single = layout.put(single, rows_sharding)
-            state, sums = one(state, sums, arrays, single, program=program)
+            with layout.sent(single, rows_sharding) as single:
+                state, sums = one(state, sums, arrays, single, program=program)
         return state, sums
 
     return advance
