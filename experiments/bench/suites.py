@@ -126,7 +126,7 @@ SUITES = {
         "steps of FixMatch (conv1d; 32 and 128 labelled signals, 3 unlabelled to each)",
         "a hand-written jitted loop of the same",
         "at most 1.05",
-        ("subject", "baseline", "model", "batch", "steps_per_call"),
+        ("subject", "baseline", "model", "batch"),
         ("steps_per_s", "ratio_processor_time"),
     ),
     "sharpness": Suite(
