@@ -82,5 +82,5 @@ def test_an_interpreter_without_torch_is_refused(bench, tmp_path):
     fake.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'print()'\n")
     fake.chmod(0o755)
     options = dict(depth=20, batch=2, num_images=4, steps=1)
-    with pytest.raises(RuntimeError, match="PyTorch's process said '', not 'ready'"):
+    with pytest.raises(RuntimeError, match="engine_torch said '', not 'ready'"):
         bench.TorchPeer(str(fake), **options)

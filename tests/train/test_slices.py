@@ -201,7 +201,7 @@ TABLES = {
     "har": ("noisy_lt", "method=har", ("model.norm=batch",), ("held",)),
     "crest": ("semi_lt", "method=crest_plus", (UNNORMED,), ("adopted",)),
 }
-QUICK = ("solar", "rolt")
+QUICK = ("rolt",)
 
 
 @pytest.mark.parametrize(
