@@ -93,7 +93,8 @@ def balanced_contrastive(
     vectors = l2_normalize(jnp.asarray(centers).astype(units.dtype), axis=0)
     num_classes = vectors.shape[1]
 
-    y = per_view(labels, views)
+    # No labels have no dtype to index with.
+    y = per_view(labels if size else jnp.zeros(0, jnp.int32), views)
     valid = (y >= 0) & (y < num_classes)
     keep = valid if where is None else valid & per_view(where, views)
     y = y if where is None else jnp.where(per_view(where, views), y, 0)

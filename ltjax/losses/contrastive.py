@@ -226,10 +226,10 @@ def sup_con(
         rescales the loss, and is left out here unless asked for.
     """
     name = "sup_con"
-    if len(shape_of(features)) not in (2, 3):
+    if len(shape_of(features)) not in (2, 3) or 0 in shape_of(features)[1:]:
         raise ValueError(
             f"{name}: features has shape {shape_of(features)}, expected [B, D] or"
-            " [B, V, D]"
+            " [B, V, D] with D, V >= 1"
         )
     check_floating(name, "features", features)
     check_range(name, "temperature", temperature, low=0.0, open_low=True)

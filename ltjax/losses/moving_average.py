@@ -337,6 +337,7 @@ def sopa_s(
     check_range(caller, "rate", rate, low=0.0, high=1.0)
     check_range(caller, "block", block, low=1)
     p = binary_pairs(caller, scores, labels, where)
+    check_floating(caller, "log_averages", log_averages)
     if shape_of(log_averages) != p.picked.shape:
         raise ValueError(
             f"{caller}: log_averages have shape {shape_of(log_averages)}, expected"

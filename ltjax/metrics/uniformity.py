@@ -201,6 +201,10 @@ def category_uniformity(
     name = "category_uniformity"
     check_rank(name, "features", features, 2, "[B, D]")
     check_floating(name, "features", features)
+    if not shape_of(features)[1]:
+        raise ValueError(
+            f"{name}: features has shape {shape_of(features)}, expected [B, D], D >= 1"
+        )
     check_logits_labels(name, features, labels)
     check_where(name, where, shape_of(labels))
     check_block(name, block)

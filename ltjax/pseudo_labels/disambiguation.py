@@ -202,6 +202,7 @@ def write_confidences(
         [[1.0, 0.0], [0.0, 0.0]]
     """
     caller = "write_confidences"
+    dtype_of(caller, "rows", rows)
     _checked_table(caller, table, index, jnp.zeros(shape_of(rows), bool))
     check_where(caller, where, shape_of(index))
     table, index = jnp.asarray(table), jnp.asarray(index)

@@ -86,3 +86,9 @@ def test_bad_input_is_named():
         balanced_contrastive(x, y, x)
     with pytest.raises(ValueError, match=r"features has shape \(3,\)"):
         balanced_contrastive(x[:, 0], y, x.T)
+
+
+@pytest.mark.parametrize("labels", [[], np.zeros(0), np.zeros(0, np.int64)])
+def test_no_examples_have_no_losses(labels):
+    features, centers = np.zeros((0, 2), np.float32), np.eye(2, dtype=np.float32)
+    assert balanced_contrastive(features, labels, centers).shape == (0,)

@@ -356,6 +356,8 @@ def test_bad_input_is_named():
         moclr(x, x, x, x.astype(int))
     with pytest.raises(ValueError, match=r"focal_nt_xent: gamma is -1"):
         focal_nt_xent(x, x, gamma=-1.0)
+    with pytest.raises(ValueError, match=r"sup_con: features has shape \(4, 0\)"):
+        sup_con(x[:, :0], np.zeros(4, int))
     with pytest.raises(ValueError, match="nt_xent: temperature is 0.0"):
         nt_xent(x, x, temperature=0.0)
     with pytest.raises(ValueError, match="nt_xent: block is 0"):

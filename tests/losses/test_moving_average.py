@@ -234,3 +234,9 @@ def test_sopa_s_equals_the_loops(x64):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.zeros(ROWS, np.float32))
+
+
+def test_averages_that_are_words_are_named():
+    scores = np.zeros(ROWS, np.float32)
+    with pytest.raises(TypeError, match="sopa_s: log_averages"):
+        sopa_s(scores, LABELS, scores.astype(str), temperature=1.0)

@@ -129,6 +129,8 @@ def test_bad_input_is_named():
         uniformity(x.astype(int))
     with pytest.raises(ValueError, match="neighbors is 2, expected 1 to 1"):
         category_uniformity(x, np.zeros(4, int), num_classes=2, neighbors=2)
+    with pytest.raises(ValueError, match=r"features has shape \(4, 0\)"):
+        category_uniformity(x[:, :0], np.zeros(4, int), num_classes=2)
 
 
 def test_no_rows_are_as_one():

@@ -168,6 +168,9 @@ def test_bad_input_is_refused():
         read_confidences(jnp.zeros((9, 3)), jnp.zeros(1, int), CANDIDATES)
     with pytest.raises(ValueError, match="write_confidences: index has shape"):
         write_confidences(jnp.zeros((9, 4)), jnp.zeros((1, 1), int), LOGITS)
+    with pytest.raises(TypeError, match="write_confidences: rows"):
+        words = np.full((1, 4), "a")
+        write_confidences(jnp.zeros((9, 4)), jnp.zeros(1, int), words)
 
 
 def test_rows_never_written_may_start_elsewhere():
