@@ -1,10 +1,11 @@
 """Thousands of examples of a property, counted."""
 
 import collections
+import itertools
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from experiments.reliability.processes import start
 
 NAMES = (
     *(f"functions of {module}" for module in MODULES),
-    *("configs", "damaged files"),
+    *("every argument", "configs", "damaged files"),
 )
 SHOWN = 20  # unexplained outcomes that are printed
 PATIENCE = 3600
@@ -23,7 +24,7 @@ class Property(NamedTuple):
     """Examples, and what is asked of each.
 
     Attributes:
-        examples: makes the hypothesis strategy.
+        examples: makes the hypothesis strategy, or an iterator over all there are.
         check: outcome of an example; raises `Unexplained`.
         count: examples of the published 20,000.
     """
@@ -48,6 +49,7 @@ def properties() -> Mapping[str, Property]:
             )
             for module in MODULES
         },
+        "every argument": Property(functions.every_argument, functions.check, 12_000),
         "configs": Property(configs.numbers, configs.check, 400),
         "damaged files": Property(files.damages, files.check, 15_000),
     }
@@ -63,15 +65,6 @@ def run(name: str, count: int, seed: int) -> collections.Counter:
     jax.config.update("jax_disable_most_optimizations", True)  # programs run once
     asked, found = properties()[name], collections.Counter()
 
-    @hypothesis.seed(seed)
-    @hypothesis.settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        phases=[hypothesis.Phase.generate],
-    )
-    @hypothesis.given(asked.examples())
     def examine(example: Any) -> None:
         try:
             found[asked.check(example)] += 1
@@ -80,7 +73,25 @@ def run(name: str, count: int, seed: int) -> collections.Counter:
             if found[UNEXPLAINED] <= SHOWN:
                 print(f"{UNEXPLAINED}: {error}", flush=True)
 
-    examine()
+    examples = asked.examples()
+    if isinstance(examples, Iterator):
+        for example in itertools.islice(examples, count):
+            examine(example)
+        return found
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[hypothesis.Phase.generate],
+    )
+    @hypothesis.given(examples)
+    def examine_some(example: Any) -> None:
+        examine(example)
+
+    examine_some()
     return found
 
 

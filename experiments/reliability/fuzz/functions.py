@@ -8,6 +8,7 @@ in a ValueError or TypeError, or to return the documented shape and dtype.
 """
 
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -96,6 +97,16 @@ def calls(draw: Any, module: str) -> Call:
         if kinds:
             wrong = name, draw(st.sampled_from(kinds)), draw(st.integers(0, 20))
     return Call(contract.name, sizes, seed, forms, wrong, draw(st.sampled_from(LAWS)))
+
+
+def every_argument() -> Iterator[Call]:
+    """Each argument of each function, wrong in each way but by a single entry."""
+    for contract in contracts().values():
+        for argument, value in valid_call(contract, POOL[0], 0).items():
+            for kind in damage.damages(value):
+                if kind not in damage.ENTRIES:
+                    wrong = argument, kind, 0
+                    yield Call(contract.name, POOL[0], 0, {}, wrong, LAWS[0])
 
 
 def check(call: Call) -> str:
