@@ -130,6 +130,24 @@ def balanced_probe(options: ProbeOptions, setting: EvaluatorSetting) -> Evaluato
     )
 
 
+def _on_some(
+    options: FewShotProbeOptions | FullProbeOptions,
+    num_classes: int,
+    per_class: int | str,
+) -> Callable[..., LinearProbe]:
+    """Solves on as many examples of every class; 0 for all there are."""
+
+    def solve(features, labels):
+        if per_class:
+            rows = probe_rows(
+                labels, num_classes, per_class=per_class, seed=options.draw
+            )
+            features, labels = features[rows], labels[rows]
+        return logistic_probe(features, labels, num_classes=num_classes, l2=options.l2)
+
+    return solve
+
+
 def few_shot_probe(
     options: FewShotProbeOptions, setting: EvaluatorSetting
 ) -> Evaluator:
@@ -142,19 +160,8 @@ def few_shot_probe(
     Returns:
         `Evaluator` with the metrics "few_shot_probe_balanced_accuracy", ...
     """
-    num_classes = len(setting.class_counts)
-
-    def solve(features, labels):
-        rows = probe_rows(
-            labels,
-            num_classes,
-            per_class=options.per_class or "smallest",
-            seed=options.draw,
-        )
-        return logistic_probe(
-            features[rows], labels[rows], num_classes=num_classes, l2=options.l2
-        )
-
+    per_class = options.per_class or "smallest"
+    solve = _on_some(options, len(setting.class_counts), per_class)
     return _probe(
         options, setting, prefix="few_shot_probe_", title="Few-shot probe", solve=solve
     )
@@ -172,22 +179,12 @@ def full_probe(options: FullProbeOptions, setting: EvaluatorSetting) -> Evaluato
     Returns:
         `Evaluator` with the metrics "full_probe_balanced_accuracy", ...
     """
-    num_classes = len(setting.class_counts)
-
-    def solve(features, labels):
-        if options.per_class:
-            rows = probe_rows(
-                labels, num_classes, per_class=options.per_class, seed=options.draw
-            )
-            features, labels = features[rows], labels[rows]
-        return logistic_probe(features, labels, num_classes=num_classes, l2=options.l2)
-
     return _probe(
         options,
         setting,
         prefix="full_probe_",
         title="Full probe",
-        solve=solve,
+        solve=_on_some(options, len(setting.class_counts), options.per_class),
         on_pool=True,
     )
 
