@@ -238,7 +238,10 @@ def make_judge(
     """
     work = []
     for evaluator in evaluators.values():
-        bank_set = pool_set if evaluator.on_pool and pool_set else train_set
+        bank_set = train_set
+        if evaluator.on_pool:
+            assert pool_set is not None  # a run has it if an evaluator asks for it
+            bank_set = pool_set
         bank = evaluator.bank and make_sweep(evaluator.bank, bank_set, lanes, **options)
         about = evaluator.about and jax.jit(
             lanes.each(evaluator.about, (0,)), out_shardings=lanes.layout.replicated
