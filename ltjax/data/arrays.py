@@ -217,12 +217,8 @@ def has_candidates(file: pathlib.Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return "candidates.npy" in archive.namelist()
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ):  # which reading the whole file says better
-        return False
+    except (OSError, zipfile.BadZipFile, NotImplementedError):
+        return False  # reading the whole file says better what is wrong with it
 
 
 def find_npz_file(path: str, data_dir: str | None) -> pathlib.Path:
