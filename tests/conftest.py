@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import sys
 import warnings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -57,6 +58,20 @@ def mnist_dir() -> pathlib.Path:
             "no prepared MNIST: set LTJAX_DATA_DIR to a TFDS folder that holds mnist/"
         )
     return place
+
+
+@pytest.fixture
+def interpreter(tmp_path):
+    """`interpreter(source) -> path` of a Python that runs these lines, whatever for."""
+
+    def make(source: str) -> str:
+        script, program = tmp_path / "script.py", tmp_path / "python"
+        script.write_text(source)
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
+        program.chmod(0o755)
+        return str(program)
+
+    return make
 
 
 def _resident_gigabytes() -> float:

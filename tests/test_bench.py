@@ -2,7 +2,6 @@
 
 import importlib
 import pathlib
-import sys
 
 import pytest
 
@@ -121,22 +120,18 @@ def test_augmentation_is_measured_against_pillow(bench):
     assert float(row["ratio"]) > 0 and float(row["images_per_second"]) > 0
 
 
-def test_augmentation_is_measured_against_torchvision(bench, tmp_path):
+def test_augmentation_is_measured_against_torchvision(bench, interpreter):
     """A process that claims 500 s a call takes its place; only ours is measured."""
     augment = bench("augment")
     assert {change.op for change in augment.TORCHVISION} == augment.PEERS.keys()
-    script = tmp_path / "peer.py"
-    script.write_text(
+    fake = interpreter(
         "import sys\n"
         "assert sys.argv[2:] == ['experiments.bench.augment_torch', '4', '8', '9']\n"
         "print('ready 2 0.2', flush=True)\n"
         "for line in sys.stdin:\n"
         "    print('done 500', flush=True)\n"
     )
-    fake = tmp_path / "python"
-    fake.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
-    fake.chmod(0o755)
-    (row,) = augment.measure_torchvision(4, 8, 1, str(fake))
+    (row,) = augment.measure_torchvision(4, 8, 1, fake)
     assert (row["subject"], row["batch"], row["size"]) == ("rand_augment", "4", "8")
     assert row["baseline"] == "torchvision 0.2, torch 2"
     assert float(row["baseline_milliseconds"]) == pytest.approx(5e5, rel=0.01)

@@ -2,7 +2,6 @@
 
 import importlib
 import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -77,10 +76,8 @@ def test_images_take_the_recipe_of_cifar(bench, tmp_path):
     assert run.feed.arrays["inputs"].dtype == np.uint8
 
 
-def test_an_interpreter_without_torch_is_refused(bench, tmp_path):
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'print()'\n")
-    fake.chmod(0o755)
+def test_an_interpreter_without_torch_is_refused(bench, interpreter):
+    fake = interpreter("print()")
     options = dict(depth=20, batch=2, num_images=4, steps=1)
     with pytest.raises(RuntimeError, match="engine_torch said '', not 'ready'"):
-        bench.TorchPeer(str(fake), **options)
+        bench.TorchPeer(fake, **options)

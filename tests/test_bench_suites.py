@@ -181,11 +181,9 @@ def test_compiling_is_measured_in_processes(bench):
     assert float(cold["milliseconds"]) > 0 and float(cached["ratio"]) > 0
 
 
-def test_a_peer_that_does_not_start_is_left_out(bench, tmp_path, capsys):
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'print()'\n")
-    fake.chmod(0o755)
-    found = bench("contrastive").measure_peer(32, (8,), 1, str(fake))
+def test_a_peer_that_does_not_start_is_left_out(bench, interpreter, capsys):
+    fake = interpreter("print()")
+    found = bench("contrastive").measure_peer(32, (8,), 1, fake)
     assert found == []
     assert (
         "Lightly is left out: the process of contrastive_torch said"
@@ -193,10 +191,9 @@ def test_a_peer_that_does_not_start_is_left_out(bench, tmp_path, capsys):
     )
 
 
-def test_nt_xent_is_measured_against_a_peer(bench, tmp_path):
+def test_nt_xent_is_measured_against_a_peer(bench, interpreter):
     """A process that answers with the dense loss in float64 takes Lightly's place."""
-    script = tmp_path / "peer.py"
-    script.write_text(
+    fake = interpreter(
         "import sys\nimport numpy as np\n"
         "print('ready 0.0', flush=True)\n"
         "for line in sys.stdin:\n"
@@ -209,19 +206,15 @@ def test_nt_xent_is_measured_against_a_peer(bench, tmp_path):
         "        loss = np.mean(np.log(np.exp(s).sum(axis=1)) - own)\n"
         "    print('done', loss, flush=True)\n"
     )
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\nexec {sys.executable} {script}\n")
-    fake.chmod(0o755)
-    dense, blocked = bench("contrastive").measure_peer(32, (8,), 1, str(fake))
+    dense, blocked = bench("contrastive").measure_peer(32, (8,), 1, fake)
     assert [dense["subject"], blocked["subject"]] == ["nt_xent", "nt_xent[8]"]
     assert dense["baseline"] == "Lightly, torch 0.0"
     assert float(dense["gap"]) < 1e-5 and float(blocked["gap"]) < 1e-5
 
 
-def test_neighbors_are_measured_against_a_peer(bench, tmp_path):
+def test_neighbors_are_measured_against_a_peer(bench, interpreter):
     """A process that votes in float64, one query after the other, is faiss's place."""
-    script = tmp_path / "peer.py"
-    script.write_text(
+    fake = interpreter(
         "import sys\nimport numpy as np\n"
         "print('ready 0.0', flush=True)\n"
         "for line in sys.stdin:\n"
@@ -234,9 +227,6 @@ def test_neighbors_are_measured_against_a_peer(bench, tmp_path):
         "        np.save(line.strip() + '.votes.npy', votes)\n"
         "    print('done', 0, flush=True)\n"
     )
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\nexec {sys.executable} {script}\n")
-    fake.chmod(0o755)
-    rows = bench("contrastive").measure_knn(8, 120, 1, str(fake))
+    rows = bench("contrastive").measure_knn(8, 120, 1, fake)
     assert [row["baseline"] for row in rows] == ["scikit-learn", "faiss 0.0"]
     assert all(float(row["gap"]) == 0 and float(row["ratio"]) > 0 for row in rows)
