@@ -83,10 +83,17 @@ def test_measured_rows_are_those_of_the_files(measured, monkeypatch):
 
 
 def test_seeds_of_a_file_are_averaged(measured):
-    rows = [{"acc": "1.0", "steps": "5"}, {"acc": "3.0", "steps": "5"}]
+    rows = [
+        {"acc": "1.0", "few": "nan", "steps": "5", "seed": "0"},
+        {"acc": "3.0", "few": "nan", "steps": "5", "seed": "1"},
+    ]
     # Mean 2, deviation sqrt 2.
     assert measured.cell(rows, "acc") == "2.0 ± 1.4"
     assert measured.cell(rows, "steps") == "5"
+    assert measured.cell(rows, "few") == "–"  # the split has no such class
+    # Two rows of one seed are of different settings: no mean is taken over them.
+    with pytest.raises(ValueError, match="several rows of one seed"):
+        measured.cell([*rows, rows[0]], "acc")
 
 
 def test_presets_and_rules_find_their_rows(measured):

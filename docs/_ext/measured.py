@@ -52,15 +52,24 @@ def selected(path: str, where: dict[str, str]) -> list[dict[str, str]]:
 
 
 def cell(rows: list[dict[str, str]], column: str) -> str:
-    """What a table says of rows that differ in their seeds only."""
+    """What a table says of rows that differ in their seeds only.
+
+    Raises:
+        ValueError: if two rows are of one seed: they are of different settings.
+    """
+    seeds = [row.get("seed") for row in rows]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"several rows of one seed; :where: must tell apart {rows}")
     if f"{column}_mean" in rows[0]:
         (row,) = rows
         mean, std = float(row[f"{column}_mean"]), float(row[f"{column}_std"])
         return f"{mean:.1f} ± {std:.1f}"
-    texts = [row[column] for row in rows]
-    if len(rows) == 1 or len(set(texts)) == 1:
-        return texts[0]
-    values = [float(text) for text in texts]
+    texts = {row[column] for row in rows}
+    if "nan" in texts:
+        return "–"  # the split has no class of this group
+    if len(texts) == 1:
+        return texts.pop()
+    values = [float(row[column]) for row in rows]
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
