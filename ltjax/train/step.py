@@ -90,13 +90,19 @@ def make_train_step(
                 lambda new, old: jnp.where(now, new, old), fresh, opt_state
             )
         taken = grads if method.gradient is None else method.gradient(prepared, grads)
-        updates, opt_state = tx.update(taken, opt_state, state.params)
-        if modules != trains:
-            updates = only_under(modules, updates)
-        params = optax.apply_updates(state.params, updates)
-        ema = state.ema
-        if ema_decay:
-            ema = advance_average(ema, params, out.model_state, ema_decay)
+
+        def advance(grads, opt_state, params, ema, model_state):
+            updates, opt_state = tx.update(grads, opt_state, params)
+            if modules != trains:
+                updates = only_under(modules, updates)
+            params = optax.apply_updates(params, updates)
+            if ema_decay:
+                ema = advance_average(ema, params, model_state, ema_decay)
+            return params, opt_state, ema
+
+        params, opt_state, ema = _in_place(advance)(
+            taken, opt_state, state.params, state.ema, out.model_state
+        )
         new = prepared.replace(
             step=state.step + 1,
             params=params,
@@ -115,6 +121,21 @@ def make_train_step(
         return new, metrics
 
     return train_step
+
+
+def _in_place(advance: Callable) -> Callable:
+    """`advance`, which maps arrays to arrays, so that XLA may reuse their buffers.
+
+    A state has a leading axis of replicas. Where there is one replica, that axis is
+    dropped before the step and put back after it, and a fusion that reshapes a donated
+    array copies it. Under an axis of one the two reshapes cancel.
+    """
+
+    def advanced(*args):
+        stacked = jax.vmap(advance)(*jax.tree.map(lambda x: x[None], args))
+        return jax.tree.map(lambda x: x[0], stacked)
+
+    return advanced
 
 
 def _redrawn(state: TrainState, now, init_model, make_tx) -> TrainState:
