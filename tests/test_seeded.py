@@ -171,6 +171,43 @@ def test_learners_are_tuned_within_one_budget_on_data_of_their_own():
     assert {*tried.values()} == {4}
 
 
+def test_supervised_stages_are_those_of_the_runs_from_scratch():
+    from experiments.selfsup import supervised
+
+    runs = {tuple(p.key.values()): check_stages(p.config) for p in supervised.points()}
+    assert len(runs) == 12
+    for loss in supervised.LOSSES:
+        (scratch,) = runs[supervised.SCRATCH, loss]
+        (longer,) = runs[supervised.LONGER, loss]
+        for learner in supervised.LEARNERS:
+            first, then = (stage.config for stage in runs[learner, loss])
+            assert [first.total, then.total] == ["1000 steps", "1500 steps"]
+            assert longer.config.total == "2500 steps"
+            for name in ("method", "loss", "weights", "sampler", "head", "total"):
+                assert getattr(then, name) == getattr(scratch.config, name), name
+            for name in ("optimizer", "schedule", "augment", "model", "data", "seed"):
+                assert getattr(then, name) == getattr(scratch.config, name), name
+            assert then.replicas.seeds == (0, 1, 2)
+
+
+def test_the_weights_of_rwsam_are_all_that_tells_it_from_asam():
+    from experiments.selfsup import points
+
+    runs = {
+        point.key["method"]: check_stages(point.config)[-1].config
+        for point in points.points()
+        if point.key["data"] == "long-tailed"
+    }
+    shared = ("method", "head", "augment", "model", "data", "optimizer", "schedule")
+    for base in points.SHARP:
+        sharp, plain = runs[f"{base} + rwSAM"], runs[f"{base} + ASAM"]
+        for name in (*shared, "total", "batch_size", "seed"):
+            assert getattr(sharp, name) == getattr(plain, name), name
+        assert sharp.gradient.adaptive and plain.gradient.name == "asam"
+        for name in ("rho", "perturb", "late"):
+            assert getattr(sharp.gradient, name) == getattr(plain.gradient, name)
+
+
 def test_the_best_trial_is_that_of_the_probe():
     from experiments.selfsup.trials import best_trials
     from experiments.selfsup.tuning import text

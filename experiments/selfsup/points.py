@@ -12,6 +12,7 @@ from experiments.selfsup.trials import OWN, chosen, trials
 from ltjax.train.config import copy_config
 
 RATIO = 100
+MILD = 10  # a second ratio, for a few learners
 TOTAL = "1000 steps"
 SETS = ("long-tailed", "balanced")
 PER_CLASS = 500  # training examples of a class that probe and neighbors see
@@ -76,6 +77,9 @@ def _loss_of_gh() -> dict[str, Any]:
 
 # What is no learner of the config family as it is: name -> options by dotted name.
 CHANGES: dict[str, Mapping[str, Any]] = {}
+# rwSAM weights the perturbation of adaptive SAM by how rare an example's features are.
+_ASAM = {"gradient.name": "asam", "gradient.rho": 0.5}
+SHARP = {"SimSiam": "rwsam", "MoCo": "rwsam_moco"}
 for _method, _trial in chosen().items():
     METHODS[tuned(_method)] = METHODS[_method]
     CHANGES[tuned(_method)] = trials(_method)[_trial]
@@ -85,6 +89,11 @@ for _base, _network in NETWORK_OF_GH.items():
     if harmonized(_base) not in METHODS:
         METHODS[harmonized(_base)] = METHODS[_base]
         CHANGES[harmonized(_base)] = {**_network, **_loss_of_gh()}
+for _base, _learner in SHARP.items():
+    METHODS[f"{_base} + ASAM"] = METHODS[_base]
+    CHANGES[f"{_base} + ASAM"] = _ASAM
+    METHODS[f"{_base} + rwSAM"], CHANGES[f"{_base} + rwSAM"] = _learner, {}
+AT_MILD = ("SimCLR", "SDCLR", *map(tuned, ("SimCLR", "Focal")))
 COLUMNS = {
     "probe_all": "probe, all",
     "probe_many": "many",
@@ -101,10 +110,11 @@ def point_of(
     method: str,
     changes: Mapping[str, Any] | None = None,
     *,
+    ratio: int = RATIO,
     smoke: bool = False,
 ) -> Point:
     """The run of a learner on the long-tailed set, with options by dotted name."""
-    arg = f"method={METHODS[method]},imf={RATIO},probe=false"
+    arg = f"method={METHODS[method]},imf={ratio},probe=false"
     changes = {**CHANGES.get(method, {}), **(changes or {})}
     point = shipped_point(key, "selfsup_lt", arg, changes, smoke=smoke, total=TOTAL)
     if METHODS[method] == "dnc":
@@ -125,21 +135,25 @@ def _fit_stages(config: Any, *, smoke: bool) -> None:
 
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run, the long-tailed ones first; the plain learners on the balanced set."""
-    found = []
-    for data in SETS:
-        for name in METHODS:
-            if data == "balanced" and name in CHANGES:
-                continue
-            key = {"method": name, "data": data, "ratio": RATIO}
-            point = point_of(key, name, smoke=smoke)
-            config = point.config
-            if name == RANDOM:  # its batch norm still gets to know the data
-                config.optimizer.lr = config.optimizer.weight_decay = 0.0
-                config.total = config.total if smoke else "50 steps"
-            if data == "balanced":
-                _balance(config)
-            found.append(point)
-    return found
+    return [
+        _point(method, data, ratio, smoke=smoke)
+        for ratio, methods in {RATIO: tuple(METHODS), MILD: AT_MILD}.items()
+        for data in SETS
+        for method in methods
+        if data != "balanced" or method not in CHANGES
+    ]
+
+
+def _point(method: str, data: str, ratio: int, *, smoke: bool) -> Point:
+    key = {"method": method, "data": data, "ratio": ratio}
+    point = point_of(key, method, ratio=ratio, smoke=smoke)
+    config = point.config
+    if method == RANDOM:  # its batch norm still gets to know the data
+        config.optimizer.lr = config.optimizer.weight_decay = 0.0
+        config.total = config.total if smoke else "50 steps"
+    if data == "balanced":
+        _balance(config)
+    return point
 
 
 def _counts(data: Any) -> np.ndarray:
@@ -243,49 +257,81 @@ TAIL_TUNED = tuple(
     if method in OWN and {method, "SimCLR"} & chosen().keys()
 )
 WITH_GH = tuple((harmonized(base), control(base)) for base in NETWORK_OF_GH)
+SHARPER = tuple(
+    pair
+    for base in SHARP
+    for pair in (
+        (f"{base} + ASAM", base),
+        (f"{base} + rwSAM", base),
+        (f"{base} + rwSAM", f"{base} + ASAM"),
+    )
+)
+
+
+def _claim(
+    text: str,
+    better: tuple[str, str],
+    worse: tuple[str, str],
+    metric: str,
+    ratio: int = RATIO,
+) -> Claim:
+    """A claim about (method, set) pairs of one ratio."""
+    sides = (
+        {"method": method, "data": data, "ratio": str(ratio)}
+        for method, data in (better, worse)
+    )
+    return Claim(text, f"ratio {ratio}", *sides, metric)
+
+
+def _tail_costs(method: str, ratio: int) -> list[Claim]:
+    """That a learner is worse on the long-tailed set, for all and for rare classes."""
+    text = f"{method}: balanced above long-tailed"
+    sides = (method, "balanced"), (method, "long-tailed")
+    return [_claim(text, *sides, x, ratio) for x in ("probe_all", "probe_few")]
+
+
+def _above(better: str, worse: str, ratio: int = RATIO) -> list[Claim]:
+    """That one learner is above another on the long-tailed set."""
+    text = f"{better} above {worse}"
+    sides = (better, "long-tailed"), (worse, "long-tailed")
+    metrics = ("probe_all",) if worse == RANDOM else ("probe_all", "probe_few")
+    return [_claim(text, *sides, metric, ratio) for metric in metrics]
+
+
+def _closer(method: str, base: str, ratio: int = RATIO) -> Claim:
+    """That a learner's groups of classes are closer together than another's."""
+    text = f"{base}: groups further apart than {method}'s"
+    sides = (base, "long-tailed"), (method, "long-tailed")
+    return _claim(text, *sides, "probe_std", ratio)
+
+
+# (learner, what it is compared with)
+_AWARE = tuple((method, "SimCLR") for method in TAIL_AWARE)
+_TUNED = tuple((tuned(method), tuned("SimCLR")) for method in TAIL_TUNED)
+_MILD = (("SDCLR", "SimCLR"), (tuned("Focal"), tuned("SimCLR")))
 CLAIMS = [
     *(
-        Claim(
-            f"{method}: balanced above long-tailed",
-            f"ratio {RATIO}",
-            {"method": method, "data": "balanced"},
-            {"method": method, "data": "long-tailed"},
-            metric,
-        )
+        claim
         for method in METHODS
         if method != RANDOM and method not in CHANGES
-        for metric in ("probe_all", "probe_few")
+        for claim in _tail_costs(method, RATIO)
     ),
     *(
-        Claim(
-            f"{better} above {worse}",
-            f"long-tailed, ratio {RATIO}",
-            {"method": better, "data": "long-tailed"},
-            {"method": worse, "data": "long-tailed"},
-            metric,
-        )
-        for better, worse in (
+        claim
+        for pair in (
             *((method, RANDOM) for method in METHODS if method != RANDOM),
-            *((method, "SimCLR") for method in TAIL_AWARE),
-            *((tuned(method), tuned("SimCLR")) for method in TAIL_TUNED),
+            *_AWARE,
+            *_TUNED,
             *WITH_GH,
+            *SHARPER,
         )
-        for metric in (
-            ("probe_all",) if worse == RANDOM else ("probe_all", "probe_few")
-        )
+        for claim in _above(*pair)
     ),
+    *(_closer(*pair) for pair in (*_AWARE, *_TUNED, *WITH_GH, *SHARPER)),
+    *_tail_costs("SimCLR", MILD),
     *(
-        Claim(
-            f"{base}: groups further apart than {method}'s",
-            f"long-tailed, ratio {RATIO}",
-            {"method": base, "data": "long-tailed"},
-            {"method": method, "data": "long-tailed"},
-            "probe_std",
-        )
-        for base, method in (
-            *(("SimCLR", method) for method in TAIL_AWARE),
-            *((tuned("SimCLR"), tuned(method)) for method in TAIL_TUNED),
-            *((base, method) for method, base in WITH_GH),
-        )
+        claim
+        for pair in _MILD
+        for claim in (*_above(*pair, MILD), _closer(*pair, MILD))
     ),
 ]
