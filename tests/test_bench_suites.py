@@ -131,9 +131,10 @@ def test_a_rate_below_the_peers_is_slower(bench):
 
 
 @pytest.mark.slow
-def test_both_fixmatch_loops_end_at_the_same_parameters(bench):
+@pytest.mark.parametrize("make", ["fixmatch_run", "image_run"])
+def test_both_fixmatch_loops_end_at_the_same_parameters(bench, make):
     fixmatch = bench("fixmatch")
-    run = fixmatch.fixmatch_run(small=True)
+    run = getattr(fixmatch, make)(small=True)
 
     def rows(step):
         (found,) = run.feed.iterate(run.plan, step, step + 1)
