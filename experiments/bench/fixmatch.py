@@ -58,7 +58,9 @@ def image_run(*, small: bool) -> Run:
             "method=fixmatch,data=cifar10" + ",smoke" * small,
             f"--config.data.name=npz:{folder}/{{split}}.npz",
             *("--config.data.profile=exp", "--config.data.max_count=30"),
-            *("--config.unlabelled.max_count=60", "--config.batch_size=8"),
+            "--config.unlabelled.max_count=60",
+            *(f"--config.{x}.imbalance_factor=10" for x in ("data", "unlabelled")),
+            "--config.batch_size=8",
             *(
                 f"--config.{views}.{name}={value}"
                 for views in ("augment", "augment_unlabelled")
