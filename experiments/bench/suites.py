@@ -123,7 +123,8 @@ SUITES = {
         with_torch=True,
     ),
     "fixmatch": Suite(
-        "steps of FixMatch (conv1d; 32 and 128 labelled signals, 3 unlabelled to each)",
+        "steps of FixMatch (conv1d: 32 and 128 labelled signals, 3 unlabelled to each;"
+        " WRN-28-2: 8 labelled images, 2 to each)",
         "a hand-written jitted loop of the same",
         "at most 1.05",
         ("subject", "baseline", "model", "batch"),
