@@ -190,6 +190,33 @@ def test_supervised_stages_are_those_of_the_runs_from_scratch():
             assert then.replicas.seeds == (0, 1, 2)
 
 
+def test_learners_on_images_are_those_on_signals():
+    from experiments.selfsup import images, points
+
+    found = images.points()
+    assert len({tuple(point.key.items()) for point in found}) == len(found) == 6
+    for point in found:
+        (stage,) = check_stages(point.config)
+        assert stage.config.data.name == "mnist" and "data=mnist," in point.command
+    rows = [
+        {"method": method, "data": data, "ratio": "100", "seed": str(seed)}
+        | dict.fromkeys(points.COLUMNS, str(value + seed))
+        for method, data, value in (
+            ("SimCLR", "long-tailed", 80),
+            ("SimCLR", "balanced", 85),
+            ("TS", "long-tailed", 82),
+        )
+        for seed in (0, 1)
+    ]
+    text = images.text(rows)
+    assert "| TS above SimCLR | ratio 100 | probe few | 2.0 ± 0.0 | holds |" in text
+    assert "| SimCLR: balanced above long-tailed | ratio 100 | probe all | 5.0" in text
+    assert "**Pre-trained on the balanced set, ratio 100**" in text
+    groups = points.shot_classes("mnist")
+    # 5000 x 100^(-k/9): the 4th class has 1077 examples, the 7th 232, the 8th 139.
+    assert [groups[name].sum() for name in ("many", "medium", "few")] == [4, 3, 3]
+
+
 def test_the_weights_of_rwsam_are_all_that_tells_it_from_asam():
     from experiments.selfsup import points
 

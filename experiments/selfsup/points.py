@@ -111,10 +111,21 @@ def point_of(
     changes: Mapping[str, Any] | None = None,
     *,
     ratio: int = RATIO,
+    images: str = "",
     smoke: bool = False,
 ) -> Point:
-    """The run of a learner on the long-tailed set, with options by dotted name."""
-    arg = f"method={METHODS[method]},imf={ratio},probe=false"
+    """The run of a learner on a long-tailed set, with options by dotted name.
+
+    Args:
+        key: see `Point`.
+        method: a key of `METHODS`.
+        changes: options beside those of the method.
+        ratio: of the set.
+        images: data set of the config family; "" is MNIST-1D.
+        smoke: whether it is a few steps of one seed.
+    """
+    own = f",data={images}" if images else ""
+    arg = f"method={METHODS[method]}{own},imf={ratio},probe=false"
     changes = {**CHANGES.get(method, {}), **(changes or {})}
     point = shipped_point(key, "selfsup_lt", arg, changes, smoke=smoke, total=TOTAL)
     if METHODS[method] == "dnc":
@@ -136,7 +147,7 @@ def _fit_stages(config: Any, *, smoke: bool) -> None:
 def points(*, smoke: bool = False) -> list[Point]:
     """Every run, the long-tailed ones first; the plain learners on the balanced set."""
     return [
-        _point(method, data, ratio, smoke=smoke)
+        point_on(method, data, ratio, smoke=smoke)
         for ratio, methods in {RATIO: tuple(METHODS), MILD: AT_MILD}.items()
         for data in SETS
         for method in methods
@@ -144,9 +155,12 @@ def points(*, smoke: bool = False) -> list[Point]:
     ]
 
 
-def _point(method: str, data: str, ratio: int, *, smoke: bool) -> Point:
+def point_on(
+    method: str, data: str, ratio: int = RATIO, *, images: str = "", smoke: bool
+) -> Point:
+    """The run of a learner on one of `SETS`; see `point_of`."""
     key = {"method": method, "data": data, "ratio": ratio}
-    point = point_of(key, method, ratio=ratio, smoke=smoke)
+    point = point_of(key, method, ratio=ratio, images=images, smoke=smoke)
     config = point.config
     if method == RANDOM:  # its batch norm still gets to know the data
         config.optimizer.lr = config.optimizer.weight_decay = 0.0
@@ -169,11 +183,12 @@ def _balance(config: Any) -> None:
     config.data.imbalance_factor = 1.0
 
 
-def shot_classes() -> dict[str, np.ndarray]:
+def shot_classes(data: str = "mnist1d") -> dict[str, np.ndarray]:
     """The class groups of the long-tailed set, by which both sets are judged."""
     from ltjax.class_stats import shot_groups
 
-    config = importlib.import_module("configs.selfsup_lt").get_config(f"imf={RATIO}")
+    arg = f"data={data},imf={RATIO}"
+    config = importlib.import_module("configs.selfsup_lt").get_config(arg)
     return shot_groups(_counts(config.data), many=config.many, few=config.few)
 
 
@@ -210,16 +225,16 @@ def judge_features(trained: Trained, replica: int) -> dict[str, float]:
 
     run, state = trained.run, trained.result.state
     weights = jax.tree.map(lambda x: x[replica], (state.params, state.model_state))
-    embed = jax.jit(run.model.embed)
-    inputs, labels = _signals("train", run.config.data, PER_CLASS)
-    test_inputs, truth = _signals("test", run.config.data, None)
-    train, test = embed(*weights, inputs), embed(*weights, test_inputs)
+    (train, labels), (test, truth) = (
+        _features(run, weights, *_examples(split, run.config.data, per_class))
+        for split, per_class in (("train", PER_CLASS), ("test", None))
+    )
     classes = len(np.unique(labels))
     probe = logistic_probe(train, labels, num_classes=classes, l2=L2)
     votes = knn_predict(test, train, labels, num_classes=classes, k=NEIGHBORS)
     by_probe = _recalls(np.argmax(probe_logits(probe, test), axis=1), truth)
     by_votes = _recalls(np.asarray(votes), truth)
-    groups = shot_classes()
+    groups = shot_classes(run.config.data.name)
     means = {name: by_probe[members].mean() for name, members in groups.items()}
     return {
         **{f"probe_{name}": value for name, value in means.items()},
@@ -230,19 +245,33 @@ def judge_features(trained: Trained, replica: int) -> dict[str, float]:
     }
 
 
-def _signals(split: str, data: Any, per_class: int | None) -> tuple:
-    """Signals and labels of a split, at most `per_class` of each class."""
-    from ltjax.data.mnist1d import NUM_CLASSES, open_mnist1d
+def _examples(split: str, data: Any, per_class: int | None) -> tuple:
+    """Inputs and labels of a stored split, at most `per_class` of each class."""
+    from ltjax.data import load_source
 
-    opened = open_mnist1d(
-        split,
-        train_per_class=data.train_per_class,
-        test_per_class=data.test_per_class,
-        seed=data.seed,
-    )
-    members = [np.flatnonzero(opened.labels == k) for k in range(NUM_CLASSES)]
+    drawn = ("train_per_class", "test_per_class", "seed")  # what MNIST-1D depends on
+    options = {name: getattr(data, name) for name in drawn if hasattr(data, name)}
+    opened = load_source(data.name, split, data_dir=data.data_dir or None, **options)
+    members = [np.flatnonzero(opened.labels == k) for k in range(opened.num_classes)]
     kept = np.concatenate([rows[:per_class] for rows in members])
-    return opened.reader(kept), opened.labels[kept]
+    return opened.read(kept), opened.labels[kept]
+
+
+def _features(run: Any, weights: Any, inputs: np.ndarray, labels: np.ndarray) -> tuple:
+    """Features of examples, prepared as for an evaluation, and their labels."""
+    import jax
+
+    @jax.jit
+    def embed(inputs):
+        index = np.arange(len(inputs))
+        rows = {"index": index, "mask": np.ones(len(index), bool)}
+        arrays = {"inputs": inputs, "label": np.zeros_like(index)}
+        batch = run.train_set.feed.batch(arrays, rows, None, train=False)
+        return run.model.embed(*weights, batch["inputs"])
+
+    starts = range(0, len(inputs), 1000)
+    parts = [np.asarray(embed(inputs[at : at + 1000])) for at in starts]
+    return np.concatenate(parts), labels
 
 
 def _recalls(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -283,14 +312,14 @@ def _claim(
     return Claim(text, f"ratio {ratio}", *sides, metric)
 
 
-def _tail_costs(method: str, ratio: int) -> list[Claim]:
+def tail_costs(method: str, ratio: int) -> list[Claim]:
     """That a learner is worse on the long-tailed set, for all and for rare classes."""
     text = f"{method}: balanced above long-tailed"
     sides = (method, "balanced"), (method, "long-tailed")
     return [_claim(text, *sides, x, ratio) for x in ("probe_all", "probe_few")]
 
 
-def _above(better: str, worse: str, ratio: int = RATIO) -> list[Claim]:
+def above(better: str, worse: str, ratio: int = RATIO) -> list[Claim]:
     """That one learner is above another on the long-tailed set."""
     text = f"{better} above {worse}"
     sides = (better, "long-tailed"), (worse, "long-tailed")
@@ -298,7 +327,7 @@ def _above(better: str, worse: str, ratio: int = RATIO) -> list[Claim]:
     return [_claim(text, *sides, metric, ratio) for metric in metrics]
 
 
-def _closer(method: str, base: str, ratio: int = RATIO) -> Claim:
+def closer(method: str, base: str, ratio: int = RATIO) -> Claim:
     """That a learner's groups of classes are closer together than another's."""
     text = f"{base}: groups further apart than {method}'s"
     sides = (base, "long-tailed"), (method, "long-tailed")
@@ -314,7 +343,7 @@ CLAIMS = [
         claim
         for method in METHODS
         if method != RANDOM and method not in CHANGES
-        for claim in _tail_costs(method, RATIO)
+        for claim in tail_costs(method, RATIO)
     ),
     *(
         claim
@@ -325,13 +354,9 @@ CLAIMS = [
             *WITH_GH,
             *SHARPER,
         )
-        for claim in _above(*pair)
+        for claim in above(*pair)
     ),
-    *(_closer(*pair) for pair in (*_AWARE, *_TUNED, *WITH_GH, *SHARPER)),
-    *_tail_costs("SimCLR", MILD),
-    *(
-        claim
-        for pair in _MILD
-        for claim in (*_above(*pair, MILD), _closer(*pair, MILD))
-    ),
+    *(closer(*pair) for pair in (*_AWARE, *_TUNED, *WITH_GH, *SHARPER)),
+    *tail_costs("SimCLR", MILD),
+    *(claim for pair in _MILD for claim in (*above(*pair, MILD), closer(*pair, MILD))),
 ]
