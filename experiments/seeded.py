@@ -380,7 +380,7 @@ class Grid(NamedTuple):
                 rows,
                 {method: self.key(method, value) for method in self.methods},
                 self.columns,
-                title=told.capitalize(),
+                title=told[:1].upper() + told[1:],
                 corner=self.corner,
             )
             for value, told in self.settings.items()
