@@ -12,7 +12,7 @@ an epoch.
 The networks are conv1d on MNIST-1D, with 32 labelled rows and three times as many
 unlabelled ones, then with 128, where the fixed cost of a step is felt less; and the
 WRN-28-2 of the paper on random images of CIFAR's shape, with 8 labelled rows and 16
-unlabelled ones, as its step takes a second on two cores.
+unlabelled ones, a third of a second a step on two cores.
 
 `ratio` is our time over the loop's; 1 / 0.95 = 1.053 is the target. Beside it stands
 the ratio of processor times, which the load of other programs touches less.

@@ -225,10 +225,9 @@ def judge_features(trained: Trained, replica: int) -> dict[str, float]:
 
     run, state = trained.run, trained.result.state
     weights = jax.tree.map(lambda x: x[replica], (state.params, state.model_state))
-    (train, labels), (test, truth) = (
-        _features(run, weights, *_examples(split, run.config.data, per_class))
-        for split, per_class in (("train", PER_CLASS), ("test", None))
-    )
+    inputs, labels = _examples("train", run.config.data, PER_CLASS)
+    test_inputs, truth = _examples("test", run.config.data, None)
+    train, test = (_features(run, weights, x) for x in (inputs, test_inputs))
     classes = len(np.unique(labels))
     probe = logistic_probe(train, labels, num_classes=classes, l2=L2)
     votes = knn_predict(test, train, labels, num_classes=classes, k=NEIGHBORS)
@@ -257,21 +256,20 @@ def _examples(split: str, data: Any, per_class: int | None) -> tuple:
     return opened.read(kept), opened.labels[kept]
 
 
-def _features(run: Any, weights: Any, inputs: np.ndarray, labels: np.ndarray) -> tuple:
-    """Features of examples, prepared as for an evaluation, and their labels."""
+def _features(run: Any, weights: Any, inputs: np.ndarray) -> np.ndarray:
+    """Features of examples that are prepared as for an evaluation."""
     import jax
 
-    @jax.jit
-    def embed(inputs):
-        index = np.arange(len(inputs))
-        rows = {"index": index, "mask": np.ones(len(index), bool)}
-        arrays = {"inputs": inputs, "label": np.zeros_like(index)}
+    embed = jax.jit(run.model.embed)  # one function, so replicas share the program
+    parts = []
+    for start in range(0, len(inputs), 1000):
+        part = inputs[start : start + 1000]
+        index = np.arange(len(part))
+        rows = {"index": index, "mask": np.ones(len(part), bool)}
+        arrays = {"inputs": part, "label": np.zeros_like(index)}
         batch = run.train_set.feed.batch(arrays, rows, None, train=False)
-        return run.model.embed(*weights, batch["inputs"])
-
-    starts = range(0, len(inputs), 1000)
-    parts = [np.asarray(embed(inputs[at : at + 1000])) for at in starts]
-    return np.concatenate(parts), labels
+        parts.append(np.asarray(embed(*weights, batch["inputs"])))
+    return np.concatenate(parts)
 
 
 def _recalls(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
